@@ -1,0 +1,12 @@
+//! The foundation of the Wan text-to-video library: the [`Backend`] trait with the few heavy
+//! kernels, the flow-matching [`schedulers`](scheduler), classifier-free [`guidance`], host
+//! [`noise`] equal to torch's, and the traits that the stages of a pipeline implement.
+
+pub mod backend;
+pub mod guidance;
+pub mod noise;
+pub mod scheduler;
+mod stages;
+
+pub use backend::{Backend, BurnBackend, DTypePolicy, DeviceError};
+pub use stages::{Denoiser, TextConditioning, TextEncoder, VideoVae};
