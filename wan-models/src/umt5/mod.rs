@@ -1,0 +1,245 @@
+//! The umT5 encoder (Chung et al. 2023, "UniMax"): T5 version 1.1 with a table of relative
+//! positions in every layer.
+//!
+//! Source: `transformers/models/umt5/modeling_umt5.py`, and `wan/modules/t5.py` of the original Wan.
+
+mod config;
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::gelu_approximate;
+use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
+
+pub use config::Umt5Config;
+
+use crate::Probe;
+use crate::layers::Linear;
+use crate::weights::{HostTable, Scope};
+
+/// Why a prompt cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Umt5Error {
+    /// The tokenizer belongs to another model.
+    #[error("token id {id} is not in the text encoder's vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// How many embeddings there are.
+        vocabulary: usize,
+    },
+    /// A prompt has no tokens, or more than the text length.
+    #[error("a prompt has {found} tokens, but must have 1 to {max}")]
+    Length {
+        /// Tokens found.
+        found: usize,
+        /// The text length.
+        max: usize,
+    },
+}
+
+/// The encoder.
+#[derive(Module, Debug)]
+pub struct Umt5Encoder<B: BurnBackend> {
+    embeddings: HostTable,
+    blocks: Vec<Block<B>>,
+    final_norm: Param<Tensor<B, 1>>,
+    config: Umt5Config,
+}
+
+impl<B: Backend> Umt5Encoder<B> {
+    /// Loads the encoder; `config` must be valid.
+    pub fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
+        let embeddings = scope.table("shared.weight", config.vocab_size, config.d_model);
+        let scope = scope.at("encoder");
+        scope.may_repeat("embed_tokens.weight", &[config.vocab_size, config.d_model]);
+        let block = |i| Block::load(config, &scope.at(format_args!("block.{i}")));
+        Self {
+            embeddings,
+            blocks: (0..config.num_layers).map(block).collect(),
+            final_norm: norm(&scope.at("final_layer_norm"), config),
+            config: config.clone(),
+        }
+    }
+
+    /// The hidden states `[B, S, d_model]` of `ids`, `B` rows of the same length `S`, in f32.
+    ///
+    /// `mask` is `B` rows too: padding, where it is false, is not attended to.
+    ///
+    /// # Errors
+    /// If an id is not in the vocabulary.
+    ///
+    /// # Panics
+    /// If the rows differ in length.
+    pub fn forward(
+        &self,
+        ids: &[Vec<u32>],
+        mask: Option<&[Vec<bool>]>,
+        probe: &mut impl Probe<B>,
+    ) -> Result<Tensor<B, 3>, Umt5Error> {
+        let device = self.final_norm.val().device();
+        let length = ids.first().map_or(0, Vec::len);
+        let flat: Vec<u32> = ids.concat();
+        assert_eq!(flat.len(), ids.len() * length, "all rows must have the same length");
+        let vocabulary = self.embeddings.rows();
+        if let Some(&id) = flat.iter().find(|&&id| id as usize >= vocabulary) {
+            return Err(Umt5Error::UnknownToken { id, vocabulary });
+        }
+        let shape = [ids.len(), length, self.config.d_model];
+        let embedded = TensorData::new(self.embeddings.gather(&flat), shape);
+        let mut x = Tensor::from_data(embedded, (&device, DType::F32));
+        probe.see("embed_tokens", || x.clone());
+        let buckets = self.buckets(length);
+        let mask = mask.map(|mask| key_mask::<B>(mask, &device));
+        for (i, block) in self.blocks.iter().enumerate() {
+            let bias = block.position_bias(&buckets, length, self.config.num_heads);
+            let bias = match &mask {
+                Some(mask) => bias + mask.clone(),
+                None => bias,
+            };
+            x = block.attend(x, bias, &self.config);
+            probe.see(&format!("block.{i}.after_attention"), || x.clone());
+            x = block.feed_forward(x, &self.config);
+            probe.see(&format!("block.{i}.output"), || x.clone());
+        }
+        Ok(B::wan_rms_norm(x, self.final_norm.val(), self.config.layer_norm_epsilon))
+    }
+
+    /// The bucket of every pair of positions, `[S * S]`, rows are queries.
+    fn buckets(&self, length: usize) -> Vec<usize> {
+        let pairs = (0..length as i64).flat_map(|query| (0..length as i64).map(move |key| key - query));
+        pairs.map(|relative| relative_position_bucket(relative, &self.config)).collect()
+    }
+}
+
+impl<B: Backend> TextEncoder<B> for Umt5Encoder<B> {
+    type Error = Umt5Error;
+
+    /// Each prompt is encoded alone and without padding: masked positions would not change it.
+    fn encode(
+        &self,
+        ids: &[Vec<u32>],
+        text_length: usize,
+    ) -> Result<TextConditioning<B>, Umt5Error> {
+        let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
+        let shortest = ids.iter().map(Vec::len).min().unwrap_or(0);
+        for found in [shortest, longest] {
+            if !(1..=text_length).contains(&found) {
+                return Err(Umt5Error::Length { found, max: text_length });
+            }
+        }
+        // One zero row stands for the padding that all prompts have.
+        let rows = (longest + 1).min(text_length);
+        let device = self.final_norm.val().device();
+        let mut encoded = Vec::with_capacity(ids.len());
+        for prompt in ids {
+            let states = self.forward(std::slice::from_ref(prompt), None, &mut ())?;
+            let padding = [1, rows - prompt.len(), self.config.d_model];
+            encoded.push(match padding[1] {
+                0 => states,
+                _ => Tensor::cat(vec![states, Tensor::zeros(padding, (&device, DType::F32))], 1),
+            });
+        }
+        let embeddings = Tensor::cat(encoded, 0);
+        Ok(TextConditioning { embeddings, last_repeats: text_length - rows + 1 })
+    }
+}
+
+/// Attention and feed-forward network, each after a norm and added to the residual stream.
+#[derive(Module, Debug)]
+struct Block<B: BurnBackend> {
+    attention_norm: Param<Tensor<B, 1>>,
+    q: Linear<B>,
+    k: Linear<B>,
+    v: Linear<B>,
+    o: Linear<B>,
+    /// `[buckets, heads]`
+    relative_attention_bias: Param<Tensor<B, 2>>,
+    feed_forward_norm: Param<Tensor<B, 1>>,
+    gate: Linear<B>,
+    linear: Linear<B>,
+    output: Linear<B>,
+}
+
+impl<B: Backend> Block<B> {
+    fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
+        let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
+        let (attention, feed_forward) = (scope.at("layer.0"), scope.at("layer.1"));
+        let (heads, dense) = (attention.at("SelfAttention"), feed_forward.at("DenseReluDense"));
+        let bias_shape = [config.relative_attention_num_buckets, config.num_heads];
+        let bias = heads.in_f32().tensor("relative_attention_bias.weight", bias_shape);
+        Self {
+            attention_norm: norm(&attention.at("layer_norm"), config),
+            q: Linear::load_without_bias(&heads.at("q"), width, inner),
+            k: Linear::load_without_bias(&heads.at("k"), width, inner),
+            v: Linear::load_without_bias(&heads.at("v"), width, inner),
+            o: Linear::load_without_bias(&heads.at("o"), inner, width),
+            relative_attention_bias: Param::from_tensor(bias),
+            feed_forward_norm: norm(&feed_forward.at("layer_norm"), config),
+            gate: Linear::load_without_bias(&dense.at("wi_0"), width, config.d_ff),
+            linear: Linear::load_without_bias(&dense.at("wi_1"), width, config.d_ff),
+            output: Linear::load_without_bias(&dense.at("wo"), config.d_ff, width),
+        }
+    }
+
+    /// `[1, H, S, S]`
+    fn position_bias(&self, buckets: &[usize], length: usize, heads: usize) -> Tensor<B, 4> {
+        let table = self.relative_attention_bias.val();
+        let indices: Vec<i32> = buckets.iter().map(|&bucket| bucket as i32).collect();
+        let indices = TensorData::new(indices, [buckets.len()]);
+        let indices = Tensor::from_data(indices, (&table.device(), DType::I32));
+        let bias = table.select(0, indices).reshape([1, length, length, heads]);
+        bias.permute([0, 3, 1, 2])
+    }
+
+    /// umT5 does not scale the scores by `1 / sqrt(d)`.
+    fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>, config: &Umt5Config) -> Tensor<B, 3> {
+        let [batch, length, _] = x.dims();
+        let (heads, width) = (config.num_heads, config.d_kv);
+        let normed = B::wan_rms_norm(x.clone(), self.attention_norm.val(), config.layer_norm_epsilon);
+        let split = |linear: &Linear<B>| {
+            let y = linear.forward(normed.clone());
+            y.reshape([batch, length, heads, width]).swap_dims(1, 2)
+        };
+        let attended = B::wan_attention(split(&self.q), split(&self.k), split(&self.v), Some(bias), 1.0);
+        let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
+        x + self.o.forward(joined).cast(DType::F32)
+    }
+
+    fn feed_forward(&self, x: Tensor<B, 3>, config: &Umt5Config) -> Tensor<B, 3> {
+        let normed =
+            B::wan_rms_norm(x.clone(), self.feed_forward_norm.val(), config.layer_norm_epsilon);
+        let gate = gelu_approximate(self.gate.forward(normed.clone()));
+        let y = self.output.forward(gate * self.linear.forward(normed));
+        x + y.cast(DType::F32)
+    }
+}
+
+fn norm<B: Backend>(scope: &Scope<B>, config: &Umt5Config) -> Param<Tensor<B, 1>> {
+    Param::from_tensor(scope.in_f32().tensor("weight", [config.d_model]))
+}
+
+/// What to add to the scores so that padding is not attended to, `[B, 1, 1, S]`: the most negative
+/// number, not minus infinity, as the reference does, so that rows of padding alone stay finite.
+fn key_mask<B: Backend>(mask: &[Vec<bool>], device: &B::Device) -> Tensor<B, 4> {
+    let values: Vec<f32> =
+        mask.iter().flatten().map(|&keep| if keep { 0.0 } else { f32::MIN }).collect();
+    let length = values.len() / mask.len().max(1);
+    Tensor::from_data(TensorData::new(values, [mask.len(), 1, 1, length]), (device, DType::F32))
+}
+
+/// The bucket of a distance `key - query`: the upper half of the buckets is for keys behind the
+/// query; near distances have a bucket each, far ones share them logarithmically.
+pub fn relative_position_bucket(relative: i64, config: &Umt5Config) -> usize {
+    let half = config.relative_attention_num_buckets / 2;
+    let exact = half / 2;
+    let offset = if relative > 0 { half } else { 0 };
+    let distance = relative.unsigned_abs() as usize;
+    if distance < exact {
+        return offset + distance;
+    }
+    // In f32, as the reference: a bucket may begin exactly at a whole number.
+    let range = (config.relative_attention_max_distance as f64 / exact as f64).ln() as f32;
+    let steps = (distance as f32 / exact as f32).ln() / range * (half - exact) as f32;
+    offset + (exact + steps as usize).min(half - 1)
+}

@@ -1,0 +1,106 @@
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use wan_core::{Backend, BurnBackend};
+
+use super::cache::FeatureCache;
+use super::layers::{CausalConv, MiddleBlock, ResidualBlock, Upsample, load_gamma};
+use super::{WanVaeConfig, channels_first};
+use crate::Probe;
+use crate::weights::Scope;
+
+/// From latents to frames.
+#[derive(Module, Debug)]
+pub(super) struct Decoder<B: BurnBackend> {
+    conv_in: CausalConv<B>,
+    mid_block: MiddleBlock<B>,
+    up_blocks: Vec<UpBlock<B>>,
+    norm_out: Param<Tensor<B, 1>>,
+    conv_out: CausalConv<B>,
+}
+
+/// One level: residual blocks, then upsampling except at full resolution.
+#[derive(Module, Debug)]
+struct UpBlock<B: BurnBackend> {
+    resnets: Vec<ResidualBlock<B>>,
+    upsampler: Option<Upsample<B>>,
+}
+
+impl<B: Backend> Decoder<B> {
+    pub(super) fn load(config: &WanVaeConfig, scope: &Scope<B>) -> Self {
+        let base = config.decoder_base_dim.unwrap_or(config.base_dim);
+        let widths: Vec<usize> = config.dim_mult.iter().rev().map(|m| m * base).collect();
+        let mut input = widths[0];
+        let mut up_blocks = Vec::new();
+        for (level, &width) in widths.iter().enumerate() {
+            let temporal = config.temporal_downsample.iter().rev().nth(level).copied();
+            let scope = scope.at(format_args!("up_blocks.{level}"));
+            up_blocks.push(UpBlock::load(config, &scope, [input, width], temporal));
+            input = width / 2; // an upsampler halves the channels
+        }
+        let output = widths[widths.len() - 1];
+        Self {
+            conv_in: CausalConv::load(&scope.at("conv_in"), [config.z_dim, widths[0]], 3),
+            mid_block: MiddleBlock::load(&scope.at("mid_block"), widths[0]),
+            up_blocks,
+            norm_out: load_gamma(&scope.at("norm_out"), output, 3),
+            conv_out: CausalConv::load(&scope.at("conv_out"), [output, 3], 3),
+        }
+    }
+
+    /// One latent frame `[B, 1, h, w, C]` to the frames `[B, t, H, W, 3]` that it stands for: one
+    /// for the first of a video, four for each later one.
+    pub(super) fn forward(
+        &self,
+        latent: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        probe: &mut impl Probe<B>,
+    ) -> Tensor<B, 5> {
+        cache.rewind();
+        let x = self.conv_in.forward(latent, cache.slot());
+        probe.see("decoder.conv_in", || channels_first(x.clone()));
+        let mut x = self.mid_block.forward(x, cache, |attended| {
+            probe.see("decoder.mid_block.attention", || channels_first(attended.clone()));
+        });
+        probe.see("decoder.mid_block", || channels_first(x.clone()));
+        for (i, block) in self.up_blocks.iter().enumerate() {
+            x = block.forward(x, cache);
+            probe.see(&format!("decoder.up_blocks.{i}"), || channels_first(x.clone()));
+        }
+        probe.see("decoder.norm_out", || {
+            channels_first(B::wan_channel_norm(x.clone(), self.norm_out.val()))
+        });
+        let x = B::wan_channel_norm_silu(x, self.norm_out.val());
+        let x = self.conv_out.forward(x, cache.slot());
+        probe.see("decoder.output", || channels_first(x.clone()));
+        x
+    }
+}
+
+impl<B: Backend> UpBlock<B> {
+    /// `temporal` is `None` at full resolution.
+    fn load(
+        config: &WanVaeConfig,
+        scope: &Scope<B>,
+        [mut input, output]: [usize; 2],
+        temporal: Option<bool>,
+    ) -> Self {
+        let mut resnets = Vec::new();
+        for i in 0..=config.num_res_blocks {
+            let scope = scope.at(format_args!("resnets.{i}"));
+            resnets.push(ResidualBlock::load(&scope, input, output));
+            input = output;
+        }
+        let upsampler = |temporal| Upsample::load(&scope.at("upsamplers.0"), output, temporal);
+        Self { resnets, upsampler: temporal.map(upsampler) }
+    }
+
+    fn forward(&self, mut x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+        for resnet in &self.resnets {
+            x = resnet.forward(x, cache);
+        }
+        match &self.upsampler {
+            Some(upsampler) => upsampler.forward(x, cache),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use wan_core::{Backend, BurnBackend};
+
+use super::cache::FeatureCache;
+use super::layers::{CausalConv, Downsample, MiddleBlock, ResidualBlock, load_gamma};
+use super::{WanVaeConfig, channels_first};
+use crate::Probe;
+use crate::weights::Scope;
+
+/// From frames to the mean and logarithmic variance of their latents.
+#[derive(Module, Debug)]
+pub(super) struct Encoder<B: BurnBackend> {
+    conv_in: CausalConv<B>,
+    down_blocks: Vec<DownBlock<B>>,
+    mid_block: MiddleBlock<B>,
+    norm_out: Param<Tensor<B, 1>>,
+    conv_out: CausalConv<B>,
+}
+
+#[derive(Module, Debug)]
+enum DownBlock<B: BurnBackend> {
+    Residual(ResidualBlock<B>),
+    Downsample(Downsample<B>),
+}
+
+impl<B: Backend> Encoder<B> {
+    pub(super) fn load(config: &WanVaeConfig, scope: &Scope<B>) -> Self {
+        let widths: Vec<usize> = config.dim_mult.iter().map(|m| m * config.base_dim).collect();
+        let mut down_blocks = Vec::new();
+        let mut input = config.base_dim;
+        for (level, &width) in widths.iter().enumerate() {
+            for _ in 0..config.num_res_blocks {
+                let scope = scope.at(format_args!("down_blocks.{}", down_blocks.len()));
+                down_blocks.push(DownBlock::Residual(ResidualBlock::load(&scope, input, width)));
+                input = width;
+            }
+            if let Some(&temporal) = config.temporal_downsample.get(level) {
+                let scope = scope.at(format_args!("down_blocks.{}", down_blocks.len()));
+                down_blocks.push(DownBlock::Downsample(Downsample::load(&scope, width, temporal)));
+            }
+        }
+        Self {
+            conv_in: CausalConv::load(&scope.at("conv_in"), [3, config.base_dim], 3),
+            down_blocks,
+            mid_block: MiddleBlock::load(&scope.at("mid_block"), input),
+            norm_out: load_gamma(&scope.at("norm_out"), input, 3),
+            conv_out: CausalConv::load(&scope.at("conv_out"), [input, 2 * config.z_dim], 3),
+        }
+    }
+
+    /// One chunk of frames `[B, t, H, W, 3]`: the first of a video alone, then four each.
+    pub(super) fn forward(
+        &self,
+        frames: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        probe: &mut impl Probe<B>,
+    ) -> Tensor<B, 5> {
+        cache.rewind();
+        let mut x = self.conv_in.forward(frames, cache.slot());
+        probe.see("encoder.conv_in", || channels_first(x.clone()));
+        for (i, block) in self.down_blocks.iter().enumerate() {
+            x = match block {
+                DownBlock::Residual(block) => block.forward(x, cache),
+                DownBlock::Downsample(block) => block.forward(x, cache),
+            };
+            probe.see(&format!("encoder.down_blocks.{i}"), || channels_first(x.clone()));
+        }
+        let x = self.mid_block.forward(x, cache, |attended| {
+            probe.see("encoder.mid_block.attention", || channels_first(attended.clone()));
+        });
+        probe.see("encoder.mid_block", || channels_first(x.clone()));
+        probe.see("encoder.norm_out", || {
+            channels_first(B::wan_channel_norm(x.clone(), self.norm_out.val()))
+        });
+        let x = B::wan_channel_norm_silu(x, self.norm_out.val());
+        let x = self.conv_out.forward(x, cache.slot());
+        probe.see("encoder.output", || channels_first(x.clone()));
+        x
+    }
+}

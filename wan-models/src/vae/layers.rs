@@ -1,0 +1,235 @@
+//! The layers of the encoder and the decoder. Frames are channels-last, `[B, T, H, W, C]`.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Tensor};
+use wan_core::backend::Padding;
+use wan_core::{Backend, BurnBackend};
+
+use super::cache::{FeatureCache, Slot};
+use crate::layers::{Conv3d, Linear};
+use crate::weights::Scope;
+
+const ONE_AROUND: [usize; 2] = [1, 1];
+
+/// A convolution that sees no later frame: its time axis is padded in front only, with the frames
+/// of the chunk before, or zeros at the start of a video.
+#[derive(Module, Debug)]
+pub(super) struct CausalConv<B: BurnBackend> {
+    conv: Conv3d<B>,
+    kernel_t: usize,
+    padding: usize,
+}
+
+impl<B: Backend> CausalConv<B> {
+    /// A kernel of 3 along time and `kernel` along height and width.
+    pub(super) fn load(scope: &Scope<B>, channels: [usize; 2], kernel: usize) -> Self {
+        let conv = Conv3d::load(scope, channels, [3, kernel, kernel]);
+        Self { conv, kernel_t: 3, padding: kernel / 2 }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 5>, slot: &mut Slot<B>) -> Tensor<B, 5> {
+        let past = slot.past();
+        let known = past.as_ref().map_or(0, |past| past.dims()[1]);
+        slot.push(&x);
+        let around = [self.padding, self.padding];
+        let padding = Padding { time: self.kernel_t - 1 - known, height: around, width: around };
+        self.conv.forward(past, x, [1, 1, 1], padding)
+    }
+}
+
+/// Two convolutions, each after a norm and an activation, beside a shortcut.
+#[derive(Module, Debug)]
+pub(super) struct ResidualBlock<B: BurnBackend> {
+    norm1: Param<Tensor<B, 1>>,
+    conv1: CausalConv<B>,
+    norm2: Param<Tensor<B, 1>>,
+    conv2: CausalConv<B>,
+    shortcut: Option<Linear<B>>,
+}
+
+impl<B: Backend> ResidualBlock<B> {
+    pub(super) fn load(scope: &Scope<B>, input: usize, output: usize) -> Self {
+        let shortcut = || Linear::load_pointwise(&scope.at("conv_shortcut"), input, output, 3);
+        Self {
+            norm1: load_gamma(&scope.at("norm1"), input, 3),
+            conv1: CausalConv::load(&scope.at("conv1"), [input, output], 3),
+            norm2: load_gamma(&scope.at("norm2"), output, 3),
+            conv2: CausalConv::load(&scope.at("conv2"), [output, output], 3),
+            shortcut: (input != output).then(shortcut),
+        }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x.clone()).cast(DType::F32),
+            None => x.clone(),
+        };
+        let x = B::wan_channel_norm_silu(x, self.norm1.val());
+        let x = self.conv1.forward(x, cache.slot());
+        let x = B::wan_channel_norm_silu(x, self.norm2.val());
+        self.conv2.forward(x, cache.slot()) + shortcut
+    }
+}
+
+/// Self-attention with one head among the pixels of each frame.
+#[derive(Module, Debug)]
+pub(super) struct AttentionBlock<B: BurnBackend> {
+    norm: Param<Tensor<B, 1>>,
+    to_qkv: Linear<B>,
+    proj: Linear<B>,
+}
+
+impl<B: Backend> AttentionBlock<B> {
+    fn load(scope: &Scope<B>, width: usize) -> Self {
+        Self {
+            norm: load_gamma(&scope.at("norm"), width, 2),
+            to_qkv: Linear::load_pointwise(&scope.at("to_qkv"), width, 3 * width, 2),
+            proj: Linear::load_pointwise(&scope.at("proj"), width, width, 2),
+        }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
+        let [batch, frames, height, width, channels] = x.dims();
+        let normed = B::wan_channel_norm(x.clone(), self.norm.val());
+        let pixels = normed.reshape([batch * frames, 1, height * width, channels]);
+        let qkv = self.to_qkv.forward(pixels);
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels));
+        let attended = B::wan_attention(q, k, v, None, 1.0 / (channels as f64).sqrt());
+        let y = self.proj.forward(attended).cast(DType::F32);
+        y.reshape([batch, frames, height, width, channels]) + x
+    }
+}
+
+/// The bottleneck: a residual block, attention, a residual block.
+#[derive(Module, Debug)]
+pub(super) struct MiddleBlock<B: BurnBackend> {
+    first: ResidualBlock<B>,
+    pub(super) attention: AttentionBlock<B>,
+    second: ResidualBlock<B>,
+}
+
+impl<B: Backend> MiddleBlock<B> {
+    pub(super) fn load(scope: &Scope<B>, width: usize) -> Self {
+        Self {
+            first: ResidualBlock::load(&scope.at("resnets.0"), width, width),
+            attention: AttentionBlock::load(&scope.at("attentions.0"), width),
+            second: ResidualBlock::load(&scope.at("resnets.1"), width, width),
+        }
+    }
+
+    /// `see_attention` is shown the attention's output.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        see_attention: impl FnOnce(&Tensor<B, 5>),
+    ) -> Tensor<B, 5> {
+        let x = self.first.forward(x, cache);
+        let x = self.attention.forward(x);
+        see_attention(&x);
+        self.second.forward(x, cache)
+    }
+}
+
+/// Doubles height and width, and time too if it has a temporal convolution.
+#[derive(Module, Debug)]
+pub(super) struct Upsample<B: BurnBackend> {
+    conv: Conv3d<B>,
+    time_conv: Option<CausalConv<B>>,
+}
+
+impl<B: Backend> Upsample<B> {
+    /// Halves the channels.
+    pub(super) fn load(scope: &Scope<B>, width: usize, temporal: bool) -> Self {
+        let time_conv = || CausalConv::load(&scope.at("time_conv"), [width, 2 * width], 1);
+        Self {
+            conv: Conv3d::load_2d(&scope.at("resample.1"), [width, width / 2], [3, 3]),
+            time_conv: temporal.then(time_conv),
+        }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+        let x = match &self.time_conv {
+            Some(time_conv) => double_time(time_conv, x, cache.slot()),
+            None => x,
+        };
+        let padding = Padding { time: 0, height: ONE_AROUND, width: ONE_AROUND };
+        self.conv.forward(None, repeat_pixels(x), [1, 1, 1], padding)
+    }
+}
+
+/// The convolution makes two frames of each, side by side in the channels. The first frame of a
+/// video stays one frame and is never seen by the convolution.
+fn double_time<B: Backend>(
+    time_conv: &CausalConv<B>,
+    x: Tensor<B, 5>,
+    slot: &mut Slot<B>,
+) -> Tensor<B, 5> {
+    if let Slot::Unused = slot {
+        *slot = Slot::FirstFramePassed;
+        return x;
+    }
+    let [batch, frames, height, width, channels] = x.dims();
+    let y = time_conv.forward(x, slot);
+    let pairs = y.reshape([batch * frames, height * width, 2, channels]).swap_dims(1, 2);
+    pairs.reshape([batch, 2 * frames, height, width, channels])
+}
+
+/// Nearest-neighbour upsampling by 2 along height and width.
+fn repeat_pixels<B: Backend>(x: Tensor<B, 5>) -> Tensor<B, 5> {
+    let [batch, frames, height, width, channels] = x.dims();
+    let rows = x.reshape([batch * frames * height, 1, width, 1, channels]);
+    let doubled = rows.expand([batch * frames * height, 2, width, 2, channels]);
+    doubled.reshape([batch, frames, 2 * height, 2 * width, channels])
+}
+
+/// Halves height and width, and time too if it has a temporal convolution.
+#[derive(Module, Debug)]
+pub(super) struct Downsample<B: BurnBackend> {
+    conv: Conv3d<B>,
+    time_conv: Option<Conv3d<B>>,
+}
+
+impl<B: Backend> Downsample<B> {
+    pub(super) fn load(scope: &Scope<B>, width: usize, temporal: bool) -> Self {
+        let time_conv = || Conv3d::load(&scope.at("time_conv"), [width, width], [3, 1, 1]);
+        Self {
+            conv: Conv3d::load_2d(&scope.at("resample.1"), [width, width], [3, 3]),
+            time_conv: temporal.then(time_conv),
+        }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+        let behind = Padding { time: 0, height: [0, 1], width: [0, 1] };
+        let x = self.conv.forward(None, x, [1, 2, 2], behind);
+        match &self.time_conv {
+            Some(time_conv) => halve_time(time_conv, x, cache.slot()),
+            None => x,
+        }
+    }
+}
+
+/// The first frame of a video passes unchanged; later ones are joined in pairs, with a look at the
+/// last frame before them.
+fn halve_time<B: Backend>(
+    time_conv: &Conv3d<B>,
+    x: Tensor<B, 5>,
+    slot: &mut Slot<B>,
+) -> Tensor<B, 5> {
+    let last = x.clone().narrow(1, x.dims()[1] - 1, 1);
+    let past = std::mem::replace(slot, Slot::Past(last)).past();
+    match past {
+        None => x,
+        Some(past) => time_conv.forward(Some(past), x, [2, 1, 1], Padding::default()),
+    }
+}
+
+/// A norm's weight, stored with trailing axes of 1.
+pub(super) fn load_gamma<B: Backend>(
+    scope: &Scope<B>,
+    width: usize,
+    ones: usize,
+) -> Param<Tensor<B, 1>> {
+    let stored = [&[width], vec![1; ones].as_slice()].concat();
+    Param::from_tensor(scope.in_f32().reshaped("gamma", &stored, [width]))
+}
