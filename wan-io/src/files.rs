@@ -1,0 +1,182 @@
+//! The files of one model: a folder, or a list that is compiled into the program.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use serde::de::DeserializeOwned;
+
+/// The largest JSON file that is read as a config.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Why a file of a model cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// There is no such file or folder.
+    #[error("{path}: there is no such file")]
+    NotFound {
+        /// The path looked for.
+        path: String,
+    },
+    /// A folder was expected.
+    #[error("{path}: is not a folder")]
+    NotAFolder {
+        /// The path.
+        path: String,
+    },
+    /// It is larger than any honest file of its kind.
+    #[error("{path}: has {size} bytes, but must have at most {max}")]
+    TooLarge {
+        /// The path.
+        path: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// It is not the JSON that was expected.
+    #[error("{path}: {source}")]
+    Json {
+        /// The path.
+        path: String,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// The system cannot read it.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A file compiled into the program: its path inside the model's folder, and its bytes.
+pub type EmbeddedFile = (&'static str, &'static [u8]);
+
+/// The files of one model.
+#[derive(Debug, Clone)]
+pub enum ModelFiles {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// Files compiled into the program, under a name.
+    Embedded {
+        /// The model's name.
+        name: &'static str,
+        /// Its files.
+        files: &'static [EmbeddedFile],
+    },
+}
+
+impl ModelFiles {
+    /// The files in the folder `path`.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn folder(path: &Path) -> Result<Self, FileError> {
+        let shown = path.display().to_string();
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => Ok(Self::Folder(path.to_owned())),
+            Ok(_) => Err(FileError::NotAFolder { path: shown }),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+                Err(FileError::NotFound { path: shown })
+            }
+            Err(source) => Err(FileError::Io { path: shown, source }),
+        }
+    }
+
+    /// Whether `file` (a path inside the model, with `/`) is there.
+    pub fn has(&self, file: &str) -> bool {
+        match self {
+            Self::Folder(root) => root.join(file).is_file(),
+            Self::Embedded { files, .. } => files.iter().any(|(name, _)| *name == file),
+        }
+    }
+
+    /// How `file` is named in messages.
+    pub fn shown(&self, file: &str) -> String {
+        match self {
+            Self::Folder(root) => root.join(file).display().to_string(),
+            Self::Embedded { name, .. } => format!("{name}:{file}"),
+        }
+    }
+
+    /// The bytes of `file`, mapped into memory where it is on disk.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read.
+    pub fn open(&self, file: &str) -> Result<FileBytes, FileError> {
+        match self {
+            Self::Folder(root) => map(&root.join(file)),
+            Self::Embedded { files, .. } => {
+                let found = files.iter().find(|(name, _)| *name == file);
+                let (_, bytes) =
+                    found.ok_or_else(|| FileError::NotFound { path: self.shown(file) })?;
+                Ok(FileBytes::Static(bytes))
+            }
+        }
+    }
+
+    /// `file` as JSON.
+    ///
+    /// # Errors
+    /// If it is not there, larger than 1 MiB, or not the JSON that `T` is.
+    pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T, FileError> {
+        self.json_up_to(file, MAX_CONFIG_BYTES)
+    }
+
+    pub(crate) fn json_up_to<T: DeserializeOwned>(
+        &self,
+        file: &str,
+        max: u64,
+    ) -> Result<T, FileError> {
+        let (bytes, path) = (self.open(file)?, self.shown(file));
+        let size = bytes.len() as u64;
+        if size > max {
+            return Err(FileError::TooLarge { path, size, max });
+        }
+        serde_json::from_slice(&bytes).map_err(|source| FileError::Json { path, source })
+    }
+}
+
+/// The bytes of a file.
+#[derive(Debug, Clone)]
+pub enum FileBytes {
+    /// Mapped from disk.
+    Mapped(Arc<Mmap>),
+    /// Part of the program.
+    Static(&'static [u8]),
+}
+
+impl std::ops::Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+fn map(path: &Path) -> Result<FileBytes, FileError> {
+    let io = |source: std::io::Error| {
+        let path = path.display().to_string();
+        match source.kind() {
+            std::io::ErrorKind::NotFound => FileError::NotFound { path },
+            _ => FileError::Io { path, source },
+        }
+    };
+    let file = std::fs::File::open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.len() == 0 {
+        return Ok(FileBytes::Static(&[])); // an empty file cannot be mapped
+    }
+    // SAFETY: the map is read-only and private to this process. Another process that truncates the
+    // file while it is mapped could still take pages away; model caches replace files by renaming,
+    // which leaves the mapped one whole.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok(FileBytes::Mapped(Arc::new(map)))
+}

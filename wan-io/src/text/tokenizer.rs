@@ -1,0 +1,255 @@
+use super::TextError;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use tokenizers::ModelWrapper;
+
+/// The largest `tokenizer.json` that is read; that of umT5 has 17 MB.
+const LARGEST_FILE: u64 = 64 << 20;
+/// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
+/// in a tree as deep as the longest one.
+const LONGEST_PIECE: usize = 4096;
+/// What stands for the file in errors about bytes.
+const IN_MEMORY: &str = "in memory";
+
+/// A text as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The ids with the final `</s>`, without padding.
+    pub ids: Vec<u32>,
+    /// How many tokens did not fit into the asked length; 0 if the text is whole.
+    pub dropped: usize,
+}
+
+/// The tokenizer of umT5: a Unigram model in the `tokenizer.json` of the `tokenizers` library.
+///
+/// Clean the text first ([`clean_prompt`](super::clean_prompt)): line breaks and tabs are unknown to
+/// umT5.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    file: String,
+    eos: u32,
+    pad: u32,
+    max_id: u32,
+}
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`, or that in a folder.
+    ///
+    /// # Errors
+    /// If the file is missing, larger than 64 MiB, or not a Unigram tokenizer with `<pad>` that ends
+    /// every text with `</s>`.
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let bytes = read(&file)?;
+        Self::load(&bytes, file.display().to_string())
+    }
+
+    /// Reads the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
+        Self::load(bytes, IN_MEMORY.to_owned())
+    }
+
+    fn load(bytes: &[u8], file: String) -> Result<Self, TextError> {
+        let found = bytes.len() as u64;
+        if found > LARGEST_FILE {
+            return Err(TextError::TooLarge { file, found, limit: LARGEST_FILE });
+        }
+        check_layout(bytes, &file)?;
+        let malformed = |found| TextError::Malformed { file: file.clone(), found };
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(malformed)?;
+        if !matches!(inner.get_model(), ModelWrapper::Unigram(_)) {
+            return Err(TextError::NotUnigram { file, found: "unknown".to_owned() });
+        }
+        // Lengths are the caller's to say, at every text.
+        inner.with_padding(None).with_truncation(None).map_err(|e| malformed(e.to_string()))?;
+        let id = |token| {
+            inner.token_to_id(token).ok_or_else(|| TextError::NoToken { file: file.clone(), token })
+        };
+        let (eos, pad) = (id("</s>")?, id("<pad>")?);
+        let max_id = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let tokenizer = Self { inner, file, eos, pad, max_id };
+        tokenizer.check_end()?;
+        Ok(tokenizer)
+    }
+
+    /// Makes sure that a text gets `</s>` at its end and nothing else.
+    fn check_end(&self) -> Result<(), TextError> {
+        let mut right = self.ids("a", false)?;
+        right.push(self.eos);
+        let found = self.ids("a", true)?;
+        if found == right {
+            return Ok(());
+        }
+        Err(TextError::NoEndToken { file: self.file.clone(), found, right })
+    }
+
+    /// The ids of `text` and a final `</s>`, together at most `max_length`.
+    ///
+    /// A longer text is cut, and the result ends with `</s>` all the same. Special tokens written out
+    /// in the text (`<pad>`, `</s>`) become those tokens, as in the reference.
+    ///
+    /// # Errors
+    /// If `max_length` is below 2, or the tokenizer file turns out to be damaged.
+    pub fn encode(&self, text: &str, max_length: usize) -> Result<Tokens, TextError> {
+        if max_length < 2 {
+            return Err(TextError::Length { found: max_length });
+        }
+        let mut ids = self.ids(text, true)?;
+        let dropped = ids.len().saturating_sub(max_length);
+        if dropped > 0 {
+            ids.truncate(max_length - 1);
+            ids.push(self.eos);
+        }
+        Ok(Tokens { ids, dropped })
+    }
+
+    fn ids(&self, text: &str, end: bool) -> Result<Vec<u32>, TextError> {
+        guarded(|| self.inner.encode_fast(text, end))
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|found| TextError::Failed { file: self.file.clone(), found })
+    }
+
+    /// The text of `ids`, without special tokens. Unknown ids are left out.
+    ///
+    /// # Errors
+    /// If the tokenizer file turns out to be damaged.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        guarded(|| self.inner.decode(ids, true))
+            .map_err(|found| TextError::Failed { file: self.file.clone(), found })
+    }
+
+    /// How many tokens there are, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The largest id. The text encoder's embedding must have more rows than this; it may have many
+    /// more, that of umT5 is padded.
+    pub fn max_id(&self) -> u32 {
+        self.max_id
+    }
+
+    /// The id of `<pad>`, which fills a batch of texts to one length.
+    pub fn pad_id(&self) -> u32 {
+        self.pad
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner: _, file, eos, pad, max_id } = self;
+        f.debug_struct("Tokenizer")
+            .field("file", file)
+            .field("eos", eos)
+            .field("pad", pad)
+            .field("max_id", max_id)
+            .finish()
+    }
+}
+
+/// The content of a regular file of bounded size.
+fn read(path: &Path) -> Result<Vec<u8>, TextError> {
+    let file = path.display().to_string();
+    let failed = |source| TextError::Read { file: file.clone(), source };
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
+    }
+    if metadata.len() > LARGEST_FILE {
+        return Err(TextError::TooLarge { file, found: metadata.len(), limit: LARGEST_FILE });
+    }
+    let mut bytes = Vec::new();
+    // The file may still grow.
+    File::open(path).map_err(failed)?.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Runs a call of the `tokenizers` crate. It panics on some damaged files (tables of a normalizer that
+/// point beyond their end), which is an error like any other here.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the tokenizers library panicked".to_owned()),
+    }
+}
+
+/// The part of the file that is checked before the library reads it.
+#[derive(Deserialize)]
+struct Layout {
+    model: Model,
+    normalizer: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    vocab: Vocab,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vocab {
+    Unigram(Vec<(String, f64)>),
+    Other(IgnoredAny),
+}
+
+/// Refuses other models, and what would exhaust the stack or the memory in the library.
+fn check_layout(bytes: &[u8], file: &str) -> Result<(), TextError> {
+    let malformed = |found: String| TextError::Malformed { file: file.to_owned(), found };
+    let layout: Layout = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
+    let kind = layout.model.kind.unwrap_or_else(|| "unnamed".to_owned());
+    let Vocab::Unigram(pieces) = layout.model.vocab else {
+        return match kind.as_str() {
+            "Unigram" => Err(malformed("the vocabulary is not a list of pieces and scores".into())),
+            _ => Err(TextError::NotUnigram { file: file.to_owned(), found: kind }),
+        };
+    };
+    let longest = pieces.iter().map(|(piece, _)| piece.len()).max().unwrap_or(0);
+    if longest > LONGEST_PIECE {
+        let limit = LONGEST_PIECE;
+        return Err(malformed(format!("a piece has {longest} bytes, at most {limit} are read")));
+    }
+    if layout.normalizer.is_some_and(|normalizer| claims_too_much(&normalizer)) {
+        return Err(malformed("a character map claims to be larger than it is".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether a character map in `normalizer` gives itself a size beyond its end. The library would
+/// reserve that much memory.
+fn claims_too_much(normalizer: &Value) -> bool {
+    match normalizer {
+        Value::Object(fields) => fields.iter().any(|(name, value)| match value {
+            Value::String(map) if name == "precompiled_charsmap" => map_size(map) > map.len(),
+            _ => claims_too_much(value),
+        }),
+        Value::Array(parts) => parts.iter().any(claims_too_much),
+        _ => false,
+    }
+}
+
+/// The size that a character map begins with: four bytes, little endian, in base64.
+fn map_size(map: &str) -> usize {
+    let bits = map.bytes().take(6).enumerate().fold(0u64, |bits, (at, byte)| {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        bits | u64::from(digit) << (42 - 6 * at)
+    });
+    // The six digits are the upper 36 of 48 bits, the four bytes the upper 32.
+    ((bits >> 16) as u32).swap_bytes() as usize
+}

@@ -1,0 +1,180 @@
+//! What can go wrong with a video file.
+
+use std::{io, path::Path, path::PathBuf};
+
+use super::format::ENDINGS;
+
+/// Why a video could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VideoError {
+    /// The name does not say which format is meant.
+    #[error("`{path}` has {ending}: use {ENDINGS}")]
+    UnknownEnding {
+        /// The path as given.
+        path: PathBuf,
+        /// The ending found, in words.
+        ending: String,
+    },
+    /// The format exists, but was left out when this library was built.
+    #[error(
+        "`{path}` needs the cargo feature `{feature}` of `wan-io`, which is off in this build: \
+         turn it on, or use another format"
+    )]
+    FeatureOff {
+        /// The path as given.
+        path: PathBuf,
+        /// The name of the cargo feature.
+        feature: &'static str,
+    },
+    /// A property of the video does not fit the format.
+    #[error("`{path}`: {field} is {value}, but must be {expected}")]
+    Spec {
+        /// The path as given.
+        path: PathBuf,
+        /// The field of [`VideoSpec`](super::VideoSpec), or `size`.
+        field: &'static str,
+        /// The value found.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The folder that should hold the file does not exist.
+    #[error("cannot write `{path}`: the folder `{parent}` does not exist; make it first")]
+    NoParent {
+        /// The path as given.
+        path: PathBuf,
+        /// The missing folder.
+        parent: PathBuf,
+    },
+    /// The path leads through something that is not a folder.
+    #[error("cannot write `{path}`: `{parent}` is not a folder")]
+    ParentNotFolder {
+        /// The path as given.
+        path: PathBuf,
+        /// What should be a folder.
+        parent: PathBuf,
+    },
+    /// A file should be written where a folder stands.
+    #[error("cannot write the file `{path}`: a folder of that name exists")]
+    IsFolder {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A folder should be written where a file stands.
+    #[error("cannot write the folder `{path}`: a file of that name exists")]
+    IsFile {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// Frames are only written into a new or an empty folder.
+    #[error("cannot write frames into `{path}`: the folder is not empty")]
+    NotEmpty {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot {action} `{path}`: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A frame has the wrong number of bytes.
+    #[error(
+        "frame {frame} of `{path}` has {found} bytes, but {width}x{height} rgb24 is {expected} \
+         bytes"
+    )]
+    FrameLength {
+        /// The path as given.
+        path: PathBuf,
+        /// The frame, from 0.
+        frame: u32,
+        /// Bytes found.
+        found: usize,
+        /// Bytes needed.
+        expected: usize,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// More frames than announced.
+    #[error("`{path}` was opened for {expected} frames, but one more was written")]
+    TooManyFrames {
+        /// The path as given.
+        path: PathBuf,
+        /// Frames announced.
+        expected: u32,
+    },
+    /// Finished before all announced frames were written.
+    #[error("`{path}` was opened for {expected} frames, but only {found} were written")]
+    TooFewFrames {
+        /// The path as given.
+        path: PathBuf,
+        /// Frames written.
+        found: u32,
+        /// Frames announced.
+        expected: u32,
+    },
+    /// The writer was used again after an error.
+    #[error("`{path}` was given up after an earlier error: create a new writer")]
+    GivenUp {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// An encoder failed.
+    #[error("cannot encode `{path}`: {reason}")]
+    Encode {
+        /// The path as given.
+        path: PathBuf,
+        /// What the encoder said.
+        reason: String,
+    },
+    /// The metadata cannot be stored.
+    #[error("the metadata for `{path}` cannot be stored: {reason}")]
+    Metadata {
+        /// The path as given.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is damaged, or is not what its name or its first bytes say.
+    #[error("`{path}` cannot be read: {reason}")]
+    Broken {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A file asks for more memory than readers give.
+    #[error("`{path}` cannot be read: its {what} take {bytes} bytes, more than {limit}")]
+    TooLarge {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is too large.
+        what: &'static str,
+        /// Bytes claimed.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+}
+
+impl VideoError {
+    /// For `map_err` on an I/O call.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    pub(super) fn broken(path: &Path, reason: impl ToString) -> Self {
+        Self::Broken { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+
+    pub(super) fn encode(path: &Path, reason: impl ToString) -> Self {
+        Self::Encode { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+}

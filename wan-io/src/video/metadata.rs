@@ -1,0 +1,177 @@
+//! How a video was made, stored inside the video file.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{Read, Seek},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Format, VideoError, VideoSpec, gif, mp4_tags, png};
+
+/// Longest metadata, as JSON, that is written or read.
+pub(super) const MAX_JSON_BYTES: usize = 16 << 20;
+
+/// How far readers look for metadata: the JSON grows at most threefold when it becomes ASCII.
+pub(super) const MAX_FILE_BYTES: u64 = 4 * MAX_JSON_BYTES as u64;
+
+/// How a video was made.
+///
+/// [`VideoWriter`](super::VideoWriter) stores it as one line of JSON: in an MP4 as the comment
+/// tag, in every PNG frame as an iTXt chunk with the keyword `wan`, in a GIF as a comment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The prompt, as the user wrote it.
+    pub prompt: String,
+    /// What should not be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
+    /// Seed of the starting noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Denoising steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// Guidance scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// Flow shift.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shift: Option<f64>,
+    /// Width in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Number of frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
+    /// Frames a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<u32>,
+    /// The model, such as `Wan-AI/Wan2.1-T2V-14B`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The scheduler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// The grid of sigmas that the scheduler used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma_grid: Option<String>,
+    /// The program and its version; MP4 players show it as the encoding tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
+}
+
+impl Metadata {
+    /// Metadata that holds only a prompt.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), ..Self::default() }
+    }
+
+    /// The same with the size, length and rate that the file really has.
+    pub(super) fn for_spec(&self, spec: &VideoSpec) -> Self {
+        Self {
+            width: Some(spec.width),
+            height: Some(spec.height),
+            frames: Some(spec.frames),
+            fps: Some(spec.fps),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn to_json(&self, path: &Path) -> Result<String, VideoError> {
+        let failed = |reason: String| VideoError::Metadata { path: path.to_path_buf(), reason };
+        let json = serde_json::to_string(self).map_err(|error| failed(error.to_string()))?;
+        if json.len() > MAX_JSON_BYTES {
+            let bytes = json.len();
+            return Err(failed(format!(
+                "it takes {bytes} bytes as JSON, more than {MAX_JSON_BYTES}"
+            )));
+        }
+        Ok(json)
+    }
+}
+
+/// Reads back the [`Metadata`] that [`VideoWriter`](super::VideoWriter) stored in an MP4, a GIF, a
+/// PNG, or a folder of PNG frames (in its first frame). The kind of file is told by its first
+/// bytes, so any name will do.
+///
+/// `None` when the file is whole as far as looked at, but holds no such metadata; so for every
+/// `.rgb` file.
+///
+/// # Errors
+/// [`VideoError::Io`] when the file cannot be opened, [`VideoError::Broken`] and
+/// [`VideoError::TooLarge`] when it is damaged or is none of these formats.
+pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, VideoError> {
+    let io = |error| VideoError::io("read", path)(error);
+    if fs::metadata(path).map_err(io)?.is_dir() {
+        let frames = png::list_frames(path)?;
+        return match frames.first() {
+            Some(frame) => read_metadata(frame),
+            None => Err(VideoError::broken(path, "the folder holds no PNG frames")),
+        };
+    }
+    let mut file = File::open(path).map_err(io)?;
+    let mut start = Vec::new();
+    (&mut file).take(8).read_to_end(&mut start).map_err(io)?;
+    file.rewind().map_err(io)?;
+
+    let json = match start.as_slice() {
+        b"\x89PNG\r\n\x1a\n" => png::read_text(file, path)?,
+        [b'G', b'I', b'F', b'8', ..] => gif::read_comment(file, path)?,
+        [_, _, _, _, b'f', b't', b'y', b'p'] => mp4_tags::read_comment(file, path)?,
+        _ if matches!(Format::from_path(path), Ok(Format::Raw)) => None,
+        _ => return Err(VideoError::broken(path, "it is no MP4, GIF or PNG file")),
+    };
+    // Anyone may write a comment: only ours parses.
+    Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
+}
+
+/// The same JSON in ASCII.
+pub(super) fn ascii_json(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_omits_what_is_unknown_and_accepts_what_is_new() {
+        let json = Metadata::new("a \"cat\"\n").to_json(Path::new("x")).unwrap();
+        assert_eq!(json, r#"{"prompt":"a \"cat\"\n"}"#);
+        let later: Metadata = serde_json::from_str(r#"{"prompt":"x","lens":"35mm"}"#).unwrap();
+        assert_eq!(later, Metadata::new("x"));
+    }
+
+    #[test]
+    fn ascii_json_means_the_same() {
+        let metadata = Metadata::new("猫 🐈\u{200d}⬛ é \\ \" \u{1}");
+        let ascii = ascii_json(&metadata.to_json(Path::new("x")).unwrap());
+        assert!(ascii.is_ascii());
+        assert_eq!(serde_json::from_str::<Metadata>(&ascii).unwrap(), metadata);
+    }
+
+    #[test]
+    fn endless_metadata_is_refused() {
+        let metadata = Metadata::new("x".repeat(MAX_JSON_BYTES));
+        let error = metadata.to_json(Path::new("x.mp4")).unwrap_err();
+        assert!(error.to_string().contains("more than 16777216"), "{error}");
+    }
+}

@@ -1,0 +1,143 @@
+//! The writer for every format.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+#[cfg(feature = "mp4")]
+use super::mp4::Mp4Sink;
+use super::{
+    Format, Metadata, VideoError, VideoSpec, gif::GifSink, png::PngSink, raw::RawSink,
+    staged::Target,
+};
+
+/// Takes the frames of a video, one at a time and in order.
+pub trait FrameSink {
+    /// Adds the next frame: rgb24, row-major, `width * height * 3` bytes.
+    ///
+    /// # Errors
+    /// When the frame does not fit the video, or cannot be encoded or stored.
+    fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError>;
+
+    /// Completes the video.
+    ///
+    /// # Errors
+    /// When frames are missing, or the result cannot be stored.
+    fn finish(self: Box<Self>) -> Result<(), VideoError>;
+}
+
+/// Writes one video file, or folder of frames.
+///
+/// Until [`finish`](Self::finish) everything stands under a temporary name beside the target.
+/// Dropping the writer earlier, or any error, removes it; a file that stood under the final name
+/// before is then still there.
+pub struct VideoWriter {
+    path: PathBuf,
+    spec: VideoSpec,
+    written: u32,
+    /// `None` after an error.
+    sink: Option<Box<dyn FrameSink + Send>>,
+}
+
+impl VideoWriter {
+    /// Opens `path` for a video; [`Format::from_path`] picks the format.
+    ///
+    /// All that can fail early fails here: the name, the folder and the right to write in it, the
+    /// size, the encoder. `metadata` is stored inside the file (not in `.rgb`), with `width`,
+    /// `height`, `frames` and `fps` set from `spec`.
+    ///
+    /// # Errors
+    /// Any of [`VideoError`]'s variants that speak of a path, a property or the metadata.
+    pub fn create(
+        path: impl AsRef<Path>,
+        spec: &VideoSpec,
+        metadata: &Metadata,
+    ) -> Result<Self, VideoError> {
+        let path = path.as_ref();
+        let format = Format::from_path(path)?;
+        spec.check(format, path)?;
+        let metadata = metadata.for_spec(spec);
+        let json = metadata.to_json(path)?;
+        let target = Target::new(path)?;
+        let sink: Box<dyn FrameSink + Send> = match format {
+            #[cfg(feature = "mp4")]
+            Format::Mp4 => Box::new(Mp4Sink::create(target.file()?, spec, &metadata, &json)?),
+            #[cfg(not(feature = "mp4"))]
+            Format::Mp4 => {
+                return Err(VideoError::FeatureOff { path: path.to_path_buf(), feature: "mp4" });
+            }
+            Format::Gif => Box::new(GifSink::create(target.file()?, spec, &json)?),
+            Format::PngFolder => Box::new(PngSink::create(target.folder()?, spec, json)),
+            Format::Raw => Box::new(RawSink::create(target.file()?)),
+        };
+        Ok(Self { path: path.to_path_buf(), spec: *spec, written: 0, sink: Some(sink) })
+    }
+
+    /// Completes the video and moves it to its final name.
+    ///
+    /// # Errors
+    /// [`VideoError::TooFewFrames`], or when the result cannot be stored; nothing stands under the
+    /// final name then.
+    pub fn finish(self) -> Result<(), VideoError> {
+        let Some(sink) = self.sink else {
+            return Err(VideoError::GivenUp { path: self.path });
+        };
+        if self.written < self.spec.frames {
+            return Err(VideoError::TooFewFrames {
+                path: self.path,
+                found: self.written,
+                expected: self.spec.frames,
+            });
+        }
+        sink.finish()
+    }
+
+    fn try_write(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
+        let path = || self.path.clone();
+        let Some(sink) = &mut self.sink else {
+            return Err(VideoError::GivenUp { path: path() });
+        };
+        if self.written == self.spec.frames {
+            return Err(VideoError::TooManyFrames { path: path(), expected: self.spec.frames });
+        }
+        if rgb.len() != self.spec.frame_bytes() {
+            return Err(VideoError::FrameLength {
+                path: path(),
+                frame: self.written,
+                found: rgb.len(),
+                expected: self.spec.frame_bytes(),
+                width: self.spec.width,
+                height: self.spec.height,
+            });
+        }
+        sink.write_frame(rgb)?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for VideoWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VideoWriter")
+            .field("path", &self.path)
+            .field("spec", &self.spec)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FrameSink for VideoWriter {
+    fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
+        let result = self.try_write(rgb);
+        if result.is_err() {
+            // Removes the temporary file now, and makes a later `finish` an error.
+            self.sink = None;
+        }
+        result
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), VideoError> {
+        VideoWriter::finish(*self)
+    }
+}
