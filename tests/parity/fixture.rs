@@ -1,0 +1,219 @@
+//! Reading fixtures and comparing with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use wan_core::{Backend, BurnBackend};
+use wan_models::Probe;
+
+/// The root of all fixtures.
+pub fn root() -> PathBuf {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    std::env::var_os("WAN_FIXTURES").map_or(ours, PathBuf::from)
+}
+
+/// All folders of the root.
+pub fn folders() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root()).expect("the fixtures' root can be listed");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut folders: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// The folders for which `belongs` says yes; there must be one.
+pub fn folders_of(kind: &str, belongs: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let found: Vec<_> = folders().into_iter().filter(|folder| belongs(folder)).collect();
+    assert!(!found.is_empty(), "no fixture of the kind {kind} in {}", root().display());
+    found
+}
+
+/// A JSON file, or null if it is not there. Python writes infinity, which JSON has not, as a word.
+pub fn json(path: &Path) -> Value {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let text = text.replace(": -Infinity", ": null");
+            serde_json::from_str(&text).expect("a fixture's JSON is valid")
+        }
+        Err(_) => Value::Null,
+    }
+}
+
+/// A folder with inputs and outputs.
+pub struct Fixture {
+    pub folder: PathBuf,
+    pub meta: Value,
+    pub inputs: Tensors,
+    pub outputs: Tensors,
+}
+
+impl Fixture {
+    pub fn open(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            meta: json(&folder.join("meta.json")),
+            inputs: Tensors::open(&folder.join("inputs.safetensors")),
+            outputs: Tensors::open(&folder.join("outputs.safetensors")),
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.folder.file_name().expect("a folder has a name").to_string_lossy().into_owned()
+    }
+
+    /// Absolute and relative tolerance.
+    pub fn tolerance(&self) -> (f64, f64) {
+        let value = |name: &str| self.meta["tolerance"][name].as_f64().expect("a tolerance");
+        (value("atol"), value("rtol"))
+    }
+
+    /// Compares with the output `name`, which must exist.
+    pub fn check(&self, backend: &str, name: &str, found: &Array) {
+        let expected = self.outputs.get(name);
+        compare(backend, &format!("{}/{name}", self.name()), found, expected, self.tolerance());
+    }
+}
+
+/// Tensors by name, all numbers as f64.
+pub struct Tensors(BTreeMap<String, Array>);
+
+/// Numbers with their shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub values: Vec<f64>,
+}
+
+impl Tensors {
+    fn open(path: &Path) -> Self {
+        let Ok(bytes) = std::fs::read(path) else { return Self(BTreeMap::new()) };
+        let tensors = SafeTensors::deserialize(&bytes).expect("a fixture's tensors are valid");
+        let read = |(name, view): (String, safetensors::tensor::TensorView)| {
+            let values = numbers(view.dtype(), view.data());
+            (name, Array { shape: view.shape().to_vec(), values })
+        };
+        Self(tensors.tensors().into_iter().map(read).collect())
+    }
+
+    pub fn get(&self, name: &str) -> &Array {
+        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no tensor {name}"))
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// What stands before `suffix` in the names that end with it: the cases.
+    pub fn cases(&self, suffix: &str) -> BTreeSet<String> {
+        self.names().filter_map(|name| name.strip_suffix(suffix)).map(str::to_owned).collect()
+    }
+}
+
+impl Array {
+    pub fn tensor<B: Backend, const D: usize>(&self, device: &B::Device) -> Tensor<B, D> {
+        let values: Vec<f32> = self.values.iter().map(|&v| v as f32).collect();
+        let data = TensorData::new(values, self.shape.as_slice());
+        Tensor::from_data(data, (device, DType::F32))
+    }
+
+    pub fn of<B: BurnBackend, const D: usize>(tensor: Tensor<B, D>) -> Self {
+        let shape = tensor.dims().to_vec();
+        let data = tensor.cast(DType::F32).into_data();
+        let values = data.as_slice::<f32>().expect("f32 data").iter().map(|&v| f64::from(v));
+        Self { shape, values: values.collect() }
+    }
+}
+
+fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
+    match dtype {
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        Dtype::F32 => {
+            bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
+        }
+        Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+        Dtype::F16 | Dtype::BF16 => Vec::new(), // no test reads them
+        other => panic!("a fixture has the dtype {other}"),
+    }
+}
+
+/// Fails unless `max |a - b| <= atol + rtol max |b|`; prints both sides.
+pub fn compare(
+    backend: &str,
+    name: &str,
+    found: &Array,
+    expected: &Array,
+    (atol, rtol): (f64, f64),
+) {
+    assert_eq!(found.shape, expected.shape, "{name}: shape");
+    let pairs = found.values.iter().zip(&expected.values);
+    let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |max: f64, e| {
+        if e.is_nan() { f64::INFINITY } else { max.max(e) }
+    });
+    let largest = expected.values.iter().fold(0.0, |max: f64, b| max.max(b.abs()));
+    let allowed = atol + rtol * largest;
+    println!("{backend:8} {name:60} error {error:.2e}, allowed {allowed:.2e}");
+    assert!(error <= allowed, "{backend} {name}: error {error:e} is more than {allowed:e}");
+}
+
+/// Keeps all intermediate tensors. Those of a network that runs in chunks are joined on the time
+/// axis (2).
+#[derive(Default)]
+pub struct Recorder(BTreeMap<String, Array>);
+
+impl<B: BurnBackend> Probe<B> for Recorder {
+    fn see<const D: usize>(&mut self, name: &str, tensor: impl FnOnce() -> Tensor<B, D>) {
+        let seen = Array::of(tensor());
+        match self.0.get_mut(name) {
+            Some(before) => join(before, &seen),
+            None => {
+                self.0.insert(name.to_owned(), seen);
+            }
+        }
+    }
+}
+
+fn join(before: &mut Array, next: &Array) {
+    if before.shape[3..] != next.shape[3..] {
+        return; // tiles of several sizes, of which no fixture has intermediate tensors
+    }
+    let inner: usize = next.shape[3..].iter().product();
+    let (old, new) = (before.shape[2] * inner, next.shape[2] * inner);
+    let outer = before.values.len() / old;
+    let mut values = Vec::new();
+    for i in 0..outer {
+        values.extend(&before.values[i * old..(i + 1) * old]);
+        values.extend(&next.values[i * new..(i + 1) * new]);
+    }
+    before.shape[2] += next.shape[2];
+    before.values = values;
+}
+
+impl Recorder {
+    /// Compares everything that the fixture has of a case, and says how much that was.
+    pub fn check(&self, fixture: &Fixture, backend: &str, case: &str) -> usize {
+        let mut checked = 0;
+        for (name, found) in &self.0 {
+            let name = format!("{case}.{name}");
+            if fixture.outputs.has(&name) {
+                let expected = fixture.outputs.get(&name);
+                // The rotary tables are stored with each frequency twice and axes of 1.
+                let found = if name.contains(".rope.") { doubled(found, expected) } else { found.clone() };
+                fixture.check(backend, &name, &found);
+                checked += 1;
+            }
+        }
+        checked
+    }
+}
+
+fn doubled(table: &Array, like: &Array) -> Array {
+    let values = table.values.iter().flat_map(|&v| [v, v]).collect();
+    Array { shape: like.shape.clone(), values }
+}

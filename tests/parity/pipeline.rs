@@ -1,0 +1,147 @@
+//! Whole pipelines: `WanPipeline` from prompt to frames, on the grid of diffusers.
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use serde_json::Value;
+use wan_core::noise::TorchGenerator;
+use wan_core::scheduler::Steps;
+use wan_core::{Backend, VideoVae};
+use wan_io::files::ModelFiles;
+use wan_io::weights::Weights;
+use wan_models::vae::{WanVae, WanVaeConfig};
+use wan_models::weights::load;
+use wan_pipeline::weights::tensor_source;
+use wan_pipeline::{Conditioning, Pipeline, SchedulerConfig, SigmaGrid};
+
+use crate::fixture::{Array, Fixture, compare, folders_of, json};
+
+/// Why a pipeline is not one that is supported yet, if it is not.
+pub fn unsupported(folder: &Path) -> Option<String> {
+    let error = Pipeline::<burn::backend::Flex>::from_pretrained(folder.join("model")).err();
+    error.map(|error| error.to_string())
+}
+
+pub fn is_kind(folder: &Path) -> bool {
+    let class = &json(&folder.join("model/model_index.json"))["_class_name"];
+    class == "WanPipeline" && unsupported(folder).is_none()
+}
+
+pub fn videos<B: Backend>(backend: &str) {
+    for folder in folders_of("text-to-video pipeline", is_kind) {
+        let fixture = Fixture::open(&folder);
+        let pipeline = Pipeline::<B>::from_pretrained(folder.join("model")).unwrap();
+        let vae = open_vae::<B>(&folder);
+        let mut checked = 0;
+        for (case, description) in fixture.meta["cases"].as_object().expect("cases") {
+            match scheduler(&pipeline, description) {
+                Ok(scheduler) => {
+                    check(backend, &fixture, case, description, &pipeline, &vae, &scheduler);
+                    checked += 1;
+                }
+                Err(reason) => println!("{backend:8} {case:60} not supported: {reason}"),
+            }
+        }
+        assert!(checked > 0);
+    }
+}
+
+fn scheduler<B: Backend>(
+    pipeline: &Pipeline<B>,
+    description: &Value,
+) -> Result<SchedulerConfig, String> {
+    let scheduler = &description["scheduler"];
+    if scheduler.is_string() {
+        return Ok(pipeline.scheduler_config().clone());
+    }
+    let class = scheduler["class"].as_str().expect("a class");
+    let supported = ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"].contains(&class);
+    let config = SchedulerConfig::from_json(&scheduler["config"]);
+    assert!(config.is_ok() == supported, "{config:?}");
+    config.map_err(|error| error.to_string())
+}
+
+fn check<B: Backend>(
+    backend: &str,
+    fixture: &Fixture,
+    case: &str,
+    description: &Value,
+    pipeline: &Pipeline<B>,
+    vae: &WanVae<B>,
+    scheduler: &SchedulerConfig,
+) {
+    let arguments = &description["arguments"];
+    let number = |name: &str| arguments[name].as_u64().unwrap_or_else(|| panic!("{case}: {name}"));
+    let guidance = arguments["guidance_scale"].as_f64().expect("a guidance scale");
+    let videos = arguments["num_videos_per_prompt"].as_u64().unwrap_or(1) as usize;
+    let length = number("max_sequence_length") as usize;
+
+    let prompts = strings(&arguments["prompt"]);
+    let batch = prompts.len() * videos;
+    let mut negatives = strings(&arguments["negative_prompt"]);
+    negatives.resize(prompts.len(), negatives.first().cloned().unwrap_or_default());
+    let encode = |prompts: &[String]| {
+        // Videos of one prompt follow each other.
+        let all: Vec<&str> =
+            prompts.iter().flat_map(|p| std::iter::repeat_n(p.as_str(), videos)).collect();
+        pipeline.encode_prompts(&all, length).unwrap()
+    };
+    let text = Conditioning {
+        positive: encode(&prompts),
+        negative: (guidance > 1.0).then(|| encode(&negatives)),
+    };
+    let output = |name: &str| format!("{case}.{name}");
+    fixture.check(backend, &output("prompt_embeds"), &Array::of(text.positive.padded()));
+    if let Some(negative) = &text.negative {
+        fixture.check(backend, &output("negative_prompt_embeds"), &Array::of(negative.padded()));
+    }
+
+    let shape: [usize; 5] = fixture.outputs.get(&output("initial_latents")).shape[..].try_into().unwrap();
+    assert_eq!(shape[0], batch);
+    let seeds: Vec<u64> =
+        description["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
+    let noise: Tensor<B, 5> = if seeds.len() == batch {
+        pipeline.noise(&seeds, shape)
+    } else {
+        // One generator for all videos.
+        let values = TorchGenerator::new(seeds[0]).randn(shape.iter().product());
+        let values = values.into_iter().map(f64::from).collect();
+        Array { shape: shape.to_vec(), values }.tensor(&B::open_device(0).unwrap())
+    };
+    fixture.check(backend, &output("initial_latents"), &Array::of(noise.clone()));
+
+    let steps = Steps::Count(number("num_inference_steps") as usize);
+    let mut scheduler = scheduler.build::<B>(SigmaGrid::Diffusers, steps, None).unwrap();
+    let mut trajectory = Vec::new();
+    let mut on_step = |_, _, latents: &Tensor<B, 5>| {
+        trajectory.extend(Array::of(latents.clone()).values);
+        Ok(())
+    };
+    let latents = pipeline.sample(noise, &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
+    let expected = fixture.outputs.get(&output("step_latents"));
+    let found = Array { shape: expected.shape.clone(), values: trajectory };
+    compare(backend, &output("step_latents"), &found, expected, fixture.tolerance());
+    fixture.check(backend, &output("final_latents"), &Array::of(latents.clone()));
+
+    let frames = Tensor::cat(vae.decode(latents).collect(), 2);
+    let pixels = frames.permute([0, 2, 3, 4, 1]) * 0.5 + 0.5;
+    fixture.check(backend, &output("video_np"), &Array::of(pixels));
+}
+
+/// One prompt or a list of them.
+fn strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(list) => list.iter().map(|v| v.as_str().unwrap().to_owned()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn open_vae<B: Backend>(folder: &Path) -> WanVae<B> {
+    let files = ModelFiles::folder(&folder.join("model")).unwrap();
+    let config: WanVaeConfig = files.json("vae/config.json").unwrap();
+    let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
+    let device = B::open_device(0).unwrap();
+    let dtype = burn::tensor::DType::F32;
+    load(&tensor_source(weights), &device, dtype, |scope| WanVae::load(&config, scope)).unwrap()
+}

@@ -1,0 +1,133 @@
+//! `AutoencoderKLWan` of the 2.1 layout.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Tensor};
+use wan_core::Backend;
+use wan_core::noise::TorchGenerator;
+use wan_io::files::ModelFiles;
+use wan_io::weights::Weights;
+use wan_models::vae::{LatentDistribution, Tiling, WanVae, WanVaeConfig};
+use wan_models::weights::load;
+use wan_pipeline::weights::tensor_source;
+
+use crate::fixture::{Array, Fixture, Recorder, folders_of, json};
+
+/// Why an autoencoder is not one that is supported yet, if it is not.
+pub fn unsupported(folder: &Path) -> Option<String> {
+    let config = serde_json::from_value(json(&folder.join("config.json")));
+    match config.map(|config: WanVaeConfig| config.validate()) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+pub fn is_kind(folder: &Path) -> bool {
+    let class = &json(&folder.join("config.json"))["_class_name"];
+    class == "AutoencoderKLWan" && unsupported(folder).is_none()
+}
+
+pub fn round_trip<B: Backend>(backend: &str) {
+    for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+        let fixture = Fixture::open(&folder);
+        let files = ModelFiles::folder(&folder).unwrap();
+        let config: WanVaeConfig = files.json("config.json").unwrap();
+        let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
+        let device = B::open_device(0).unwrap();
+        let mut vae: WanVae<B> = load(&tensor_source(weights), &device, DType::F32, |scope| {
+            WanVae::load(&config, scope)
+        })
+        .unwrap();
+        let (latents, videos) = (fixture.inputs.cases(".latents"), fixture.inputs.cases(".video"));
+        assert!(!latents.is_empty() && !videos.is_empty());
+        for case in latents {
+            set_tiling(&mut vae, &fixture, &case);
+            let input = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
+            check_decode(&vae, input, &fixture, backend, &case);
+        }
+        for case in videos {
+            set_tiling(&mut vae, &fixture, &case);
+            let input = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
+            check_encode(&vae, input, &fixture, backend, &case);
+        }
+    }
+}
+
+/// Cases named `tiled_..` are in tiles; `untiled_..` holds the other result for the same input.
+fn set_tiling<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, case: &str) {
+    let size = |name: &str| {
+        let size = |axis: &str| fixture.meta["tiling"][format!("tile_sample_{name}_{axis}")].as_u64();
+        ["height", "width"].map(|axis| size(axis).expect("a tile size") as usize)
+    };
+    let tiling = || Tiling { size: size("min"), stride: size("stride") };
+    vae.set_tiling(case.starts_with("tiled").then(tiling)).unwrap();
+}
+
+fn check_decode<B: Backend>(
+    vae: &WanVae<B>,
+    latents: Tensor<B, 5>,
+    fixture: &Fixture,
+    backend: &str,
+    case: &str,
+) {
+    let decode = |vae: &WanVae<B>| {
+        let mut recorder = Recorder::default();
+        let mut frames = vae.decode_raw(latents.clone());
+        let mut chunks = Vec::new();
+        while let Some(chunk) = frames.next_probed(&mut recorder) {
+            chunks.push(chunk);
+        }
+        assert_eq!(chunks.len(), latents.dims()[2], "one chunk a latent frame");
+        (Array::of(Tensor::cat(chunks, 2)), recorder)
+    };
+    let (video, recorder) = decode(vae);
+    fixture.check(backend, &format!("{case}.sample"), &video);
+    if case.starts_with("tiled") {
+        let mut untiled = vae.clone();
+        untiled.set_tiling(None).unwrap();
+        fixture.check(backend, &format!("un{case}.sample"), &decode(&untiled).0);
+    } else {
+        recorder.check(fixture, backend, case);
+    }
+}
+
+fn check_encode<B: Backend>(
+    vae: &WanVae<B>,
+    video: Tensor<B, 5>,
+    fixture: &Fixture,
+    backend: &str,
+    case: &str,
+) {
+    let mut recorder = Recorder::default();
+    let LatentDistribution { mean, log_variance } =
+        vae.encode_to_distribution(video.clone(), &mut recorder);
+    if !case.starts_with("tiled") {
+        recorder.check(fixture, backend, case);
+    }
+    let check = |name: &str, found: Tensor<B, 5>| {
+        let name = format!("{case}.{name}");
+        if fixture.outputs.has(&name) {
+            fixture.check(backend, &name, &Array::of(found));
+        }
+    };
+    // The moments hold the variance as it was before it was clamped; no fixture reaches the limits.
+    check("moments", Tensor::cat(vec![mean.clone(), log_variance.clone()], 1));
+    check("mean", mean.clone());
+    check("logvar", log_variance.clone());
+    let count = mean.shape().num_elements();
+    let seeds = fixture.outputs.names().filter_map(|name| name.strip_prefix(case));
+    for seed in seeds.filter_map(|name| name.strip_prefix(".sample_seed")) {
+        let noise = TorchGenerator::new(seed.parse().expect("a seed")).randn(count);
+        let noise = Array { shape: mean.dims().to_vec(), values: noise.into_iter().map(f64::from).collect() };
+        let std = (log_variance.clone() * 0.5).exp();
+        let sample = mean.clone() + std * noise.tensor(&mean.device());
+        check(&format!("sample_seed{seed}"), sample);
+    }
+    if case.starts_with("tiled") {
+        let mut untiled = vae.clone();
+        untiled.set_tiling(None).unwrap();
+        let mean = untiled.encode_to_distribution(video, &mut ()).mean;
+        fixture.check(backend, &format!("un{case}.mean"), &Array::of(mean));
+    }
+}

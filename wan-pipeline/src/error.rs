@@ -1,0 +1,111 @@
+use wan_core::DeviceError;
+use wan_core::scheduler::ScheduleError;
+use wan_io::files::FileError;
+use wan_io::text::TextError;
+use wan_io::video::VideoError;
+use wan_io::weights::WeightsFileError;
+use wan_models::config::ConfigError;
+use wan_models::umt5::Umt5Error;
+use wan_models::weights::WeightsError;
+
+use crate::RequestError;
+
+/// What can go wrong between a prompt and a video.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no model of this name.
+    #[error(
+        "there is no model {name:?}: neither a folder of this name nor a built-in model ({known}); \
+         models are not downloaded yet, name the folder of a downloaded one"
+    )]
+    UnknownModel {
+        /// The name.
+        name: String,
+        /// The built-in models.
+        known: String,
+    },
+    /// `model_index.json` is that of another pipeline, or one of its parts is not supported.
+    #[error("{path}: {field} is {found}, but must be {expected}")]
+    ModelIndex {
+        /// The file.
+        path: String,
+        /// The field.
+        field: String,
+        /// The value found.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A config has a value that no model can have.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: String,
+        /// Field, value and what would be right.
+        source: ConfigError,
+    },
+    /// Two configs contradict each other.
+    #[error("{path}: {field} is {found}, but {other} says {expected}")]
+    ConfigsDisagree {
+        /// The file of the first value.
+        path: String,
+        /// Its field.
+        field: &'static str,
+        /// Its value.
+        found: usize,
+        /// Where the other value stands.
+        other: String,
+        /// The other value.
+        expected: usize,
+    },
+    /// A file of the model cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A weights file cannot be opened.
+    #[error(transparent)]
+    WeightsFile(#[from] WeightsFileError),
+    /// The weights do not fit the config.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The tokenizer cannot be read, or a prompt not be tokenized.
+    #[error("{path}: {source}")]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: String,
+        /// What is wrong.
+        source: TextError,
+    },
+    /// A prompt cannot be encoded.
+    #[error(transparent)]
+    TextEncoder(#[from] Umt5Error),
+    /// The request asks for something that the model cannot do.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The schedule cannot be made.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The video cannot be written.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// Latents cannot be written or read.
+    #[error("{path}: {reason}")]
+    Latents {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A stage gave a value that is not a number.
+    #[error("{stage} gave values that are not finite: the weights are damaged or overflow")]
+    NotFinite {
+        /// The stage.
+        stage: &'static str,
+    },
+    /// The observer asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}

@@ -1,0 +1,42 @@
+#![doc = include_str!("../../README.md")]
+
+mod embedded;
+mod error;
+mod events;
+mod generate;
+mod latents;
+mod model;
+mod pipeline;
+pub mod presets;
+mod request;
+mod scheduler_config;
+mod video;
+pub mod weights;
+
+pub use error::Error;
+pub use events::{Event, Observer, ignore_events};
+pub use generate::Conditioning;
+pub use latents::LatentsWriter;
+pub use pipeline::{LoadOptions, Pipeline};
+pub use presets::Preset;
+pub use request::{Request, RequestError, Settings};
+pub use scheduler_config::{SchedulerConfig, SchedulerKind};
+pub use video::Video;
+pub use wan_core::scheduler::SigmaGrid;
+pub use wan_core::{Backend, DTypePolicy};
+pub use wan_io::video::{FrameSink, Metadata, VideoSpec, VideoWriter, read_metadata};
+pub use wan_models::vae::Tiling;
+
+/// The backends that are compiled in, each under the feature of its name.
+pub mod backend {
+    #[cfg(feature = "cuda")]
+    pub use burn::backend::Cuda;
+    #[cfg(feature = "flex")]
+    pub use burn::backend::Flex;
+    #[cfg(feature = "ndarray")]
+    pub use burn::backend::NdArray;
+    #[cfg(feature = "vulkan")]
+    pub use burn::backend::Vulkan;
+    #[cfg(feature = "wgpu")]
+    pub use burn::backend::Wgpu;
+}
