@@ -1,2 +1,218 @@
-//! placeholder
-fn main() {}
+//! A prompt becomes a video: `cargo run --release --example text_to_video -- "a red circle moving
+//! right on a black background"`.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use wan_pipeline::{
+    Backend, Event, LatentsWriter, Pipeline, Request, SchedulerKind, SigmaGrid, VideoWriter,
+};
+
+/// Makes a video of a prompt, in English or Chinese.
+///
+/// Where no default is named below, it belongs to the model; with tiny-wan: 97 frames of 64x64 at
+/// 24 fps, 20 steps, guidance 3, shift 3, no negative prompt, scheduler unipc.
+#[derive(Parser)]
+#[command(name = "text_to_video")]
+struct Options {
+    /// What the video should show
+    prompt: String,
+    /// File to write; its ending decides the kind: .mp4, .gif, .rgb (raw frames), or / for a folder
+    /// of PNG frames
+    #[arg(long, value_name = "FILE", default_value = "video.mp4")]
+    out: PathBuf,
+    /// Folder of a model in the layout of diffusers, or the name of a built-in one
+    #[arg(long, value_name = "PATH_OR_NAME", default_value = "tiny-wan")]
+    model: PathBuf,
+    /// What the video should not show [default: the model's]
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// Denoising steps [default: the model's; tiny-wan 20, Wan 2.1 50]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Guidance scale: how strongly the prompt steers; 1 is without guidance and twice as fast
+    /// [default: the model's; tiny-wan 3, Wan 2.1 1.3B 6, 14B 5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// Flow shift: more spends more of the steps at high noise [default: the model's; tiny-wan 3,
+    /// Wan 2.1 1.3B 8, 14B 5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    shift: Option<f64>,
+    /// Seed of the noise: the same seed gives the same video
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+    /// Number of frames: 1, 5, 9, .. [default: the model's; tiny-wan 97, Wan 2.1 81]
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
+    /// Width in pixels [default: the model's; tiny-wan 64, Wan 2.1 1.3B 832, 14B 1280]
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+    /// Height in pixels [default: the model's; tiny-wan 64, Wan 2.1 1.3B 480, 14B 720]
+    #[arg(long, value_name = "N")]
+    height: Option<usize>,
+    /// Frames a second [default: the model's; tiny-wan 24, Wan 2.1 16]
+    #[arg(long, value_name = "N")]
+    fps: Option<u32>,
+    /// How the flow is integrated [default: the model's; unipc for all known ones]
+    #[arg(long, value_enum)]
+    scheduler: Option<Scheduler>,
+    /// Where the noise levels lie: as in the original Wan, or as in diffusers from version 0.37 on
+    #[arg(long, value_enum, default_value = "wan")]
+    sigma_grid: Grid,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = BackendName::default())]
+    backend: BackendName,
+    /// Also write the latents, as the last step leaves them, to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    save_latents: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scheduler {
+    Unipc,
+    Euler,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Grid {
+    Wan,
+    Diffusers,
+}
+
+/// The backends that are compiled in.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum BackendName {
+    /// The CPU, fast
+    #[default]
+    Flex,
+    /// The CPU, a second implementation for comparison
+    #[cfg(feature = "ndarray")]
+    Ndarray,
+    /// NVIDIA GPUs
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// Vulkan, Metal, DirectX 12
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+    /// Vulkan with SPIR-V
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse(); // exits with 2 where an option is wrong
+    match run_on_backend(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_on_backend(options: &Options) -> Result<(), Box<dyn Error>> {
+    use wan_pipeline::backend;
+    match options.backend {
+        BackendName::Flex => run::<backend::Flex>(options),
+        #[cfg(feature = "ndarray")]
+        BackendName::Ndarray => run::<backend::NdArray<f32>>(options),
+        #[cfg(feature = "cuda")]
+        BackendName::Cuda => run::<backend::Cuda>(options),
+        #[cfg(feature = "wgpu")]
+        BackendName::Wgpu => run::<backend::Wgpu>(options),
+        #[cfg(feature = "vulkan")]
+        BackendName::Vulkan => run::<backend::Vulkan>(options),
+    }
+}
+
+fn run<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
+    let pipeline = Pipeline::<B>::from_pretrained(&options.model)?;
+    let settings = pipeline.settle(&options.request())?;
+
+    // Everything that could fail at the end is opened before the work begins.
+    let (spec, metadata) = (pipeline.video_spec(&settings), pipeline.metadata(&settings));
+    let mut writer = VideoWriter::create(&options.out, &spec, &metadata)?;
+    let latents_writer = options.save_latents.as_ref().map(LatentsWriter::create).transpose()?;
+
+    let mut progress = Progress::new();
+    let latents = pipeline.denoise(&settings, &mut |event| progress.show(event))?;
+    if let Some(writer) = latents_writer {
+        writer.write(latents.clone())?;
+    }
+    pipeline.decode(latents, &mut writer, &mut |event| progress.show(event))?;
+    writer.finish()?;
+
+    progress.bar.finish_and_clear();
+    let (frames, width, height) = (spec.frames, spec.width, spec.height);
+    println!("{}: {frames} frames of {width}x{height} at {} fps", options.out.display(), spec.fps);
+    Ok(())
+}
+
+impl Options {
+    fn request(&self) -> Request {
+        let mut request = Request::new(&self.prompt).seed(self.seed);
+        request.negative_prompt = self.negative.clone();
+        request.steps = self.steps;
+        request.guidance = self.guidance;
+        request.shift = self.shift;
+        request.frames = self.frames;
+        request.width = self.width;
+        request.height = self.height;
+        request.fps = self.fps;
+        request.scheduler = self.scheduler.map(|scheduler| match scheduler {
+            Scheduler::Unipc => SchedulerKind::UniPc,
+            Scheduler::Euler => SchedulerKind::Euler,
+        });
+        request.sigma_grid = match self.sigma_grid {
+            Grid::Wan => SigmaGrid::Wan,
+            Grid::Diffusers => SigmaGrid::Diffusers,
+        };
+        request
+    }
+}
+
+/// One line that says what is being done.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg:28} {bar:40} {pos}/{len} {prefix}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bar: ProgressBar::new(0).with_style(style) }
+    }
+
+    fn show(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::Loading { part } => self.bar.set_message(format!("loading {part}")),
+            Event::PromptCut { which, kept, dropped } => self.bar.suspend(|| {
+                eprintln!(
+                    "warning: the {which} is too long: the first {kept} tokens count, the last \
+                     {dropped} have no effect"
+                );
+            }),
+            Event::Step { done, steps, remaining, .. } => {
+                self.bar.set_message("denoising");
+                self.bar.set_prefix(format!("{:.1} s left", remaining.as_secs_f64()));
+                self.to(done, steps);
+            }
+            Event::Frames { done, frames } => {
+                self.bar.set_message("decoding frames");
+                self.bar.set_prefix("");
+                self.to(done, frames);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn to(&self, done: usize, all: usize) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+    }
+}

@@ -25,6 +25,12 @@ pub enum FileError {
         /// The path.
         path: String,
     },
+    /// A file was expected.
+    #[error("{path}: is not a file")]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
     /// It is larger than any honest file of its kind.
     #[error("{path}: has {size} bytes, but must have at most {max}")]
     TooLarge {
@@ -36,12 +42,12 @@ pub enum FileError {
         max: u64,
     },
     /// It is not the JSON that was expected.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Json {
         /// The path.
         path: String,
-        /// What is wrong, with line and column.
-        source: serde_json::Error,
+        /// What is wrong, with field, line and column.
+        reason: String,
     },
     /// The system cannot read it.
     #[error("{path}: {source}")]
@@ -137,8 +143,16 @@ impl ModelFiles {
         if size > max {
             return Err(FileError::TooLarge { path, size, max });
         }
-        serde_json::from_slice(&bytes).map_err(|source| FileError::Json { path, source })
+        from_json(&bytes).map_err(|reason| FileError::Json { path, reason })
     }
+}
+
+/// Reads JSON; an error names the field, which `serde_json` alone does not.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())?;
+    json.end().map_err(|error| error.to_string())?;
+    Ok(read)
 }
 
 /// The bytes of a file.
@@ -169,8 +183,12 @@ fn map(path: &Path) -> Result<FileBytes, FileError> {
             _ => FileError::Io { path, source },
         }
     };
+    let metadata = path.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile { path: path.display().to_string() });
+    }
     let file = std::fs::File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() == 0 {
+    if metadata.len() == 0 {
         return Ok(FileBytes::Static(&[])); // an empty file cannot be mapped
     }
     // SAFETY: the map is read-only and private to this process. Another process that truncates the

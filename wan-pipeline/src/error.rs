@@ -25,6 +25,12 @@ pub enum Error {
         /// The built-in models.
         known: String,
     },
+    /// The folder holds no model in the layout of diffusers.
+    #[error("{path}: there is no such file, but the folder of a model in the layout of diffusers has one")]
+    NotAModel {
+        /// The `model_index.json` looked for.
+        path: String,
+    },
     /// `model_index.json` is that of another pipeline, or one of its parts is not supported.
     #[error("{path}: {field} is {found}, but must be {expected}")]
     ModelIndex {

@@ -49,6 +49,7 @@ impl<B: Backend> Pipeline<B> {
     /// # Errors
     /// Those of [`generate_with`](Self::generate_with).
     pub fn denoise(&self, settings: &Settings, observer: &mut Observer) -> Result<Tensor<B, 5>, Error> {
+        settings.validate(&self.limits())?; // its fields may have been changed
         let text = self.encode(settings, observer)?;
         let noise = self.noise(&[settings.seed], self.latent_shape(settings));
         let mut scheduler = self.scheduler::<B>(settings)?;

@@ -15,6 +15,7 @@ use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_models::weights::{TensorSource, check};
 
+use crate::scheduler_config::Json as SchedulerJson;
 use crate::weights::tensor_source;
 use crate::{Error, SchedulerConfig, embedded};
 
@@ -54,9 +55,12 @@ impl Model {
     }
 
     fn read(files: &ModelFiles, name: String) -> Result<Self, Error> {
+        if !files.has(INDEX) {
+            return Err(Error::NotAModel { path: files.shown(INDEX) });
+        }
         check_index(files)?;
-        let scheduler: Value = files.json(SCHEDULER)?;
-        let scheduler = at(files, SCHEDULER, SchedulerConfig::from_json(&scheduler))?;
+        let scheduler: SchedulerJson = files.json(SCHEDULER)?;
+        let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
         if scheduler.use_dynamic_shifting {
             let (found, expected) = ("true".into(), "false".into());
             let source = ConfigError { field: "use_dynamic_shifting", found, expected };

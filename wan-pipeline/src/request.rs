@@ -126,12 +126,16 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The number of frames is not one more than a multiple of the temporal factor.
-    #[error("frames is {found}, but must be one more than a multiple of {factor}: {below} or {above}")]
+    /// The number of frames does not fill whole latent frames and tokens.
+    #[error(
+        "frames is {found}, but must be {first} more than a multiple of {factor}: {below} or {above}"
+    )]
     Frames {
         /// The value found.
         found: usize,
-        /// Frames in a latent frame.
+        /// Frames in the first token: 1 unless a token covers several latent frames.
+        first: usize,
+        /// Frames in each token after it.
         factor: usize,
         /// The nearest right value that is not more.
         below: usize,
@@ -196,6 +200,10 @@ pub struct Settings {
     pub text_length: usize,
 }
 
+/// The most pixels of all frames of a video: three times those of 81 frames in 4K. More would only
+/// run out of memory.
+const MAX_PIXELS: f64 = (1u64 << 31) as f64;
+
 /// What a model allows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -214,6 +222,8 @@ impl Settings {
         check_side("height", self.height, limits.pixels[0], limits.positions)?;
         check_side("width", self.width, limits.pixels[1], limits.positions)?;
         check_frames(self.frames, limits)?;
+        let pixels = self.width as f64 * self.height as f64 * self.frames as f64;
+        range("width x height x frames", pixels, pixels <= MAX_PIXELS, "at most 2147483648 pixels")?;
         range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
         range("steps", self.steps as f64, (1..=1000).contains(&self.steps), "1 to 1000")?;
         let ok = self.guidance.is_finite() && self.guidance >= 1.0;
@@ -251,13 +261,15 @@ fn check_side(
 
 fn check_frames(found: usize, limits: &Limits) -> Result<(), RequestError> {
     let factor = limits.frames * limits.latent_frames;
-    let max = (limits.positions * limits.latent_frames - 1) * limits.frames + 1;
+    let first = factor - limits.frames + 1; // the first latent frame is a single frame
+    let max = (limits.positions - 1) * factor + first;
     if found > max {
         range("frames", found as f64, false, &format!("at most {max}"))?;
     }
-    if found % factor == 1 % factor {
+    let more = found.saturating_sub(first);
+    if found >= first && more.is_multiple_of(factor) {
         return Ok(());
     }
-    let below = found.saturating_sub(1) / factor * factor + 1;
-    Err(RequestError::Frames { found, factor, below, above: below + factor })
+    let below = more / factor * factor + first;
+    Err(RequestError::Frames { found, first, factor, below, above: below + factor })
 }

@@ -58,7 +58,7 @@ impl Default for SchedulerConfig {
 /// The fields that change a flow-matching schedule, with diffusers' defaults, and those that would
 /// if they were not at their defaults.
 #[derive(Deserialize)]
-struct Json {
+pub(crate) struct Json {
     #[serde(rename = "_class_name")]
     class_name: String,
     #[serde(default = "thousand")]
@@ -163,7 +163,7 @@ impl SchedulerConfig {
 }
 
 impl Json {
-    fn into_config(self) -> Result<SchedulerConfig, ConfigError> {
+    pub(crate) fn into_config(self) -> Result<SchedulerConfig, ConfigError> {
         let kind = match self.class_name.as_str() {
             "UniPCMultistepScheduler" => SchedulerKind::UniPc,
             "FlowMatchEulerDiscreteScheduler" => SchedulerKind::Euler,

@@ -7,6 +7,8 @@
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan"))]
 mod cube;
 #[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -107,6 +109,11 @@ pub trait Backend: BurnBackend {
         portable::linear(x, weight, bias)
     }
 
+    /// GELU in its tanh approximation, in the dtype of `x`.
+    fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        burn::tensor::activation::gelu_approximate(x)
+    }
+
     /// `softmax(q k^T scale + bias) v` with a softmax in f32.
     ///
     /// Shapes: `q` `[B, H, Sq, D]`, `k` and `v` `[B, H, Sk, D]`, `bias` broadcastable to
@@ -200,5 +207,10 @@ pub trait Backend: BurnBackend {
         padding: Padding,
     ) -> Tensor<Self, 5> {
         portable::conv3d(past, x, weight, bias, stride, padding)
+    }
+
+    /// Doubles height and width of channels-last frames by repeating each pixel.
+    fn wan_upsample(x: Tensor<Self, 5>) -> Tensor<Self, 5> {
+        portable::upsample(x)
     }
 }

@@ -151,3 +151,10 @@ fn pad<B: BurnBackend>(x: Tensor<B, 5>, axis: usize, amount: [usize; 2]) -> Tens
     }
     Tensor::cat(parts, axis)
 }
+
+pub(super) fn upsample<B: BurnBackend>(x: Tensor<B, 5>) -> Tensor<B, 5> {
+    let [batch, frames, height, width, channels] = x.dims();
+    let rows = x.reshape([batch * frames * height, 1, width, 1, channels]);
+    let doubled = rows.expand([batch * frames * height, 2, width, 2, channels]);
+    doubled.reshape([batch, frames, 2 * height, 2 * width, channels])
+}

@@ -1,5 +1,4 @@
 use burn::module::{Module, Param};
-use burn::tensor::activation::gelu_approximate;
 use burn::tensor::{DType, Tensor};
 use wan_core::{Backend, BurnBackend};
 
@@ -75,7 +74,7 @@ impl<B: Backend> Block<B> {
         let x = x + y.cast(DType::F32);
 
         let normed = feed_forward.norm(x.clone(), self.eps);
-        let y = self.ffn_out.forward(gelu_approximate(self.ffn_in.forward(normed)));
+        let y = self.ffn_out.forward(B::wan_gelu(self.ffn_in.forward(normed)));
         probe.see(&format!("{name}.ffn"), || y.clone());
         let x = B::wan_gated_residual(x, y, feed_forward.gate);
         probe.see(&format!("{name}.output"), || x.clone());

@@ -10,7 +10,7 @@ mod patches;
 mod rope;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu_approximate, silu};
+use burn::tensor::activation::silu;
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
@@ -136,7 +136,7 @@ impl<B: Backend> WanTransformer<B> {
     }
 
     fn embed_text(&self, text: &TextConditioning<B>, probe: &mut impl Probe<B>) -> Context<B> {
-        let hidden = gelu_approximate(self.text_in.forward(text.embeddings.clone()));
+        let hidden = B::wan_gelu(self.text_in.forward(text.embeddings.clone()));
         let embedded = self.text_out.forward(hidden);
         probe.see("cond.text", || embedded.clone());
         Context { text: embedded, bias: text.attention_bias() }

@@ -6,7 +6,6 @@
 mod config;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::gelu_approximate;
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
@@ -209,7 +208,7 @@ impl<B: Backend> Block<B> {
     fn feed_forward(&self, x: Tensor<B, 3>, config: &Umt5Config) -> Tensor<B, 3> {
         let normed =
             B::wan_rms_norm(x.clone(), self.feed_forward_norm.val(), config.layer_norm_epsilon);
-        let gate = gelu_approximate(self.gate.forward(normed.clone()));
+        let gate = B::wan_gelu(self.gate.forward(normed.clone()));
         let y = self.output.forward(gate * self.linear.forward(normed));
         x + y.cast(DType::F32)
     }

@@ -154,7 +154,7 @@ impl<B: Backend> Upsample<B> {
             None => x,
         };
         let padding = Padding { time: 0, height: ONE_AROUND, width: ONE_AROUND };
-        self.conv.forward(None, repeat_pixels(x), [1, 1, 1], padding)
+        self.conv.forward(None, B::wan_upsample(x), [1, 1, 1], padding)
     }
 }
 
@@ -173,14 +173,6 @@ fn double_time<B: Backend>(
     let y = time_conv.forward(x, slot);
     let pairs = y.reshape([batch * frames, height * width, 2, channels]).swap_dims(1, 2);
     pairs.reshape([batch, 2 * frames, height, width, channels])
-}
-
-/// Nearest-neighbour upsampling by 2 along height and width.
-fn repeat_pixels<B: Backend>(x: Tensor<B, 5>) -> Tensor<B, 5> {
-    let [batch, frames, height, width, channels] = x.dims();
-    let rows = x.reshape([batch * frames * height, 1, width, 1, channels]);
-    let doubled = rows.expand([batch * frames * height, 2, width, 2, channels]);
-    doubled.reshape([batch, frames, 2 * height, 2 * width, channels])
 }
 
 /// Halves height and width, and time too if it has a temporal convolution.

@@ -1,0 +1,11 @@
+//! Whatever comes from outside and is wrong is a typed error whose message names the thing, the
+//! value found and what would be right; it is found before denoising starts, and nothing is left on
+//! disk. And what only looks wrong works.
+
+mod configs;
+mod files;
+mod model;
+mod prompts;
+mod requests;
+mod running;
+mod weights;
