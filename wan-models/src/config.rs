@@ -25,6 +25,15 @@ pub(crate) fn require(
     Err(ConfigError { field, found: format!("{found:?}"), expected: expected.into() })
 }
 
+/// Fails unless a field is null.
+pub(crate) fn require_null(
+    field: &'static str,
+    value: Option<usize>,
+    why: &str,
+) -> Result<(), ConfigError> {
+    value.map_or(Ok(()), |value| require(false, field, value, format!("null: {why}")))
+}
+
 /// Fails unless `value` is at least 1 and at most `max`: larger values are not models but accidents,
 /// and products of them would overflow.
 pub(crate) fn require_size(

@@ -75,13 +75,8 @@ pub enum Error {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The tokenizer cannot be read, or a prompt not be tokenized.
-    #[error("{path}: {source}")]
-    Tokenizer {
-        /// The tokenizer's file.
-        path: String,
-        /// What is wrong.
-        source: TextError,
-    },
+    #[error(transparent)]
+    Tokenizer(#[from] TextError),
     /// A prompt cannot be encoded.
     #[error(transparent)]
     TextEncoder(#[from] Umt5Error),

@@ -51,6 +51,7 @@ impl<B: Backend> Pipeline<B> {
     pub fn denoise(&self, settings: &Settings, observer: &mut Observer) -> Result<Tensor<B, 5>, Error> {
         settings.validate(&self.limits())?; // its fields may have been changed
         let text = self.encode(settings, observer)?;
+        self.transformer(observer)?; // only now, when the text encoder has been dropped
         let noise = self.noise(&[settings.seed], self.latent_shape(settings));
         let mut scheduler = self.scheduler::<B>(settings)?;
         let start = Instant::now();
@@ -59,8 +60,6 @@ impl<B: Backend> Pipeline<B> {
             let remaining = elapsed.mul_f64((steps - done) as f64 / done as f64);
             tell(observer, Event::Step { done, steps, elapsed, remaining })
         };
-        // The transformer is loaded after the text encoder has been dropped.
-        self.transformer(&mut ignore_events)?;
         self.sample(noise, &text, scheduler.as_mut(), settings.guidance, &mut on_step)
     }
 
@@ -78,6 +77,7 @@ impl<B: Backend> Pipeline<B> {
                 tell(observer, Event::PromptCut { which, kept: tokens, dropped })?;
             }
             let encoded = encoder.encode(&[ids], settings.text_length)?;
+            check_finite("text encoding", &encoded.embeddings)?;
             tell(observer, Event::Encoded { which, tokens })?;
             Ok(encoded)
         };
@@ -190,9 +190,7 @@ impl<B: Backend> Pipeline<B> {
 
     /// The ids of a prompt, cleaned as the references do, and how many tokens were cut off.
     fn tokenize(&self, prompt: &str, text_length: usize) -> Result<(Vec<u32>, usize), Error> {
-        let tokens = self.model.tokenizer.encode(&clean_prompt(prompt), text_length);
-        let path = || self.model.tokenizer_path.clone();
-        let tokens = tokens.map_err(|source| Error::Tokenizer { path: path(), source })?;
+        let tokens = self.model.tokenizer.encode(&clean_prompt(prompt), text_length)?;
         Ok((tokens.ids, tokens.dropped))
     }
 }
@@ -215,7 +213,7 @@ fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<Vec<u8>, Error> {
     Ok(values.into_iter().map(|v| ((v + 1.0) / 2.0 * 255.0) as u8).collect())
 }
 
-fn check_finite<B: Backend>(stage: &'static str, x: &Tensor<B, 5>) -> Result<(), Error> {
+fn check_finite<B: Backend, const D: usize>(stage: &'static str, x: &Tensor<B, D>) -> Result<(), Error> {
     match host(x.clone()).iter().all(|v| v.is_finite()) {
         true => Ok(()),
         false => Err(Error::NotFinite { stage }),
@@ -223,7 +221,7 @@ fn check_finite<B: Backend>(stage: &'static str, x: &Tensor<B, 5>) -> Result<(),
 }
 
 /// The numbers of a tensor on the host.
-fn host<B: Backend>(x: Tensor<B, 5>) -> Vec<f32> {
+fn host<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
     let data = x.into_data().convert::<f32>();
     data.into_vec().expect("the data was converted to f32")
 }

@@ -26,6 +26,9 @@ const TRANSFORMER: &str = "transformer/config.json";
 const VAE: &str = "vae/config.json";
 const TOKENIZER: &str = "tokenizer/tokenizer.json";
 
+/// `model_index.json`.
+type Index = BTreeMap<String, Value>;
+
 /// A model in the layout of diffusers: every config valid and in agreement with the others, every
 /// tensor where its config says.
 pub(crate) struct Model {
@@ -35,7 +38,6 @@ pub(crate) struct Model {
     pub(crate) transformer: WanTransformerConfig,
     pub(crate) vae: WanVaeConfig,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) tokenizer_path: String,
     pub(crate) text_encoder_weights: Arc<dyn TensorSource>,
     pub(crate) transformer_weights: Arc<dyn TensorSource>,
     pub(crate) vae_weights: Arc<dyn TensorSource>,
@@ -58,9 +60,10 @@ impl Model {
         if !files.has(INDEX) {
             return Err(Error::NotAModel { path: files.shown(INDEX) });
         }
-        check_index(files)?;
+        let index = check_index(files)?;
         let scheduler: SchedulerJson = files.json(SCHEDULER)?;
         let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
+        check_scheduler(files, &index, &scheduler)?;
         if scheduler.use_dynamic_shifting {
             let (found, expected) = ("true".into(), "false".into());
             let source = ConfigError { field: "use_dynamic_shifting", found, expected };
@@ -72,9 +75,8 @@ impl Model {
         at(files, TRANSFORMER, transformer.validate())?;
         let vae: WanVaeConfig = files.json(VAE)?;
         at(files, VAE, vae.validate())?;
-        let tokenizer_path = files.shown(TOKENIZER);
-        let tokenizer = Tokenizer::from_bytes(&files.open(TOKENIZER)?)
-            .map_err(|source| Error::Tokenizer { path: tokenizer_path.clone(), source })?;
+        let tokenizer =
+            Tokenizer::from_named_bytes(&files.open(TOKENIZER)?, &files.shown(TOKENIZER))?;
         check_agreement(files, &text_encoder, &transformer, &vae, &tokenizer)?;
         let weights = |folder, stem| Weights::open(files, folder, stem).map(tensor_source);
         Ok(Self {
@@ -84,7 +86,6 @@ impl Model {
             transformer,
             vae,
             tokenizer,
-            tokenizer_path,
             text_encoder_weights: weights("text_encoder", "model")?,
             transformer_weights: weights("transformer", "diffusion_pytorch_model")?,
             vae_weights: weights("vae", "diffusion_pytorch_model")?,
@@ -107,8 +108,8 @@ fn at<T>(files: &ModelFiles, file: &str, result: Result<T, ConfigError>) -> Resu
 }
 
 /// `model_index.json` must be that of a text-to-video pipeline with the parts that we have.
-fn check_index(files: &ModelFiles) -> Result<(), Error> {
-    let index: BTreeMap<String, Value> = files.json(INDEX)?;
+fn check_index(files: &ModelFiles) -> Result<Index, Error> {
+    let index: Index = files.json(INDEX)?;
     let get = |field: &str| index.get(field).unwrap_or(&Value::Null);
     let require = |field: &str, found: &Value, expected: &[&str]| {
         if expected.iter().any(|name| found == name) {
@@ -146,7 +147,26 @@ fn check_index(files: &ModelFiles) -> Result<(), Error> {
     let second = get("transformer_2");
     absent("transformer_2", second.get(1).unwrap_or(second), "models with two transformers")?;
     absent("boundary_ratio", get("boundary_ratio"), "models with two transformers")?;
-    absent("expand_timesteps", get("expand_timesteps"), "models with a timestep for each token")
+    absent("expand_timesteps", get("expand_timesteps"), "models with a timestep for each token")?;
+    Ok(index)
+}
+
+/// The index and the scheduler's own config must name the same class.
+fn check_scheduler(
+    files: &ModelFiles,
+    index: &Index,
+    scheduler: &SchedulerConfig,
+) -> Result<(), Error> {
+    let (found, class) = (&index["scheduler"][1], scheduler.kind.class());
+    if found == class {
+        return Ok(());
+    }
+    Err(Error::ModelIndex {
+        path: files.shown(INDEX),
+        field: "scheduler".into(),
+        found: found.to_string(),
+        expected: format!("{class:?}, as in {}", files.shown(SCHEDULER)),
+    })
 }
 
 fn check_agreement(

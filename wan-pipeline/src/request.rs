@@ -226,8 +226,8 @@ impl Settings {
         range("width x height x frames", pixels, pixels <= MAX_PIXELS, "at most 2147483648 pixels")?;
         range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
         range("steps", self.steps as f64, (1..=1000).contains(&self.steps), "1 to 1000")?;
-        let ok = self.guidance.is_finite() && self.guidance >= 1.0;
-        range("guidance", self.guidance, ok, "a number of 1 (no guidance) or more")?;
+        let ok = (1.0..=1000.0).contains(&self.guidance);
+        range("guidance", self.guidance, ok, "1 (no guidance) to 1000")?;
         let ok = self.shift.is_finite() && self.shift > 0.0;
         range("shift", self.shift, ok, "a number of more than 0")?;
         let ok = (2..=4096).contains(&self.text_length);

@@ -19,6 +19,14 @@ pub enum SchedulerKind {
 }
 
 impl SchedulerKind {
+    /// The class of diffusers.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::UniPc => "UniPCMultistepScheduler",
+            Self::Euler => "FlowMatchEulerDiscreteScheduler",
+        }
+    }
+
     /// The name that options and metadata have for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -58,6 +58,14 @@ impl Tokenizer {
         Self::load(bytes, IN_MEMORY.to_owned())
     }
 
+    /// The same for the content of `file`, which errors then name.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn from_named_bytes(bytes: &[u8], file: &str) -> Result<Self, TextError> {
+        Self::load(bytes, file.to_owned())
+    }
+
     fn load(bytes: &[u8], file: String) -> Result<Self, TextError> {
         let found = bytes.len() as u64;
         if found > LARGEST_FILE {

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use crate::config::{ConfigError, require, require_eps, require_size};
+use crate::config::{ConfigError, require, require_eps, require_null, require_size};
 
 /// `config.json` of a `WanTransformer3DModel`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -81,18 +81,15 @@ impl WanTransformerConfig {
         )?;
         require_size("ffn_dim", self.ffn_dim, 1 << 17)?;
         require_size("num_layers", self.num_layers, 256)?;
-        let norm = self.qk_norm.as_deref();
-        let expected = "\"rms_norm_across_heads\"";
-        require(norm == Some("rms_norm_across_heads"), "qk_norm", norm, expected)?;
+        let norm = self.qk_norm.as_deref().unwrap_or("null");
+        require(norm == "rms_norm_across_heads", "qk_norm", norm, "\"rms_norm_across_heads\"")?;
         require_eps("eps", self.eps)?;
         require_size("rope_max_seq_len", self.rope_max_seq_len, 1 << 20)?;
-        let expected = "null: image-to-video models are not supported yet";
-        require(self.image_dim.is_none(), "image_dim", self.image_dim, expected)?;
-        let added = self.added_kv_proj_dim;
-        require(added.is_none(), "added_kv_proj_dim", added, expected)?;
-        let positions = self.pos_embed_seq_len;
-        require(positions.is_none(), "pos_embed_seq_len", positions, expected)?;
-        let channels = (self.in_channels, self.out_channels);
-        require(channels.0 == channels.1, "in_channels", channels.0, format!("{} (out_channels): image-to-video models are not supported yet", channels.1))
+        let why = "image-to-video models are not supported yet";
+        require_null("image_dim", self.image_dim, why)?;
+        require_null("added_kv_proj_dim", self.added_kv_proj_dim, why)?;
+        require_null("pos_embed_seq_len", self.pos_embed_seq_len, why)?;
+        let (found, out) = (self.in_channels, self.out_channels);
+        require(found == out, "in_channels", found, format!("{out}, as out_channels: {why}"))
     }
 }

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use crate::config::{ConfigError, require, require_size};
+use crate::config::{ConfigError, require, require_null, require_size};
 
 /// `config.json` of an `AutoencoderKLWan` of the 2.1 layout.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -63,8 +63,7 @@ impl WanVaeConfig {
         require(class == "AutoencoderKLWan", "_class_name", class, "\"AutoencoderKLWan\"")?;
         let expected = "false: the Wan 2.2 VAE is not supported yet";
         require(!self.is_residual, "is_residual", self.is_residual, expected)?;
-        let expected = "null: the Wan 2.2 VAE is not supported yet";
-        require(self.patch_size.is_none(), "patch_size", self.patch_size, expected)?;
+        require_null("patch_size", self.patch_size, "the Wan 2.2 VAE is not supported yet")?;
         require_size("base_dim", self.base_dim, 4096)?;
         if let Some(dim) = self.decoder_base_dim {
             require_size("decoder_base_dim", dim, 4096)?;

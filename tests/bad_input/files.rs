@@ -1,0 +1,214 @@
+//! Names that are no models, and files that are missing or broken.
+
+use std::fs;
+use std::path::Path;
+
+use wan_io::files::FileError;
+use wan_io::weights::WeightsFileError;
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{Error, LoadOptions, Pipeline, Tiling};
+
+use crate::model::{
+    FILES, INDEX, Model, SCHEDULER, TEXT_ENCODER, TEXT_ENCODER_WEIGHTS, TOKENIZER, TRANSFORMER,
+    TRANSFORMER_WEIGHTS, VAE, VAE_WEIGHTS, says,
+};
+
+#[track_caller]
+fn error_of(name: impl AsRef<Path>) -> Error {
+    Pipeline::<Flex>::from_pretrained(name).err().expect("this is no model")
+}
+
+#[test]
+fn an_unknown_name() {
+    for name in ["tiny-wam", "Wan-AI/Wan2.1-T2V-14B", "", "/no/such/folder", "猫\0"] {
+        let error = error_of(name);
+        assert!(matches!(error, Error::UnknownModel { .. }), "{error:?}");
+        says(&error, &[&format!("{name:?}"), "tiny-wan", "folder"]);
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = error_of(folder.path());
+    assert!(matches!(error, Error::NotAModel { .. }), "{error:?}");
+    says(&error, &[&folder.path().display().to_string(), INDEX, "layout of diffusers"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_instead_of_a_folder() {
+    let model = Model::copy();
+    let error = error_of(model.file(TRANSFORMER_WEIGHTS));
+    assert!(matches!(error, Error::File(FileError::NotAFolder { .. })), "{error:?}");
+    says(&error, &[TRANSFORMER_WEIGHTS, "is not a folder"]);
+}
+
+#[test]
+fn a_part_instead_of_the_model() {
+    let model = Model::copy();
+    let error = error_of(model.file("transformer"));
+    assert!(matches!(error, Error::NotAModel { .. }), "{error:?}");
+}
+
+#[test]
+fn each_file_is_needed() {
+    for file in FILES {
+        let model = Model::copy();
+        fs::remove_file(model.file(file)).unwrap();
+        let error = model.error();
+        says(&error, &[&model.file(file).display().to_string(), "there is"]);
+        match file {
+            INDEX => assert!(matches!(error, Error::NotAModel { .. }), "{error:?}"),
+            TEXT_ENCODER_WEIGHTS | TRANSFORMER_WEIGHTS | VAE_WEIGHTS => {
+                let ok = matches!(error, Error::WeightsFile(WeightsFileError::NotFound { .. }));
+                assert!(ok, "{error:?}");
+                says(&error, &[".safetensors.index.json"]);
+            }
+            _ => assert!(matches!(error, Error::File(FileError::NotFound { .. })), "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_folder_instead_of_a_file() {
+    for file in [SCHEDULER, TEXT_ENCODER, TOKENIZER] {
+        let model = Model::copy();
+        fs::remove_file(model.file(file)).unwrap();
+        fs::create_dir(model.file(file)).unwrap();
+        let error = model.error();
+        assert!(matches!(error, Error::File(FileError::NotAFile { .. })), "{error:?}");
+        says(&error, &[file, "is not a file"]);
+    }
+}
+
+#[test]
+fn renamed_weights() {
+    let model = Model::copy();
+    let renamed = model.file("transformer/model.safetensors");
+    fs::rename(model.file(TRANSFORMER_WEIGHTS), renamed).unwrap();
+    says(&model.error(), &[TRANSFORMER_WEIGHTS, "there is neither this file nor"]);
+}
+
+#[test]
+fn weights_that_are_not_whole() {
+    let model = Model::copy();
+    for file in [TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS] {
+        let whole = model.read(file);
+        let half = &whole[..whole.len() / 2];
+        let longer = [&whole[..], b"more"].concat();
+        let mut garbage = whole.clone();
+        garbage[8..40].fill(b'#');
+        let bomb = |length: u64| [&length.to_le_bytes()[..], b"{}      "].concat();
+        let damages = [
+            ("empty", vec![]),
+            ("four bytes", whole[..4].to_vec()),
+            ("cut in the header", whole[..100].to_vec()),
+            ("cut in half", half.to_vec()),
+            ("one byte short", whole[..whole.len() - 1].to_vec()),
+            ("too long", longer),
+            ("garbage in the header", garbage),
+            ("a pickle", b"\x80\x02}q\x00(X\x06\x00\x00\x00weightq\x01".to_vec()),
+            ("zeros", vec![0; 4096]),
+            ("a page of HTML", b"<!doctype html><title>404</title>".repeat(9)),
+            ("a header of 17 MiB", bomb(17 << 20)),
+            ("a header of an exbibyte", bomb(1 << 60)),
+            ("the largest header", bomb(u64::MAX)),
+        ];
+        for (damage, bytes) in damages {
+            let error = model.error_with(file, bytes);
+            let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
+            assert!(ok, "{damage}: {error:?}");
+            says(&error, &[file, "is not a whole safetensors file"]);
+        }
+    }
+}
+
+#[test]
+fn a_header_that_lies() {
+    let model = Model::copy();
+    let with_header = |header: &str| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
+    };
+    for header in [
+        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,1024]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-4,12]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,16]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]}}"#,
+        r#"{"a":{"dtype":"F31","shape":[4],"data_offsets":[0,16]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
+    ] {
+        let error = model.error_with(VAE_WEIGHTS, with_header(header));
+        let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
+        assert!(ok, "{header}: {error:?}");
+    }
+}
+
+#[test]
+fn json_that_is_none() {
+    let model = Model::copy();
+    for file in [INDEX, SCHEDULER, TEXT_ENCODER, TRANSFORMER, VAE] {
+        let whole = model.read(file);
+        let deep = "[".repeat(100_000);
+        let damages: [(&str, &[u8]); 9] = [
+            ("empty", b""),
+            ("cut off", &whole[..whole.len() / 2]),
+            ("with more behind it", &[&whole[..], b"}"].concat()),
+            ("a list", b"[]"),
+            ("a text", b"\"UMT5EncoderModel\""),
+            ("null", b"null"),
+            ("not a number", b"{\"eps\": NaN}"),
+            ("not UTF-8", b"{\"\xff\xfe\": 1}"),
+            ("deep", deep.as_bytes()),
+        ];
+        for (damage, bytes) in damages {
+            let error = model.error_with(file, bytes);
+            assert!(matches!(error, Error::File(FileError::Json { .. })), "{damage}: {error:?}");
+            says(&error, &[file, "line "]);
+        }
+        let giant = [&whole[..], &vec![b' '; 1 << 20]].concat();
+        let error = model.error_with(file, &giant);
+        assert!(matches!(error, Error::File(FileError::TooLarge { .. })), "{error:?}");
+        says(&error, &[file, &giant.len().to_string(), "at most 1048576"]);
+    }
+}
+
+#[test]
+fn a_broken_tokenizer() {
+    let model = Model::copy();
+    let whole = model.read(TOKENIZER);
+    let wordpiece = br#"{"model": {"type": "WordPiece", "vocab": {"a": 0}}}"#;
+    for (damage, bytes, reason) in [
+        ("empty", &b""[..], "EOF"),
+        ("cut off", &whole[..whole.len() / 2], "EOF"),
+        ("a list", b"[]", "line 1"),
+        ("another kind", wordpiece, "WordPiece"),
+    ] {
+        let error = model.error_with(TOKENIZER, bytes);
+        assert!(matches!(error, Error::Tokenizer(_)), "{damage}: {error:?}");
+        says(&error, &[TOKENIZER, reason]);
+        assert!(!error.to_string().contains("in memory"), "{error}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let options = LoadOptions { device: 7, ..LoadOptions::default() };
+    let error = Pipeline::<Flex>::open("tiny-wan", options).err().unwrap();
+    assert!(matches!(error, Error::Device(_)), "{error:?}");
+    says(&error, &["7", "flex"]);
+}
+
+#[test]
+fn tiles_that_do_not_overlap() {
+    for (size, stride) in [([64, 64], [64, 64]), ([60, 64], [32, 32]), ([64, 64], [0, 32])] {
+        let vae_tiling = Some(Tiling { size, stride });
+        let options = LoadOptions { vae_tiling, ..LoadOptions::default() };
+        let error = Pipeline::<Flex>::open("tiny-wan", options).err().unwrap();
+        assert!(matches!(error, Error::Config { .. }), "{error:?}");
+        says(&error, &["tiling", "tiny-wan", "multiples of 8"]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Requests for what the model cannot do.
+
+use wan_pipeline::{Error, Request, RequestError, ignore_events};
+
+use crate::model::{says, smallest, tiny_wan};
+
+/// The error of a request, which must come before the first event and be the same from `settle`.
+#[track_caller]
+fn error_of(request: &Request) -> Error {
+    let pipeline = tiny_wan();
+    let mut observer = |event| panic!("{event:?} before the request was refused");
+    let error = pipeline.generate_with(request, &mut observer).expect_err("this cannot be made");
+    assert_eq!(pipeline.settle(request).unwrap_err().to_string(), error.to_string());
+    println!("{error}");
+    error
+}
+
+#[test]
+fn numbers_of_frames() {
+    for (frames, nearest) in [(0, "1 or 5"), (2, "1 or 5"), (82, "81 or 85"), (96, "93 or 97")] {
+        let error = error_of(&Request::new("a").frames(frames));
+        assert!(matches!(error, Error::Request(RequestError::Frames { .. })), "{error:?}");
+        says(&error, &[&format!("frames is {frames}, but"), "1 more than a multiple of 4", nearest]);
+    }
+    for frames in [1_000_000_000, 1_000_000_001, 4097, usize::MAX] {
+        let error = error_of(&Request::new("a").frames(frames));
+        assert!(matches!(error, Error::Request(RequestError::Range { .. })), "{error:?}");
+        says(&error, &["frames is ", "at most 4093"]);
+    }
+    says(&error_of(&Request::new("a").frames(1_000_000_000)), &["frames is 1000000000,"]);
+}
+
+#[test]
+fn sizes() {
+    for (width, height, side, found, nearest) in [
+        (63, 64, "width", 63, "48 or 64"),
+        (65, 64, "width", 65, "64 or 80"),
+        (72, 64, "width", 72, "64 or 80"),
+        (0, 64, "width", 0, "16 or 32"),
+        (1, 64, "width", 1, "16 or 32"),
+        (64, 0, "height", 0, "16 or 32"),
+        (64, 479, "height", 479, "464 or 480"),
+    ] {
+        let error = error_of(&Request::new("a").size(width, height));
+        assert!(matches!(error, Error::Request(RequestError::Size { .. })), "{error:?}");
+        let found = format!("{side} is {found}, but must be a multiple of 16: {nearest}");
+        says(&error, &[&found]);
+    }
+    for (width, height, side) in [(16_400, 64, "width"), (64, 1 << 40, "height"), (64, usize::MAX, "height")] {
+        let error = error_of(&Request::new("a").size(width, height));
+        assert!(matches!(error, Error::Request(RequestError::Range { .. })), "{error:?}");
+        says(&error, &[&format!("{side} is "), "at most 16384"]);
+    }
+}
+
+/// Each side within what the model has positions for, but all frames together beyond any memory.
+#[test]
+fn a_video_that_no_memory_holds() {
+    let error = error_of(&Request::new("a").size(16_384, 16_384).frames(4093));
+    assert!(matches!(error, Error::Request(RequestError::Range { .. })), "{error:?}");
+    says(&error, &["width x height x frames is 1098706321408", "at most 2147483648 pixels"]);
+}
+
+#[test]
+fn numbers_out_of_range() {
+    let new = || Request::new("a");
+    let (nan, infinite) = (f64::NAN, f64::INFINITY);
+    for (request, found, expected) in [
+        (new().steps(0), "steps is 0,", "1 to 1000"),
+        (new().steps(1001), "steps is 1001,", "1 to 1000"),
+        (new().steps(usize::MAX), "steps is ", "1 to 1000"),
+        (new().guidance(nan), "guidance is NaN,", "1 (no guidance)"),
+        (new().guidance(infinite), "guidance is inf,", "1 (no guidance)"),
+        (new().guidance(-infinite), "guidance is -inf,", "1 (no guidance)"),
+        (new().guidance(0.0), "guidance is 0,", "1 (no guidance)"),
+        (new().guidance(-1.0), "guidance is -1,", "1 (no guidance)"),
+        (new().guidance(1e30), "guidance is 1000000000000000000000000000000,", "to 1000"),
+        (new().shift(nan), "shift is NaN,", "more than 0"),
+        (new().shift(infinite), "shift is inf,", "more than 0"),
+        (new().shift(0.0), "shift is 0,", "more than 0"),
+        (new().shift(-0.0), "shift is -0,", "more than 0"),
+        (new().shift(-3.0), "shift is -3,", "more than 0"),
+        (new().fps(0), "fps is 0,", "1 to 240"),
+        (new().fps(100_000), "fps is 100000,", "1 to 240"),
+        (new().text_length(0), "text length is 0,", "2 to 4096"),
+        (new().text_length(1), "text length is 1,", "2 to 4096"),
+        (new().text_length(1 << 40), "text length is ", "2 to 4096"),
+    ] {
+        let error = error_of(&request);
+        assert!(matches!(error, Error::Request(RequestError::Range { .. })), "{error:?}");
+        says(&error, &[found, "but must be", expected]);
+    }
+}
+
+/// A shift so extreme that steps have no length, which only the schedule itself shows.
+#[test]
+fn shifts_without_steps() {
+    for shift in [1e-300, 1e-30, 1e12, 1e300] {
+        let error = error_of(&Request::new("a").shift(shift));
+        assert!(matches!(error, Error::Schedule(_)), "{error:?}");
+        says(&error, &["sigma", "shift nearer to 1"]);
+    }
+}
+
+/// Settings can be changed after they were settled.
+#[test]
+fn settings_are_checked_again() {
+    let pipeline = tiny_wan();
+    let settle = || pipeline.settle(&smallest("a")).unwrap();
+    let mut frames = settle();
+    frames.frames = 0;
+    let mut width = settle();
+    width.width = 24;
+    for settings in [frames, width] {
+        let error = pipeline.denoise(&settings, &mut ignore_events).unwrap_err();
+        assert!(matches!(error, Error::Request(_)), "{error:?}");
+    }
+}
+
+/// The last values that are still right.
+#[test]
+fn the_edges_of_the_ranges() {
+    let pipeline = tiny_wan();
+    let new = || Request::new("a");
+    for request in [
+        new().steps(1),
+        new().steps(1000),
+        new().guidance(1.0),
+        new().shift(0.01),
+        new().shift(100.0),
+        new().fps(1),
+        new().fps(240),
+        new().frames(1),
+        new().frames(4093),
+        new().size(16, 16384),
+        new().text_length(2),
+        new().seed(u64::MAX),
+    ] {
+        pipeline.settle(&request).unwrap();
+    }
+}

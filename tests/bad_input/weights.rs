@@ -1,0 +1,299 @@
+//! Tensors that do not fit the config, and shards that do not fit their index.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use safetensors::Dtype;
+use serde_json::{Value, json};
+use wan_io::files::FileError;
+use wan_io::weights::WeightsFileError;
+use wan_models::weights::Mismatch;
+use wan_pipeline::Error;
+
+use crate::model::{
+    Model, TEXT_ENCODER_WEIGHTS, TRANSFORMER, TRANSFORMER_WEIGHTS, Tensors, VAE_WEIGHTS, says,
+    smallest, tiny_wan,
+};
+
+/// The mismatches in the error of `model` with these tensors.
+#[track_caller]
+fn mismatches(model: &Model, file: &str, tensors: &Tensors) -> (Error, Vec<Mismatch>) {
+    let error = model.error_with(file, tensors.bytes());
+    let Error::Weights(weights) = &error else { panic!("{error:?}") };
+    let mismatches = weights.mismatches.clone();
+    says(&error, &[file]);
+    (error, mismatches)
+}
+
+#[test]
+fn a_missing_tensor() {
+    let model = Model::copy();
+    for (file, name, shape) in [
+        (TEXT_ENCODER_WEIGHTS, "shared.weight", vec![202, 128]),
+        (TEXT_ENCODER_WEIGHTS, "encoder.final_layer_norm.weight", vec![128]),
+        (TRANSFORMER_WEIGHTS, "blocks.3.attn2.to_out.0.bias", vec![192]),
+        (TRANSFORMER_WEIGHTS, "scale_shift_table", vec![1, 2, 192]),
+        (VAE_WEIGHTS, "decoder.mid_block.attentions.0.to_qkv.weight", vec![192, 64, 1, 1]),
+        (VAE_WEIGHTS, "quant_conv.bias", vec![32]),
+    ] {
+        let mut tensors = model.tensors(file);
+        tensors.0.remove(name).unwrap();
+        let (error, found) = mismatches(&model, file, &tensors);
+        assert_eq!(found, [Mismatch::Missing { name: name.into(), expected: shape.clone() }]);
+        says(&error, &[&format!("{name} {shape:?} is missing")]);
+    }
+}
+
+#[test]
+fn a_tensor_too_many() {
+    let model = Model::copy();
+    for file in [TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS] {
+        let mut tensors = model.tensors(file);
+        let name = "blocks.4.attn1.to_q.bias";
+        tensors.0.insert(name.into(), (Dtype::F16, vec![2], vec![0; 4]));
+        let (error, found) = mismatches(&model, file, &tensors);
+        assert_eq!(found, [Mismatch::Unexpected { name: name.into() }]);
+        says(&error, &[&format!("{name} is not part of this model")]);
+    }
+}
+
+#[test]
+fn a_tensor_of_another_shape() {
+    let model = Model::copy();
+    let name = "blocks.0.ffn.net.0.proj.weight";
+    for shape in [vec![192, 512], vec![98_304], vec![512, 192, 1], vec![512, 96]] {
+        let mut tensors = model.tensors(TRANSFORMER_WEIGHTS);
+        let (_, found_shape, bytes) = tensors.0.get_mut(name).unwrap();
+        bytes.truncate(2 * shape.iter().product::<usize>());
+        *found_shape = shape.clone();
+        let (error, found) = mismatches(&model, TRANSFORMER_WEIGHTS, &tensors);
+        let expected = vec![512, 192];
+        assert_eq!(found, [Mismatch::Shape { name: name.into(), found: shape.clone(), expected }]);
+        says(&error, &[&format!("{name} has shape {shape:?}, but must have [512, 192]")]);
+    }
+}
+
+#[test]
+fn a_tensor_of_another_dtype() {
+    let model = Model::copy();
+    let name = "decoder.conv_out.weight";
+    for (dtype, shown, bytes) in
+        [(Dtype::I64, "I64", 8), (Dtype::F64, "F64", 8), (Dtype::U8, "U8", 1), (Dtype::F8_E4M3, "F8_E4M3", 1)]
+    {
+        let mut tensors = model.tensors(VAE_WEIGHTS);
+        let (_, shape, _) = tensors.0[name].clone();
+        let content = vec![0; bytes * shape.iter().product::<usize>()];
+        tensors.0.insert(name.into(), (dtype, shape, content));
+        let (error, found) = mismatches(&model, VAE_WEIGHTS, &tensors);
+        assert_eq!(found, [Mismatch::DType { name: name.into(), found: shown.into() }]);
+        says(&error, &[&format!("{name} has dtype {shown}, but must have F32, F16 or BF16")]);
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_listed_at_once() {
+    let model = Model::copy();
+    let mut tensors = model.tensors(TRANSFORMER_WEIGHTS);
+    tensors.0.remove("blocks.0.norm2.weight").unwrap();
+    tensors.0.remove("proj_out.bias").unwrap();
+    tensors.0.insert("lora.up".into(), (Dtype::F32, vec![], vec![0; 4]));
+    tensors.0.get_mut("blocks.1.scale_shift_table").unwrap().1 = vec![6, 192];
+    let (dtype, _, bytes) = tensors.0.get_mut("blocks.2.attn1.norm_k.weight").unwrap();
+    (*dtype, *bytes) = (Dtype::I64, vec![0; 192 * 8]);
+    let (error, found) = mismatches(&model, TRANSFORMER_WEIGHTS, &tensors);
+    assert_eq!(found.len(), 5, "{found:?}");
+    says(
+        &error,
+        &[
+            "blocks.0.norm2.weight [192] is missing",
+            "proj_out.bias [64] is missing",
+            "lora.up is not part of this model",
+            "blocks.1.scale_shift_table has shape [6, 192], but must have [1, 6, 192]",
+            "blocks.2.attn1.norm_k.weight has dtype I64",
+        ],
+    );
+}
+
+/// Another model's file: a list that no one reads to its end is cut, and says so.
+#[test]
+fn weights_of_another_part() {
+    let model = Model::copy();
+    let error = model.error_with(TRANSFORMER_WEIGHTS, model.read(VAE_WEIGHTS));
+    let Error::Weights(weights) = &error else { panic!("{error:?}") };
+    let listed = error.to_string().lines().filter(|line| line.starts_with("  ")).count();
+    assert!(weights.mismatches.len() > 200 && listed < 30, "{listed}");
+    says(&error, &["patch_embedding.weight", &format!("and {} more", weights.mismatches.len() + 1 - listed)]);
+}
+
+/// A config that asks for one block more or less than there are.
+#[test]
+fn more_or_fewer_blocks_than_the_config_says() {
+    let model = Model::copy();
+    model.set(TRANSFORMER, "num_layers", json!(5));
+    says(&model.error(), &["blocks.4.attn1.to_q.weight [192, 192] is missing"]);
+    model.set(TRANSFORMER, "num_layers", json!(3));
+    says(&model.error(), &["blocks.3.attn1.to_q.weight is not part of this model"]);
+}
+
+/// The transformer in two shards.
+struct Sharded {
+    model: Model,
+    shards: [Tensors; 2],
+    index: BTreeMap<String, String>,
+}
+
+const SHARDS: [&str; 2] = [
+    "diffusion_pytorch_model-00001-of-00002.safetensors",
+    "diffusion_pytorch_model-00002-of-00002.safetensors",
+];
+
+impl Sharded {
+    fn new() -> Self {
+        let model = Model::copy();
+        let all = model.tensors(TRANSFORMER_WEIGHTS);
+        fs::remove_file(model.file(TRANSFORMER_WEIGHTS)).unwrap();
+        let half = all.0.len() / 2;
+        let mut index = BTreeMap::new();
+        let mut shards = [Tensors(BTreeMap::new()), Tensors(BTreeMap::new())];
+        for (i, (name, tensor)) in all.0.into_iter().enumerate() {
+            let shard = i / half % 2;
+            index.insert(name.clone(), SHARDS[shard].to_owned());
+            shards[shard].0.insert(name, tensor);
+        }
+        Self { model, shards, index }
+    }
+
+    fn index_file() -> String {
+        format!("{TRANSFORMER_WEIGHTS}.index.json")
+    }
+
+    fn write(&self) -> &Model {
+        for (name, shard) in SHARDS.iter().zip(&self.shards) {
+            self.model.write(&format!("transformer/{name}"), shard.bytes());
+        }
+        let index = json!({ "metadata": { "total_size": 0 }, "weight_map": self.index });
+        self.model.write(&Self::index_file(), index.to_string());
+        &self.model
+    }
+
+    #[track_caller]
+    fn error(&self) -> Error {
+        let error = self.write().error();
+        says(&error, &["transformer/"]);
+        error
+    }
+}
+
+#[test]
+fn shards_make_the_same_video_as_one_file() {
+    let sharded = Sharded::new();
+    let request = smallest("a red circle growing").frames(5);
+    let expected = tiny_wan().generate(&request).unwrap();
+    let video = sharded.write().open().unwrap().generate(&request).unwrap();
+    assert!(video.frames().eq(expected.frames()));
+}
+
+#[test]
+fn a_shard_that_is_missing() {
+    let sharded = Sharded::new();
+    fs::remove_file(sharded.write().file(&format!("transformer/{}", SHARDS[1]))).unwrap();
+    let error = sharded.model.error();
+    let ok = matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::NotFound { .. })));
+    assert!(ok, "{error:?}");
+    says(&error, &[SHARDS[1]]);
+}
+
+#[test]
+fn a_shard_that_is_cut_off() {
+    let sharded = Sharded::new();
+    let name = format!("transformer/{}", SHARDS[0]);
+    let whole = sharded.write().read(&name);
+    let error = sharded.model.error_with(&name, &whole[..whole.len() - 1]);
+    let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
+    assert!(ok, "{error:?}");
+    says(&error, &[&name]);
+}
+
+#[test]
+fn shard_names_that_lead_elsewhere() {
+    for name in [
+        "../vae/diffusion_pytorch_model.safetensors",
+        "/etc/passwd",
+        "sub/model.safetensors",
+        "..\\model.safetensors",
+        "model.bin",
+        "",
+        ".safetensors",
+        "猫.safetensors",
+    ] {
+        let mut sharded = Sharded::new();
+        *sharded.index.values_mut().next().unwrap() = name.into();
+        let error = sharded.error();
+        let ok = matches!(error, Error::WeightsFile(WeightsFileError::ShardName { .. }));
+        assert!(ok, "{error:?}");
+        says(&error, &[&Sharded::index_file(), &format!("{name:?}"), "ending in .safetensors"]);
+    }
+}
+
+#[test]
+fn an_index_that_disagrees_with_its_shards() {
+    let is_index_error = |error: &Error, parts: [&str; 2]| {
+        assert!(matches!(error, Error::WeightsFile(WeightsFileError::Index { .. })), "{error:?}");
+        says(error, &[&Sharded::index_file()]);
+        says(error, &parts);
+    };
+    let name = "blocks.0.attn1.norm_k.weight";
+
+    let mut sharded = Sharded::new();
+    assert_eq!(sharded.index[name], SHARDS[0]);
+    sharded.index.insert(name.into(), SHARDS[1].into());
+    is_index_error(&sharded.error(), [name, SHARDS[1]]);
+
+    let mut sharded = Sharded::new();
+    sharded.index.remove(name).unwrap();
+    is_index_error(&sharded.error(), [name, "not in the index"]);
+
+    let mut sharded = Sharded::new();
+    sharded.shards[0].0.remove(name).unwrap();
+    is_index_error(&sharded.error(), [name, SHARDS[0]]);
+
+    let mut sharded = Sharded::new();
+    let tensor = sharded.shards[0].0[name].clone();
+    sharded.shards[1].0.insert(name.into(), tensor);
+    let error = sharded.error();
+    let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
+    assert!(ok, "{error:?}");
+    says(&error, &[name, SHARDS[1], "another shard"]);
+}
+
+#[test]
+fn tensors_in_shards_are_checked_too() {
+    let mut sharded = Sharded::new();
+    let name = "proj_out.bias";
+    sharded.shards[1].0.remove(name).unwrap();
+    sharded.index.remove(name).unwrap();
+    let error = sharded.error();
+    assert!(matches!(error, Error::Weights(_)), "{error:?}");
+    says(&error, &["proj_out.bias [64] is missing"]);
+}
+
+#[test]
+fn an_index_that_is_none() {
+    let sharded = Sharded::new();
+    let model = sharded.write();
+    let file = Sharded::index_file();
+    for (content, reason) in [
+        (json!({}), "missing field `weight_map`"),
+        (json!({ "weight_map": [] }), "weight_map: "),
+        (json!({ "weight_map": { "proj_out.bias": 1 } }), "weight_map.proj_out.bias: "),
+        (Value::Null, "line 1"),
+    ] {
+        let error = model.error_with(&file, content.to_string());
+        let ok = matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::Json { .. })));
+        assert!(ok, "{error:?}");
+        says(&error, &[&file, reason]);
+    }
+    // An index of nothing has no tensors.
+    let error = model.error_with(&file, json!({ "weight_map": {} }).to_string());
+    assert!(matches!(error, Error::Weights(_)), "{error:?}");
+}
