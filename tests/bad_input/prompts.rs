@@ -30,7 +30,8 @@ fn any_text_makes_a_video_and_is_stored_as_it_is() {
         "\"; DROP TABLE videos; -- \\ ' {} %s $HOME",
         "Ã©tÃ© â€œmojibakeâ€",
     ] {
-        let video = pipeline.generate(&smallest(prompt)).unwrap_or_else(|e| panic!("{prompt:?}: {e}"));
+        let video =
+            pipeline.generate(&smallest(prompt)).unwrap_or_else(|e| panic!("{prompt:?}: {e}"));
         assert_eq!(video.frames().len(), 1);
         video.save(&path).unwrap();
         let stored = read_metadata(&path).unwrap().expect("metadata");

@@ -77,9 +77,12 @@ fn a_tensor_of_another_shape() {
 fn a_tensor_of_another_dtype() {
     let model = Model::copy();
     let name = "decoder.conv_out.weight";
-    for (dtype, shown, bytes) in
-        [(Dtype::I64, "I64", 8), (Dtype::F64, "F64", 8), (Dtype::U8, "U8", 1), (Dtype::F8_E4M3, "F8_E4M3", 1)]
-    {
+    for (dtype, shown, bytes) in [
+        (Dtype::I64, "I64", 8),
+        (Dtype::F64, "F64", 8),
+        (Dtype::U8, "U8", 1),
+        (Dtype::F8_E4M3, "F8_E4M3", 1),
+    ] {
         let mut tensors = model.tensors(VAE_WEIGHTS);
         let (_, shape, _) = tensors.0[name].clone();
         let content = vec![0; bytes * shape.iter().product::<usize>()];
@@ -122,7 +125,10 @@ fn weights_of_another_part() {
     let Error::Weights(weights) = &error else { panic!("{error:?}") };
     let listed = error.to_string().lines().filter(|line| line.starts_with("  ")).count();
     assert!(weights.mismatches.len() > 200 && listed < 30, "{listed}");
-    says(&error, &["patch_embedding.weight", &format!("and {} more", weights.mismatches.len() + 1 - listed)]);
+    says(
+        &error,
+        &["patch_embedding.weight", &format!("and {} more", weights.mismatches.len() + 1 - listed)],
+    );
 }
 
 /// A config that asks for one block more or less than there are.
@@ -198,7 +204,8 @@ fn a_shard_that_is_missing() {
     let sharded = Sharded::new();
     fs::remove_file(sharded.write().file(&format!("transformer/{}", SHARDS[1]))).unwrap();
     let error = sharded.model.error();
-    let ok = matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::NotFound { .. })));
+    let ok =
+        matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::NotFound { .. })));
     assert!(ok, "{error:?}");
     says(&error, &[SHARDS[1]]);
 }
@@ -289,7 +296,8 @@ fn an_index_that_is_none() {
         (Value::Null, "line 1"),
     ] {
         let error = model.error_with(&file, content.to_string());
-        let ok = matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::Json { .. })));
+        let ok =
+            matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::Json { .. })));
         assert!(ok, "{error:?}");
         says(&error, &[&file, reason]);
     }

@@ -90,7 +90,8 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
     let config: WanTransformerConfig = files.json("config.json").unwrap();
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
     let device = B::open_device(0).unwrap();
-    load(&tensor_source(weights), &device, dtype, |scope| WanTransformer::load(&config, scope)).unwrap()
+    load(&tensor_source(weights), &device, dtype, |scope| WanTransformer::load(&config, scope))
+        .unwrap()
 }
 
 fn inputs<B: Backend>(

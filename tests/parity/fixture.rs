@@ -153,9 +153,9 @@ pub fn compare(
 ) {
     assert_eq!(found.shape, expected.shape, "{name}: shape");
     let pairs = found.values.iter().zip(&expected.values);
-    let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |max: f64, e| {
-        if e.is_nan() { f64::INFINITY } else { max.max(e) }
-    });
+    let error = pairs
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |max: f64, e| if e.is_nan() { f64::INFINITY } else { max.max(e) });
     let largest = expected.values.iter().fold(0.0, |max: f64, b| max.max(b.abs()));
     let allowed = atol + rtol * largest;
     println!("{backend:8} {name:60} error {error:.2e}, allowed {allowed:.2e}");
@@ -204,7 +204,8 @@ impl Recorder {
             if fixture.outputs.has(&name) {
                 let expected = fixture.outputs.get(&name);
                 // The rotary tables are stored with each frequency twice and axes of 1.
-                let found = if name.contains(".rope.") { doubled(found, expected) } else { found.clone() };
+                let found =
+                    if name.contains(".rope.") { doubled(found, expected) } else { found.clone() };
                 fixture.check(backend, &name, &found);
                 checked += 1;
             }

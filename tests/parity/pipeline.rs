@@ -96,7 +96,8 @@ fn check<B: Backend>(
         fixture.check(backend, &output("negative_prompt_embeds"), &Array::of(negative.padded()));
     }
 
-    let shape: [usize; 5] = fixture.outputs.get(&output("initial_latents")).shape[..].try_into().unwrap();
+    let shape: [usize; 5] =
+        fixture.outputs.get(&output("initial_latents")).shape[..].try_into().unwrap();
     assert_eq!(shape[0], batch);
     let seeds: Vec<u64> =
         description["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
@@ -117,7 +118,8 @@ fn check<B: Backend>(
         trajectory.extend(Array::of(latents.clone()).values);
         Ok(())
     };
-    let latents = pipeline.sample(noise, &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
+    let latents =
+        pipeline.sample(noise, &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
     let expected = fixture.outputs.get(&output("step_latents"));
     let found = Array { shape: expected.shape.clone(), values: trajectory };
     compare(backend, &output("step_latents"), &found, expected, fixture.tolerance());

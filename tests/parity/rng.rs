@@ -36,7 +36,11 @@ fn torch_generator() {
                     println!("host     {name:60} equal");
                 }
                 ("rand_f64", _) => {
-                    assert_eq!(TorchGenerator::new(seed).rand_f64(count), expected.values, "{name}");
+                    assert_eq!(
+                        TorchGenerator::new(seed).rand_f64(count),
+                        expected.values,
+                        "{name}"
+                    );
                     println!("host     {name:60} equal");
                 }
                 (kind, _) => {
@@ -62,7 +66,10 @@ fn torch_generator() {
 fn check_normal(name: &str, found: Vec<f32>, expected: &Array) {
     for (&found, &expected) in found.iter().zip(&expected.values) {
         let ulps = (found.to_bits() as i64 - (expected as f32).to_bits() as i64).abs();
-        assert!(ulps <= 3 || expected.abs() < 0.01, "{name}: {found} is {ulps} ulp from {expected}");
+        assert!(
+            ulps <= 3 || expected.abs() < 0.01,
+            "{name}: {found} is {ulps} ulp from {expected}"
+        );
     }
     let values = found.into_iter().map(f64::from).collect();
     let found = Array { shape: expected.shape.clone(), values };

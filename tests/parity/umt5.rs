@@ -55,7 +55,9 @@ fn check_prompts<B: Backend>(
     let unpadded: Vec<Vec<u32>> = ids
         .iter()
         .zip(mask)
-        .map(|(ids, mask)| ids.iter().zip(mask).filter(|(_, keep)| **keep).map(|(id, _)| *id).collect())
+        .map(|(ids, mask)| {
+            ids.iter().zip(mask).filter(|(_, keep)| **keep).map(|(id, _)| *id).collect()
+        })
         .collect();
     let encoded = Array::of(encoder.encode(&unpadded, length).unwrap().padded());
     let mut expected = fixture.outputs.get(&format!("{case}.last_hidden_state")).clone();
@@ -73,8 +75,11 @@ fn check_buckets(fixture: &Fixture, config: &Umt5Config, case: &str) {
     let name = format!("{case}.relative_position_bucket");
     if fixture.outputs.has(&name) {
         let positions = fixture.outputs.get(&format!("{case}.relative_position"));
-        let found: Vec<f64> =
-            positions.values.iter().map(|&p| relative_position_bucket(p as i64, config) as f64).collect();
+        let found: Vec<f64> = positions
+            .values
+            .iter()
+            .map(|&p| relative_position_bucket(p as i64, config) as f64)
+            .collect();
         assert_eq!(found, fixture.outputs.get(&name).values, "{name}");
     }
 }

@@ -57,7 +57,8 @@ pub fn round_trip<B: Backend>(backend: &str) {
 /// Cases named `tiled_..` are in tiles; `untiled_..` holds the other result for the same input.
 fn set_tiling<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, case: &str) {
     let size = |name: &str| {
-        let size = |axis: &str| fixture.meta["tiling"][format!("tile_sample_{name}_{axis}")].as_u64();
+        let size =
+            |axis: &str| fixture.meta["tiling"][format!("tile_sample_{name}_{axis}")].as_u64();
         ["height", "width"].map(|axis| size(axis).expect("a tile size") as usize)
     };
     let tiling = || Tiling { size: size("min"), stride: size("stride") };
@@ -119,7 +120,10 @@ fn check_encode<B: Backend>(
     let seeds = fixture.outputs.names().filter_map(|name| name.strip_prefix(case));
     for seed in seeds.filter_map(|name| name.strip_prefix(".sample_seed")) {
         let noise = TorchGenerator::new(seed.parse().expect("a seed")).randn(count);
-        let noise = Array { shape: mean.dims().to_vec(), values: noise.into_iter().map(f64::from).collect() };
+        let noise = Array {
+            shape: mean.dims().to_vec(),
+            values: noise.into_iter().map(f64::from).collect(),
+        };
         let std = (log_variance.clone() * 0.5).exp();
         let sample = mean.clone() + std * noise.tensor(&mean.device());
         check(&format!("sample_seed{seed}"), sample);

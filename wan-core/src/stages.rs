@@ -51,8 +51,11 @@ pub trait TextEncoder<B: Backend> {
     type Error;
 
     /// Encodes one prompt a row. `ids` come without padding; `text_length` is the padded length.
-    fn encode(&self, ids: &[Vec<u32>], text_length: usize)
-    -> Result<TextConditioning<B>, Self::Error>;
+    fn encode(
+        &self,
+        ids: &[Vec<u32>],
+        text_length: usize,
+    ) -> Result<TextConditioning<B>, Self::Error>;
 }
 
 /// Predicts the velocity of the flow from noise to video.
@@ -75,8 +78,5 @@ pub trait VideoVae<B: Backend> {
 
     /// Decodes normalised latents `[B, C, T, H, W]`, one latent frame at a time: each item is
     /// `[B, 3, t, 8 H, 8 W]` in -1..1, the next `t` frames of the video (1, then 4 each).
-    fn decode<'a>(
-        &'a self,
-        latents: Tensor<B, 5>,
-    ) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a>;
+    fn decode<'a>(&'a self, latents: Tensor<B, 5>) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a>;
 }

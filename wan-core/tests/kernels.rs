@@ -68,7 +68,9 @@ fn attention() {
         };
         let ((q, q_oracle), (k, k_oracle), (v, v_oracle)) =
             (operand(queries), operand(keys), operand(keys));
-        for bias in [None, Some([1, 1, 1, keys]), Some([1, heads, queries, keys]), Some([2, 1, 1, keys])] {
+        for bias in
+            [None, Some([1, 1, 1, keys]), Some([1, heads, queries, keys]), Some([2, 1, 1, keys])]
+        {
             let (bias, bias_oracle) = bias.map(|shape| random.pair(shape)).unzip();
             let what = format!("attention {queries} {keys} {bias:?}");
             let ours = Flex::wan_attention(q.clone(), k.clone(), v.clone(), bias, 0.3);
@@ -84,9 +86,14 @@ fn attention_in_chunks() {
     let mut random = Random::new(3);
     // 64 MiB of scores are 4096 x 4096: this has more than one chunk.
     let rows = 4500;
-    let ((q, q_oracle), (k, k_oracle)) = (random.pair([1, 1, rows, 8]), random.pair([1, 1, rows, 8]));
+    let ((q, q_oracle), (k, k_oracle)) =
+        (random.pair([1, 1, rows, 8]), random.pair([1, 1, rows, 8]));
     let ours = Flex::wan_attention(q, k.clone(), k, None, 0.35);
-    assert_close("chunks", ours, Oracle::wan_attention(q_oracle, k_oracle.clone(), k_oracle, None, 0.35));
+    assert_close(
+        "chunks",
+        ours,
+        Oracle::wan_attention(q_oracle, k_oracle.clone(), k_oracle, None, 0.35),
+    );
 }
 
 /// A last key with a bias of `ln(n)` is the same as that key n times.
@@ -124,13 +131,18 @@ fn rows() {
         assert_close(&what, ours, Oracle::wan_layer_norm(x_oracle.clone(), None, 1e-6));
         let ours = Flex::wan_rms_norm(x.clone(), w.clone(), 1e-6);
         assert_close(&what, ours, Oracle::wan_rms_norm(x_oracle.clone(), w_oracle.clone(), 1e-6));
-        assert_close(&what, Flex::wan_gelu(x.clone() * 3.0), Oracle::wan_gelu(x_oracle.clone() * 3.0));
+        assert_close(
+            &what,
+            Flex::wan_gelu(x.clone() * 3.0),
+            Oracle::wan_gelu(x_oracle.clone() * 3.0),
+        );
 
         // One modulation a sample, as rows of a larger tensor; and one a token.
         for rows in [1, tokens] {
             let (m, m_oracle) = random.pair([2, 3 * rows, width]);
             let ours: [_; 3] = std::array::from_fn(|i| m.clone().narrow(1, i * rows, rows));
-            let theirs: [_; 3] = std::array::from_fn(|i| m_oracle.clone().narrow(1, i * rows, rows));
+            let theirs: [_; 3] =
+                std::array::from_fn(|i| m_oracle.clone().narrow(1, i * rows, rows));
             let ([shift, scale, gate], [shift_oracle, scale_oracle, gate_oracle]) = (ours, theirs);
             let ours = Flex::wan_modulated_norm(x.clone(), shift.clone(), scale, 1e-6);
             let theirs = Oracle::wan_modulated_norm(
@@ -141,14 +153,22 @@ fn rows() {
             );
             assert_close(&what, ours.clone(), theirs.clone());
             let ours = Flex::wan_gated_residual(x.clone(), ours, gate);
-            assert_close(&what, ours, Oracle::wan_gated_residual(x_oracle.clone(), theirs, gate_oracle));
+            assert_close(
+                &what,
+                ours,
+                Oracle::wan_gated_residual(x_oracle.clone(), theirs, gate_oracle),
+            );
         }
 
         let (cos, cos_oracle) = random.pair([tokens, half]);
         let (sin, sin_oracle) = random.pair([tokens, half]);
         let shape = [2, tokens, heads, 2 * half];
         let ours = Flex::wan_rope(x.reshape(shape), cos, sin);
-        assert_close(&what, ours, Oracle::wan_rope(x_oracle.reshape(shape), cos_oracle, sin_oracle));
+        assert_close(
+            &what,
+            ours,
+            Oracle::wan_rope(x_oracle.reshape(shape), cos_oracle, sin_oracle),
+        );
     }
 }
 
@@ -188,9 +208,12 @@ fn convolution() {
     ];
     let mut random = Random::new(7);
     for (kernel, stride, padding, before) in cases {
-        for ([height, width], [cin, cout]) in [([2, 2], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33])] {
+        for ([height, width], [cin, cout]) in
+            [([2, 2], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33])]
+        {
             let [kt, kh, kw] = kernel;
-            let what = format!("conv {kernel:?} {stride:?} {padding:?} {height}x{width} {cin} {cout}");
+            let what =
+                format!("conv {kernel:?} {stride:?} {padding:?} {height}x{width} {cin} {cout}");
             let (x, x_oracle) = random.pair([2, 4, height, width, cin]);
             let (w, w_oracle) = random.pair([cout, cin, kt, kh, kw]);
             let (b, b_oracle) = random.pair([cout]);
@@ -199,7 +222,8 @@ fn convolution() {
             let (w, w_oracle) = (Flex::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
             let scale = ((cin * kt * kh * kw) as f64).sqrt();
             let ours = Flex::wan_conv3d(past, x, w, b, stride, padding) / scale;
-            let theirs = Oracle::wan_conv3d(past_oracle, x_oracle, w_oracle, b_oracle, stride, padding);
+            let theirs =
+                Oracle::wan_conv3d(past_oracle, x_oracle, w_oracle, b_oracle, stride, padding);
             assert_close(&what, ours, theirs / scale);
         }
     }

@@ -171,7 +171,8 @@ impl Weights {
         if let Some(size) = header.filter(|size| *size > MAX_HEADER_BYTES) {
             return Err(broken(format!("its header would have {size} bytes")));
         }
-        let parsed = SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;
+        let parsed =
+            SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;
         let (header_bytes, metadata) = parsed;
         let data = 8 + header_bytes;
         if bytes.len() - data != metadata.data_len() {
@@ -185,8 +186,12 @@ impl Weights {
         for (name, info) in tensors {
             let (start, end) = info.data_offsets;
             let range = data + start..data + end;
-            let entry =
-                Entry { shard: self.shards.len(), dtype: info.dtype, shape: info.shape.clone(), range };
+            let entry = Entry {
+                shard: self.shards.len(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                range,
+            };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(broken(format!("tensor {name} is in another shard too")));
             }

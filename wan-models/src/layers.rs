@@ -20,7 +20,10 @@ impl<B: Backend> Linear<B> {
     /// With a bias; the checkpoint holds the weight as `[output, input]`.
     pub(crate) fn load(scope: &Scope<B>, input: usize, output: usize) -> Self {
         let bias = scope.tensor("bias", [output]);
-        Self { bias: Some(Param::from_tensor(bias)), ..Self::load_without_bias(scope, input, output) }
+        Self {
+            bias: Some(Param::from_tensor(bias)),
+            ..Self::load_without_bias(scope, input, output)
+        }
     }
 
     /// Without a bias.
@@ -36,7 +39,12 @@ impl<B: Backend> Linear<B> {
     }
 
     /// From a convolution with a kernel of one pixel, of which the trailing `ones` axes are stored.
-    pub(crate) fn load_pointwise(scope: &Scope<B>, input: usize, output: usize, ones: usize) -> Self {
+    pub(crate) fn load_pointwise(
+        scope: &Scope<B>,
+        input: usize,
+        output: usize,
+        ones: usize,
+    ) -> Self {
         let stored = [&[output, input], vec![1; ones].as_slice()].concat();
         let bias = scope.tensor("bias", [output]);
         Self { bias: Some(Param::from_tensor(bias)), ..Self::load_flattened(scope, &stored) }

@@ -26,7 +26,9 @@ pub enum Error {
         known: String,
     },
     /// The folder holds no model in the layout of diffusers.
-    #[error("{path}: there is no such file, but the folder of a model in the layout of diffusers has one")]
+    #[error(
+        "{path}: there is no such file, but the folder of a model in the layout of diffusers has one"
+    )]
     NotAModel {
         /// The `model_index.json` looked for.
         path: String,

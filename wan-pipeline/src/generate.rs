@@ -10,7 +10,9 @@ use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning, TextEncoder, Vi
 use wan_io::text::clean_prompt;
 use wan_io::video::FrameSink;
 
-use crate::{Error, Event, Observer, Pipeline, Request, SchedulerConfig, Settings, Video, ignore_events};
+use crate::{
+    Error, Event, Observer, Pipeline, Request, SchedulerConfig, Settings, Video, ignore_events,
+};
 
 /// The text that steers a video: what to show, and what not to show if there is guidance.
 #[derive(Debug, Clone)]
@@ -20,6 +22,9 @@ pub struct Conditioning<B: BurnBackend> {
     /// The negative prompts; `None` without guidance.
     pub negative: Option<TextConditioning<B>>,
 }
+
+/// Is told the steps done, all steps and the latents `[B, C, T, H, W]` after each step.
+pub type StepObserver<'a, B> = dyn FnMut(usize, usize, &Tensor<B, 5>) -> Result<(), Error> + 'a;
 
 impl<B: Backend> Pipeline<B> {
     /// Makes a video.
@@ -35,7 +40,11 @@ impl<B: Backend> Pipeline<B> {
     ///
     /// # Errors
     /// Those of [`generate`](Self::generate), and [`Error::Cancelled`].
-    pub fn generate_with(&self, request: &Request, observer: &mut Observer) -> Result<Video, Error> {
+    pub fn generate_with(
+        &self,
+        request: &Request,
+        observer: &mut Observer,
+    ) -> Result<Video, Error> {
         let settings = self.settle(request)?;
         let latents = self.denoise(&settings, observer)?;
         let mut video = Video::new(self.video_spec(&settings), self.metadata(&settings));
@@ -48,7 +57,11 @@ impl<B: Backend> Pipeline<B> {
     ///
     /// # Errors
     /// Those of [`generate_with`](Self::generate_with).
-    pub fn denoise(&self, settings: &Settings, observer: &mut Observer) -> Result<Tensor<B, 5>, Error> {
+    pub fn denoise(
+        &self,
+        settings: &Settings,
+        observer: &mut Observer,
+    ) -> Result<Tensor<B, 5>, Error> {
         settings.validate(&self.limits())?; // its fields may have been changed
         let text = self.encode(settings, observer)?;
         self.transformer(observer)?; // only now, when the text encoder has been dropped
@@ -67,7 +80,11 @@ impl<B: Backend> Pipeline<B> {
     ///
     /// # Errors
     /// If the text encoder cannot be loaded, or the observer cancels.
-    pub fn encode(&self, settings: &Settings, observer: &mut Observer) -> Result<Conditioning<B>, Error> {
+    pub fn encode(
+        &self,
+        settings: &Settings,
+        observer: &mut Observer,
+    ) -> Result<Conditioning<B>, Error> {
         let encoder = self.load_text_encoder(observer)?;
         let mut encode = |which, prompt: &str| -> Result<_, Error> {
             let (ids, dropped) = self.tokenize(prompt, settings.text_length)?;
@@ -115,8 +132,7 @@ impl<B: Backend> Pipeline<B> {
         Tensor::from_data(data, (&self.device, DType::F32))
     }
 
-    /// Follows the flow from noise `[B, C, T, H, W]` to latents. `on_step` is told the steps done,
-    /// all steps and the latents after each.
+    /// Follows the flow from noise `[B, C, T, H, W]` to latents.
     ///
     /// # Errors
     /// If the transformer cannot be loaded, the result is not finite, or `on_step` fails.
@@ -126,7 +142,7 @@ impl<B: Backend> Pipeline<B> {
         text: &Conditioning<B>,
         scheduler: &mut dyn Scheduler<B>,
         guidance: f64,
-        on_step: &mut dyn FnMut(usize, usize, &Tensor<B, 5>) -> Result<(), Error>,
+        on_step: &mut StepObserver<B>,
     ) -> Result<Tensor<B, 5>, Error> {
         let transformer = self.transformer(&mut ignore_events)?;
         let batch = noise.dims()[0];
@@ -213,7 +229,10 @@ fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<Vec<u8>, Error> {
     Ok(values.into_iter().map(|v| ((v + 1.0) / 2.0 * 255.0) as u8).collect())
 }
 
-fn check_finite<B: Backend, const D: usize>(stage: &'static str, x: &Tensor<B, D>) -> Result<(), Error> {
+fn check_finite<B: Backend, const D: usize>(
+    stage: &'static str,
+    x: &Tensor<B, D>,
+) -> Result<(), Error> {
     match host(x.clone()).iter().all(|v| v.is_finite()) {
         true => Ok(()),
         false => Err(Error::NotFinite { stage }),

@@ -15,7 +15,7 @@ pub mod weights;
 
 pub use error::Error;
 pub use events::{Event, Observer, ignore_events};
-pub use generate::Conditioning;
+pub use generate::{Conditioning, StepObserver};
 pub use latents::LatentsWriter;
 pub use pipeline::{LoadOptions, Pipeline};
 pub use presets::Preset;

@@ -191,7 +191,13 @@ fn check_agreement(
     // The embedding table may have more rows than there are tokens, as that of umT5 has.
     let (found, needed) = (text_encoder.vocab_size, tokenizer.max_id() as usize + 1);
     if found < needed {
-        return disagree(TEXT_ENCODER, "vocab_size", found, (TOKENIZER, "the number of tokens"), needed);
+        return disagree(
+            TEXT_ENCODER,
+            "vocab_size",
+            found,
+            (TOKENIZER, "the number of tokens"),
+            needed,
+        );
     }
     Ok(())
 }

@@ -100,7 +100,10 @@ impl<B: Backend> Pipeline<B> {
         let (preset, scheduler) = (self.preset(), &self.model.scheduler);
         let settings = Settings {
             prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone().unwrap_or(preset.negative_prompt.into()),
+            negative_prompt: request
+                .negative_prompt
+                .clone()
+                .unwrap_or(preset.negative_prompt.into()),
             width: request.width.unwrap_or(preset.width),
             height: request.height.unwrap_or(preset.height),
             frames: request.frames.unwrap_or(preset.frames),
@@ -169,7 +172,10 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// Loads the text encoder; the caller drops it.
-    pub(crate) fn load_text_encoder(&self, observer: &mut Observer) -> Result<Umt5Encoder<B>, Error> {
+    pub(crate) fn load_text_encoder(
+        &self,
+        observer: &mut Observer,
+    ) -> Result<Umt5Encoder<B>, Error> {
         self.timed("text encoder", observer, || {
             let Model { text_encoder_weights, text_encoder, .. } = &self.model;
             Ok(load(text_encoder_weights, &self.device, self.dtypes.text_encoder, |scope| {
@@ -199,10 +205,12 @@ impl<B: Backend> Pipeline<B> {
         }
         let loaded = self.timed("vae", observer, || {
             let Model { vae_weights, vae: config, name, .. } = &self.model;
-            let mut vae: WanVae<B> =
-                load(vae_weights, &self.device, self.dtypes.vae, |scope| WanVae::load(config, scope))?;
+            let mut vae: WanVae<B> = load(vae_weights, &self.device, self.dtypes.vae, |scope| {
+                WanVae::load(config, scope)
+            })?;
             let tiled = vae.set_tiling(self.tiling);
-            tiled.map_err(|source| Error::Config { path: format!("options for {name}"), source })?;
+            tiled
+                .map_err(|source| Error::Config { path: format!("options for {name}"), source })?;
             Ok(vae)
         })?;
         Ok(self.vae.get_or_init(|| loaded))

@@ -223,7 +223,12 @@ impl Settings {
         check_side("width", self.width, limits.pixels[1], limits.positions)?;
         check_frames(self.frames, limits)?;
         let pixels = self.width as f64 * self.height as f64 * self.frames as f64;
-        range("width x height x frames", pixels, pixels <= MAX_PIXELS, "at most 2147483648 pixels")?;
+        range(
+            "width x height x frames",
+            pixels,
+            pixels <= MAX_PIXELS,
+            "at most 2147483648 pixels",
+        )?;
         range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
         range("steps", self.steps as f64, (1..=1000).contains(&self.steps), "1 to 1000")?;
         let ok = (1.0..=1000.0).contains(&self.guidance);

@@ -221,8 +221,9 @@ impl Json {
             return Err(bad("time_shift_type", &self.time_shift_type, "\"exponential\""));
         }
         if kind == SchedulerKind::UniPc {
-            if self.prediction_type.as_deref() != Some("flow_prediction") {
-                return Err(bad("prediction_type", &self.prediction_type, "\"flow_prediction\""));
+            let prediction = self.prediction_type.as_deref().unwrap_or("null");
+            if prediction != "flow_prediction" {
+                return Err(bad("prediction_type", &prediction, "\"flow_prediction\""));
             }
             if !self.use_flow_sigmas {
                 return Err(bad("use_flow_sigmas", &false, "true"));

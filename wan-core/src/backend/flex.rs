@@ -3,15 +3,15 @@
 
 use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, Shape, Tensor, TensorPrimitive, activation};
-use burn_flex::{FlexTensor, Layout};
+use burn_flex::{FlexDevice, FlexTensor, Layout};
 
-use super::cpu::{self, Heads};
+use super::cpu::{self, Affine, Heads};
 use super::{Backend, DeviceError, Padding, portable};
 
 impl Backend for Flex {
     fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
         match index {
-            0 => Ok(Self::Device::default()),
+            0 => Ok(FlexDevice),
             _ => Err(DeviceError::NoSuchDevice { backend: "flex", index, count: 1 }),
         }
     }
@@ -72,11 +72,7 @@ impl Backend for Flex {
         tensor(out, [batch, queries, heads, width]).swap_dims(1, 2)
     }
 
-    fn wan_rope(
-        x: Tensor<Self, 4>,
-        cos: Tensor<Self, 2>,
-        sin: Tensor<Self, 2>,
-    ) -> Tensor<Self, 4> {
+    fn wan_rope(x: Tensor<Self, 4>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 4> {
         if x.dtype() != DType::F32 {
             return portable::rope(x, cos, sin);
         }
@@ -92,12 +88,10 @@ impl Backend for Flex {
     ) -> Tensor<Self, 3> {
         let width = x.dims()[2];
         let affine = affine.map(|(weight, bias)| (contiguous(weight), contiguous(bias)));
-        in_place(x.cast(DType::F32), |x| match &affine {
-            Some((weight, bias)) => {
-                let (weight, bias) = (slice(weight), slice(bias));
-                cpu::layer_norm(x, width, eps as f32, Some(&|_| (weight, bias, 0.0)));
-            }
-            None => cpu::layer_norm(x, width, eps as f32, None),
+        let affine = affine.as_ref().map(|(weight, bias)| (slice(weight), slice(bias)));
+        in_place(x.cast(DType::F32), |x| {
+            let of_row = |_| affine.map(|(scale, shift)| Affine { scale, base: 0.0, shift });
+            cpu::layer_norm(x, width, eps as f32, of_row);
         })
     }
 
@@ -118,10 +112,10 @@ impl Backend for Flex {
         let (shift, scale) = (slice(&shift), slice(&scale));
         in_place(x.cast(DType::F32), |x| {
             let of_row = |row: usize| {
-                let start = row / repeat * width;
-                (&scale[start..start + width], &shift[start..start + width], 1.0)
+                let vector = row / repeat * width..(row / repeat + 1) * width;
+                Some(Affine { scale: &scale[vector.clone()], base: 1.0, shift: &shift[vector] })
             };
-            cpu::layer_norm(x, width, eps as f32, Some(&of_row));
+            cpu::layer_norm(x, width, eps as f32, of_row);
         })
     }
 
@@ -136,7 +130,7 @@ impl Backend for Flex {
         let gate = slice(&gate);
         in_place(x, |x| {
             let of_row = |row: usize| &gate[row / repeat * width..][..width];
-            cpu::gated_residual(x, slice(&y), width, &of_row);
+            cpu::gated_residual(x, slice(&y), width, of_row);
         })
     }
 
@@ -246,7 +240,8 @@ fn in_place<const D: usize>(
 ) -> Tensor<Flex, D> {
     let shape = x.dims();
     let mut x = contiguous(x);
-    let whole = x.layout().start_offset() == 0 && x.bytes().len() == 4 * shape.iter().product::<usize>();
+    let whole =
+        x.layout().start_offset() == 0 && x.bytes().len() == 4 * shape.iter().product::<usize>();
     if whole && let Some(values) = x.try_storage_mut::<f32>() {
         change(values);
         return Tensor::from_primitive(TensorPrimitive::Float(x));

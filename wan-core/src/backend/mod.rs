@@ -4,10 +4,10 @@
 //! default written with burn tensors, and a backend overrides what it does better. Everything that
 //! depends on burn's internals stays in this module.
 
-#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan"))]
-mod cube;
 #[cfg(feature = "flex")]
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan"))]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "ndarray")]
@@ -34,8 +34,7 @@ pub struct DTypePolicy {
 
 impl DTypePolicy {
     /// Everything in f32: the reference.
-    pub const F32: Self =
-        Self { text_encoder: DType::F32, denoiser: DType::F32, vae: DType::F32 };
+    pub const F32: Self = Self { text_encoder: DType::F32, denoiser: DType::F32, vae: DType::F32 };
 }
 
 /// Why a device cannot be used.
@@ -133,11 +132,7 @@ pub trait Backend: BurnBackend {
     ///
     /// `x` is `[B, S, H, D]`; `cos` and `sin` are `[S, D / 2]` in f32. Computed in f32, the result
     /// has the dtype of `x`.
-    fn wan_rope(
-        x: Tensor<Self, 4>,
-        cos: Tensor<Self, 2>,
-        sin: Tensor<Self, 2>,
-    ) -> Tensor<Self, 4> {
+    fn wan_rope(x: Tensor<Self, 4>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 4> {
         portable::rope(x, cos, sin)
     }
 

@@ -102,10 +102,7 @@ pub(super) fn rms_norm<B: BurnBackend>(
     x / (mean_square + eps).sqrt() * weight.unsqueeze()
 }
 
-pub(super) fn channel_norm<B: BurnBackend>(
-    x: Tensor<B, 5>,
-    weight: Tensor<B, 1>,
-) -> Tensor<B, 5> {
+pub(super) fn channel_norm<B: BurnBackend>(x: Tensor<B, 5>, weight: Tensor<B, 1>) -> Tensor<B, 5> {
     let channels = x.dims()[4];
     let x = x.cast(DType::F32);
     let length = (x.clone() * x.clone()).sum_dim(4).sqrt().clamp_min(1e-12);

@@ -179,7 +179,9 @@ impl<B: BurnBackend> Scheduler<B> for UniPc<B> {
         assert!(self.step_index < self.timesteps.len(), "all steps of the schedule are done");
         let prediction = sample.clone() - velocity * self.sigma(self.step_index);
         let sample = match &self.last {
-            Some((start, order)) if !self.config.disable_corrector.contains(&(self.step_index - 1)) => {
+            Some((start, order))
+                if !self.config.disable_corrector.contains(&(self.step_index - 1)) =>
+            {
                 self.correct(start, *order, &prediction)
             }
             _ => sample,
@@ -256,7 +258,8 @@ impl System {
             .map(|i| self.rows[i][..n].iter().copied().chain([self.right[i]]).collect())
             .collect();
         for column in 0..n {
-            let pivot = (column..n).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()));
+            let pivot =
+                (column..n).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()));
             a.swap(column, pivot.unwrap_or(column));
             for row in 0..n {
                 if row != column {

@@ -117,7 +117,8 @@ struct Attention<B: BurnBackend> {
 impl<B: Backend> Attention<B> {
     fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
         let inner = config.inner_dim();
-        let norm = |name: &str| Param::from_tensor(scope.in_f32().at(name).tensor("weight", [inner]));
+        let norm =
+            |name: &str| Param::from_tensor(scope.in_f32().at(name).tensor("weight", [inner]));
         Self {
             to_q: Linear::load(&scope.at("to_q"), inner, inner),
             to_k: Linear::load(&scope.at("to_k"), inner, inner),

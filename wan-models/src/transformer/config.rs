@@ -57,9 +57,19 @@ impl WanTransformerConfig {
     /// The first field with a value that no text-to-video model can have.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        require(class == "WanTransformer3DModel", "_class_name", class, "\"WanTransformer3DModel\"")?;
+        require(
+            class == "WanTransformer3DModel",
+            "_class_name",
+            class,
+            "\"WanTransformer3DModel\"",
+        )?;
         for size in self.patch_size {
-            require((1..=16).contains(&size), "patch_size", self.patch_size, "three sizes of 1 to 16")?;
+            require(
+                (1..=16).contains(&size),
+                "patch_size",
+                self.patch_size,
+                "three sizes of 1 to 16",
+            )?;
         }
         require_size("num_attention_heads", self.num_attention_heads, 256)?;
         let head = self.attention_head_dim;

@@ -157,7 +157,8 @@ impl<B: Backend> Denoiser<B> for WanTransformer<B> {
 /// The convolution over patches as a matrix product: its kernel `[inner, C, pt, ph, pw]` with the
 /// channels of a pixel together, as [`patchify`] has them.
 fn load_patch_embedding<B: Backend>(config: &WanTransformerConfig, scope: &Scope<B>) -> Linear<B> {
-    let (inner, channels, [pt, ph, pw]) = (config.inner_dim(), config.in_channels, config.patch_size);
+    let (inner, channels, [pt, ph, pw]) =
+        (config.inner_dim(), config.in_channels, config.patch_size);
     let kernel = scope.tensor("weight", [inner, channels, pt, ph, pw]);
     let [rows, channels, pt, ph, pw] = kernel.dims(); // placeholders while a checkpoint is checked
     let kernel = kernel.permute([0, 2, 3, 4, 1]).reshape([rows, pt * ph * pw * channels]);

@@ -20,7 +20,8 @@ impl<B: Backend> RotaryEmbedding<B> {
     pub fn new(head_dim: usize, grid: [usize; 3], device: &B::Device) -> Self {
         let spatial = 2 * (head_dim / 6);
         let widths = [head_dim - 2 * spatial, spatial, spatial];
-        let axes: Vec<_> = grid.into_iter().zip(widths).map(|(n, width)| angles(n, width)).collect();
+        let axes: Vec<_> =
+            grid.into_iter().zip(widths).map(|(n, width)| angles(n, width)).collect();
         let tokens = grid.iter().product::<usize>();
         let mut rotations = Vec::with_capacity(tokens * head_dim / 2);
         for frame in &axes[0] {

@@ -56,7 +56,11 @@ impl Umt5Config {
             (buckets / 4 + 1..=1 << 20).contains(&self.relative_attention_max_distance),
             "relative_attention_max_distance",
             self.relative_attention_max_distance,
-            "more than a quarter of relative_attention_num_buckets",
+            format!(
+                "{} (more than relative_attention_num_buckets / 4) to {}",
+                buckets / 4 + 1,
+                1 << 20
+            ),
         )?;
         require_eps("layer_norm_epsilon", self.layer_norm_epsilon)?;
         let kind = &self.feed_forward_proj;

@@ -106,7 +106,8 @@ impl<B: Backend> Umt5Encoder<B> {
 
     /// The bucket of every pair of positions, `[S * S]`, rows are queries.
     fn buckets(&self, length: usize) -> Vec<usize> {
-        let pairs = (0..length as i64).flat_map(|query| (0..length as i64).map(move |key| key - query));
+        let pairs =
+            (0..length as i64).flat_map(|query| (0..length as i64).map(move |key| key - query));
         pairs.map(|relative| relative_position_bucket(relative, &self.config)).collect()
     }
 }
@@ -195,12 +196,14 @@ impl<B: Backend> Block<B> {
     fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>, config: &Umt5Config) -> Tensor<B, 3> {
         let [batch, length, _] = x.dims();
         let (heads, width) = (config.num_heads, config.d_kv);
-        let normed = B::wan_rms_norm(x.clone(), self.attention_norm.val(), config.layer_norm_epsilon);
+        let normed =
+            B::wan_rms_norm(x.clone(), self.attention_norm.val(), config.layer_norm_epsilon);
         let split = |linear: &Linear<B>| {
             let y = linear.forward(normed.clone());
             y.reshape([batch, length, heads, width]).swap_dims(1, 2)
         };
-        let attended = B::wan_attention(split(&self.q), split(&self.k), split(&self.v), Some(bias), 1.0);
+        let attended =
+            B::wan_attention(split(&self.q), split(&self.k), split(&self.v), Some(bias), 1.0);
         let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
         x + self.o.forward(joined).cast(DType::F32)
     }

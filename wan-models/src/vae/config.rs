@@ -70,7 +70,8 @@ impl WanVaeConfig {
         }
         require_size("z_dim", self.z_dim, 1024)?;
         let multiples = &self.dim_mult;
-        let ok = (1..=8).contains(&multiples.len()) && multiples.iter().all(|m| (1..=64).contains(m));
+        let ok =
+            (1..=8).contains(&multiples.len()) && multiples.iter().all(|m| (1..=64).contains(m));
         require(ok, "dim_mult", multiples, "1 to 8 factors of 1 to 64")?;
         self.validate_channels()?;
         require_size("num_res_blocks", self.num_res_blocks, 16)?;
@@ -80,9 +81,16 @@ impl WanVaeConfig {
         require(found.len() == steps, "temperal_downsample", found, expected)?;
         // The encoder takes 1, 4, 4, .. frames: another factor would cut them wrongly.
         let factor = self.temporal_factor();
-        require(factor == 4, "temperal_downsample", found, "two times true (time is divided by 4)")?;
+        require(
+            factor == 4,
+            "temperal_downsample",
+            found,
+            "two times true (time is divided by 4)",
+        )?;
         self.validate_latents("latents_mean", &self.latents_mean, |mean| mean.is_finite())?;
-        self.validate_latents("latents_std", &self.latents_std, |std| std.is_finite() && std > 0.0)?;
+        self.validate_latents("latents_std", &self.latents_std, |std| {
+            std.is_finite() && std > 0.0
+        })?;
         require(self.in_channels == 3, "in_channels", self.in_channels, "3")?;
         require(self.out_channels == 3, "out_channels", self.out_channels, "3")
     }

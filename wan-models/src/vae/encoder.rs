@@ -19,6 +19,7 @@ pub(super) struct Encoder<B: BurnBackend> {
 }
 
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a dozen of them, and most are the large one
 enum DownBlock<B: BurnBackend> {
     Residual(ResidualBlock<B>),
     Downsample(Downsample<B>),

@@ -155,10 +155,7 @@ impl<B: Backend> VideoVae<B> for WanVae<B> {
         (self.encode_to_distribution(video, &mut ()).mean - mean) / std
     }
 
-    fn decode<'a>(
-        &'a self,
-        latents: Tensor<B, 5>,
-    ) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a> {
+    fn decode<'a>(&'a self, latents: Tensor<B, 5>) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a> {
         let [mean, std] = self.statistics(&latents.device());
         Box::new(self.decode_raw(latents * std + mean))
     }

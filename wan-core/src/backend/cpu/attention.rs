@@ -22,7 +22,14 @@ pub(in super::super) struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    fn rows(&self, batch: usize, head: usize, first: usize, rows: usize, width: usize) -> Matrix<'a> {
+    fn rows(
+        &self,
+        batch: usize,
+        head: usize,
+        first: usize,
+        rows: usize,
+        width: usize,
+    ) -> Matrix<'a> {
         let [b, h, s] = self.strides;
         Matrix::rows(&self.data[batch * b + head * h + first * s..], rows, width, s)
     }
@@ -153,5 +160,9 @@ fn update_softmax(scores: &mut [f32], largest: &mut f32, sum: &mut f32, values: 
     }
     *largest = new;
     scores.iter_mut().for_each(|score| *score = math::exp(*score - new));
-    *sum += math::sum(scores, #[inline(always)] |weight| weight);
+    *sum += math::sum(
+        scores,
+        #[inline(always)]
+        |weight| weight,
+    );
 }

@@ -33,7 +33,7 @@ pub(super) fn silu(x: f32) -> f32 {
 /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`
 #[inline(always)]
 pub(super) fn gelu(x: f32) -> f32 {
-    const TWO_SQRT_2_PI: f32 = 1.595_769_1;
+    const TWO_SQRT_2_PI: f32 = 1.595_769_2;
     x / (1.0 + exp(-TWO_SQRT_2_PI * (x + 0.044_715 * x * x * x)))
 }
 

@@ -56,7 +56,10 @@ pub(super) fn multiply(
     }
     assert_eq!(k, right.rows, "the inner sizes of a matrix product differ");
     assert!(left.fits() && right.fits(), "a matrix is larger than its data");
-    assert!(stride >= n && (m - 1) * stride + n <= destination.len(), "the destination is too small");
+    assert!(
+        stride >= n && (m - 1) * stride + n <= destination.len(),
+        "the destination is too small"
+    );
     // SAFETY: the three matrices lie inside their slices, as asserted; the destination is borrowed
     // exclusively, and its rows do not overlap.
     #[allow(unsafe_code)]

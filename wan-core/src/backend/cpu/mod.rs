@@ -12,7 +12,9 @@ mod upsample;
 
 pub(super) use attention::{Attention, Heads, attention};
 pub(super) use conv3d::{Conv3d, conv3d};
-pub(super) use rows::{channel_norm, gated_residual, gelu, layer_norm, linear, rms_norm, rope};
+pub(super) use rows::{
+    Affine, channel_norm, gated_residual, gelu, layer_norm, linear, rms_norm, rope,
+};
 pub(super) use upsample::upsample;
 
 /// Below this many numbers a second thread costs more than it saves.

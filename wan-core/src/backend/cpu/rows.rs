@@ -55,28 +55,42 @@ pub(in super::super) fn gelu(x: &mut [f32]) {
     });
 }
 
-/// `layer_norm(x) * scale + shift`, in place. `scale(row)` and `shift(row)` are the vectors of a
-/// row, the former already with 1 added where it should be.
+/// What a layer norm multiplies a row with, and adds to it.
+pub(in super::super) struct Affine<'a> {
+    pub(in super::super) scale: &'a [f32],
+    /// Added to the scale: 1 where it is relative.
+    pub(in super::super) base: f32,
+    pub(in super::super) shift: &'a [f32],
+}
+
+/// `layer_norm(x) * (base + scale) + shift`, in place; `affine(row)` has the vectors of a row.
 pub(in super::super) fn layer_norm<'a>(
     x: &mut [f32],
     width: usize,
     eps: f32,
-    scale_shift: Option<&(dyn Fn(usize) -> (&'a [f32], &'a [f32], f32) + Sync)>,
+    affine: impl Fn(usize) -> Option<Affine<'a>> + Sync,
 ) {
     for_rows(
         x,
         width,
         #[inline(always)]
         |row, index| {
-            let mean = sum(row, #[inline(always)] |x| x) / width as f32;
-            let variance = sum(row, #[inline(always)] |x| (x - mean) * (x - mean)) / width as f32;
+            let mean = sum(
+                row,
+                #[inline(always)]
+                |x| x,
+            ) / width as f32;
+            let variance = sum(
+                row,
+                #[inline(always)]
+                |x| (x - mean) * (x - mean),
+            ) / width as f32;
             let factor = 1.0 / (variance + eps).sqrt();
-            match scale_shift {
+            match affine(index) {
                 None => row.iter_mut().for_each(|x| *x = (*x - mean) * factor),
-                Some(of_row) => {
-                    let (scale, shift, add) = of_row(index);
+                Some(Affine { scale, base, shift }) => {
                     for ((x, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
-                        *x = (*x - mean) * factor * (scale + add) + shift;
+                        *x = (*x - mean) * factor * (base + scale) + shift;
                     }
                 }
             }
@@ -92,7 +106,11 @@ pub(in super::super) fn rms_norm(x: &mut [f32], weight: &[f32], eps: f32) {
         width,
         #[inline(always)]
         |row, _| {
-            let mean_square = sum(row, #[inline(always)] |x| x * x) / width as f32;
+            let mean_square = sum(
+                row,
+                #[inline(always)]
+                |x| x * x,
+            ) / width as f32;
             let factor = 1.0 / (mean_square + eps).sqrt();
             row.iter_mut().zip(weight).for_each(|(x, weight)| *x = *x * factor * weight);
         },
@@ -108,10 +126,18 @@ pub(in super::super) fn channel_norm(x: &mut [f32], weight: &[f32], silu: bool) 
         width,
         #[inline(always)]
         |row, _| {
-            let length = sum(row, #[inline(always)] |x| x * x).sqrt().max(1e-12);
+            let length = sum(
+                row,
+                #[inline(always)]
+                |x| x * x,
+            )
+            .sqrt()
+            .max(1e-12);
             let factor = root / length;
             if silu {
-                row.iter_mut().zip(weight).for_each(|(x, weight)| *x = math::silu(*x * factor * weight));
+                row.iter_mut()
+                    .zip(weight)
+                    .for_each(|(x, weight)| *x = math::silu(*x * factor * weight));
             } else {
                 row.iter_mut().zip(weight).for_each(|(x, weight)| *x = *x * factor * weight);
             }
@@ -124,7 +150,7 @@ pub(in super::super) fn gated_residual<'a>(
     x: &mut [f32],
     y: &[f32],
     width: usize,
-    gate: &(dyn Fn(usize) -> &'a [f32] + Sync),
+    gate: impl Fn(usize) -> &'a [f32] + Sync,
 ) {
     for_rows(
         x,
