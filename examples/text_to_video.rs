@@ -201,7 +201,7 @@ impl Progress {
                 self.bar.set_prefix(format!("{:.1} s left", remaining.as_secs_f64()));
                 self.to(done, steps);
             }
-            Event::Frames { done, frames } => {
+            Event::Frame { done, frames } => {
                 self.bar.set_message("decoding frames");
                 self.bar.set_prefix("");
                 self.to(done, frames);

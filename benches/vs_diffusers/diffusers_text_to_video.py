@@ -45,7 +45,7 @@ def main():
     torch.set_num_threads(options.threads)
     times.append(("load", time.perf_counter()))
 
-    pipeline = WanPipeline.from_pretrained(options.model, torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(
         pipeline.scheduler.config, flow_shift=options.shift
     )

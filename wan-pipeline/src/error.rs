@@ -94,13 +94,13 @@ pub enum Error {
     /// The video cannot be written.
     #[error(transparent)]
     Video(#[from] VideoError),
-    /// Latents cannot be written or read.
-    #[error("{path}: {reason}")]
-    Latents {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        reason: String,
+    /// Latents are not those of one video of this model.
+    #[error("latents have the shape {found:?}, but must have [1, {z_dim}, T, H, W]")]
+    LatentShape {
+        /// Their shape.
+        found: [usize; 5],
+        /// The channels that the VAE has.
+        z_dim: usize,
     },
     /// A stage gave a value that is not a number.
     #[error("{stage} gave values that are not finite: the weights are damaged or overflow")]

@@ -44,8 +44,8 @@ pub enum Event {
         /// Time that the other steps will take, judged by those done.
         remaining: Duration,
     },
-    /// Frames have been decoded.
-    Frames {
+    /// A frame has been decoded and handed to the sink.
+    Frame {
         /// Frames done.
         done: usize,
         /// All frames.

@@ -63,6 +63,7 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Tensor<B, 5>, Error> {
         settings.validate(&self.limits())?; // its fields may have been changed
+        self.check(settings)?;
         let text = self.encode(settings, observer)?;
         self.transformer(observer)?; // only now, when the text encoder has been dropped
         let noise = self.noise(&[settings.seed], self.latent_shape(settings));
@@ -168,23 +169,28 @@ impl<B: Backend> Pipeline<B> {
     /// not grow with the length of the video. The caller finishes the sink.
     ///
     /// # Errors
-    /// If the VAE cannot be loaded, the sink fails, or the observer cancels.
+    /// If the latents are those of another model or of several videos, the VAE cannot be loaded, the
+    /// sink fails, or the observer cancels.
     pub fn decode(
         &self,
         latents: Tensor<B, 5>,
         sink: &mut dyn FrameSink,
         observer: &mut Observer,
     ) -> Result<(), Error> {
+        let ([batch, channels, ..], z_dim) = (latents.dims(), self.model.vae.z_dim);
+        if batch != 1 || channels != z_dim {
+            return Err(Error::LatentShape { found: latents.dims(), z_dim });
+        }
         let vae = self.vae(observer)?;
         let frames = (latents.dims()[2] - 1) * self.model.vae.temporal_factor() + 1;
         let mut done = 0;
         for chunk in vae.decode(latents) {
-            let [_, _, count, height, width] = chunk.dims();
+            let [_, _, _, height, width] = chunk.dims();
             for frame in to_rgb(chunk)?.chunks_exact(height * width * 3) {
                 sink.write_frame(frame)?;
+                done += 1;
+                tell(observer, Event::Frame { done, frames })?;
             }
-            done += count;
-            tell(observer, Event::Frames { done, frames })?;
         }
         Ok(())
     }

@@ -116,9 +116,15 @@ impl<B: Backend> Pipeline<B> {
             sigma_grid: request.sigma_grid,
             text_length: request.text_length,
         };
-        settings.validate(&self.limits())?;
-        self.scheduler::<B>(&settings)?; // extreme shifts make steps of no length
+        self.check(&settings)?;
         Ok(settings)
+    }
+
+    /// Whether the model can work with these settings, which may have been changed since they were
+    /// settled.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
+        settings.validate(&self.limits())?;
+        self.scheduler::<B>(settings).map(|_| ()) // extreme shifts make steps of no length
     }
 
     /// Size, rate and length of the video that settings lead to: what a
@@ -227,5 +233,16 @@ impl<B: Backend> Pipeline<B> {
         let loaded = load()?;
         crate::generate::tell(observer, Event::Loaded { part, elapsed: start.elapsed() })?;
         Ok(loaded)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_can_be_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Pipeline<burn::backend::Flex>>();
     }
 }
