@@ -81,6 +81,13 @@ fn a_negative_prompt_is_cut_too() {
     assert_eq!(cuts, [("negative prompt", 16)]);
 }
 
+/// Room for one token and the end.
+#[test]
+fn the_shortest_text_length() {
+    let request = smallest("a red circle").text_length(2);
+    assert_eq!(tiny_wan().generate(&request).unwrap().frames().len(), 1);
+}
+
 #[test]
 fn a_hundred_kilobytes() {
     let pipeline = tiny_wan();

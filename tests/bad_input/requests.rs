@@ -1,8 +1,10 @@
 //! Requests for what the model cannot do.
 
+use safetensors::Dtype;
+use serde_json::json;
 use wan_pipeline::{Error, Request, RequestError, ignore_events};
 
-use crate::model::{says, smallest, tiny_wan};
+use crate::model::{Model, TRANSFORMER, TRANSFORMER_WEIGHTS, says, smallest, tiny_wan};
 
 /// The error of a request, which must come before the first event and be the same from `settle`.
 #[track_caller]
@@ -31,6 +33,32 @@ fn numbers_of_frames() {
         says(&error, &["frames is ", "at most 4093"]);
     }
     says(&error_of(&Request::new("a").frames(1_000_000_000)), &["frames is 1000000000,"]);
+}
+
+/// Where a token covers two latent frames, there must be an even number of them: 5, 13, 21 .. frames.
+#[test]
+fn numbers_of_frames_with_tokens_of_two_latent_frames() {
+    let model = Model::copy();
+    model.set(TRANSFORMER, "patch_size", json!([2, 2, 2]));
+    let mut tensors = model.tensors(TRANSFORMER_WEIGHTS);
+    for (name, shape) in [
+        ("patch_embedding.weight", vec![192, 16, 2, 2, 2]),
+        ("proj_out.weight", vec![128, 192]),
+        ("proj_out.bias", vec![128]),
+    ] {
+        let zeros = vec![0; 2 * shape.iter().product::<usize>()];
+        tensors.0.insert(name.into(), (Dtype::F16, shape, zeros));
+    }
+    model.write(TRANSFORMER_WEIGHTS, tensors.bytes());
+    let pipeline = model.open().unwrap();
+    for (frames, nearest) in [(0, "5 or 13"), (1, "5 or 13"), (9, "5 or 13"), (14, "13 or 21")] {
+        let error = pipeline.settle(&smallest("a").frames(frames)).unwrap_err();
+        says(&error, &["5 more than a multiple of 8", nearest]);
+    }
+    for frames in [5, 13] {
+        let video = pipeline.generate(&smallest("a").frames(frames)).unwrap();
+        assert_eq!(video.frames().len(), frames);
+    }
 }
 
 #[test]

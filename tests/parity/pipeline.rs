@@ -71,10 +71,11 @@ fn check<B: Backend>(
     scheduler: &SchedulerConfig,
 ) {
     let arguments = &description["arguments"];
-    let number = |name: &str| arguments[name].as_u64().unwrap_or_else(|| panic!("{case}: {name}"));
-    let guidance = arguments["guidance_scale"].as_f64().expect("a guidance scale");
-    let videos = arguments["num_videos_per_prompt"].as_u64().unwrap_or(1) as usize;
-    let length = number("max_sequence_length") as usize;
+    // Where an argument is left out, its default in the reference.
+    let number = |name: &str, default| arguments[name].as_u64().unwrap_or(default) as usize;
+    let guidance = arguments["guidance_scale"].as_f64().unwrap_or(5.0);
+    let videos = number("num_videos_per_prompt", 1);
+    let length = number("max_sequence_length", 512);
 
     let prompts = strings(&arguments["prompt"]);
     let batch = prompts.len() * videos;
@@ -111,7 +112,7 @@ fn check<B: Backend>(
     };
     fixture.check(backend, &output("initial_latents"), &Array::of(noise.clone()));
 
-    let steps = Steps::Count(number("num_inference_steps") as usize);
+    let steps = Steps::Count(number("num_inference_steps", 50));
     let mut scheduler = scheduler.build::<B>(SigmaGrid::Diffusers, steps, None).unwrap();
     let mut trajectory = Vec::new();
     let mut on_step = |_, _, latents: &Tensor<B, 5>| {

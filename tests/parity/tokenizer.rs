@@ -35,6 +35,7 @@ fn tokenizer() {
         }
         println!("host     {}: {} texts equal", fixture.name(), texts.len());
         check_padded(&fixture, &tokenizer, &texts);
+        check_truncated(&fixture, &tokenizer);
     }
 }
 
@@ -49,6 +50,18 @@ fn check_padded(fixture: &Fixture, tokenizer: &Tokenizer, texts: &[Value]) {
             tokenizer.encode(&text, length).unwrap().ids.into_iter().map(f64::from).collect();
         ids.resize(length, f64::from(tokenizer.pad_id()));
         assert_eq!(ids, row, "padded ids of {text:?}");
+    }
+}
+
+/// One text cut to the number in the name of its ids (`truncated12`).
+fn check_truncated(fixture: &Fixture, tokenizer: &Tokenizer) {
+    let text = clean_prompt(fixture.meta["truncated_text"].as_str().unwrap());
+    for case in fixture.outputs.cases(".input_ids") {
+        let length = case.strip_prefix("truncated").expect("a case of truncation");
+        let tokens = tokenizer.encode(&text, length.parse().unwrap()).unwrap();
+        let ids: Vec<f64> = tokens.ids.into_iter().map(f64::from).collect();
+        assert_eq!(ids, fixture.outputs.get(&format!("{case}.input_ids")).values, "{case}");
+        assert!(tokens.dropped > 0);
     }
 }
 

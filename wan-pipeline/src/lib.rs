@@ -20,7 +20,7 @@ pub use latents::LatentsWriter;
 pub use pipeline::{LoadOptions, Pipeline};
 pub use presets::Preset;
 pub use request::{Request, RequestError, Settings};
-pub use scheduler_config::{SchedulerConfig, SchedulerKind};
+pub use scheduler_config::{DynamicShifting, SchedulerConfig, SchedulerKind};
 pub use video::Video;
 pub use wan_core::scheduler::SigmaGrid;
 pub use wan_core::{Backend, DTypePolicy};

@@ -64,7 +64,7 @@ impl Model {
         let scheduler: SchedulerJson = files.json(SCHEDULER)?;
         let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
         check_scheduler(files, &index, &scheduler)?;
-        if scheduler.use_dynamic_shifting {
+        if scheduler.dynamic_shifting.is_some() {
             let (found, expected) = ("true".into(), "false".into());
             let source = ConfigError { field: "use_dynamic_shifting", found, expected };
             return at(files, SCHEDULER, Err(source));

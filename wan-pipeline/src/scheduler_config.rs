@@ -36,6 +36,15 @@ impl SchedulerKind {
     }
 }
 
+/// How the flow shift follows from `mu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DynamicShifting {
+    /// `e^mu`
+    Exponential,
+    /// `mu`
+    Linear,
+}
+
 /// A scheduler with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchedulerConfig {
@@ -47,8 +56,8 @@ pub struct SchedulerConfig {
     pub unipc: UniPcConfig,
     /// Where the schedule's last but one noise level is stretched to, if anywhere.
     pub shift_terminal: Option<f64>,
-    /// Whether the shift is `e^mu` with a `mu` of the caller's, which Wan pipelines do not have.
-    pub use_dynamic_shifting: bool,
+    /// Whether the shift follows from a `mu` of the caller's, which Wan pipelines do not have.
+    pub dynamic_shifting: Option<DynamicShifting>,
 }
 
 impl Default for SchedulerConfig {
@@ -58,7 +67,7 @@ impl Default for SchedulerConfig {
             shift: 1.0,
             unipc: UniPcConfig::default(),
             shift_terminal: None,
-            use_dynamic_shifting: false,
+            dynamic_shifting: None,
         }
     }
 }
@@ -162,7 +171,12 @@ impl SchedulerConfig {
         mu: Option<f64>,
     ) -> Result<Box<dyn Scheduler<B>>, ScheduleError> {
         let shift_terminal = self.shift_terminal;
-        let sigmas = FlowSigmas { grid, shift: self.shift, mu, shift_terminal };
+        let dynamic_shift = match (self.dynamic_shifting, mu) {
+            (Some(DynamicShifting::Exponential), Some(mu)) => Some(mu.exp()),
+            (Some(DynamicShifting::Linear), mu) => mu,
+            _ => None,
+        };
+        let sigmas = FlowSigmas { grid, shift: self.shift, dynamic_shift, shift_terminal };
         Ok(match self.kind {
             SchedulerKind::UniPc => Box::new(UniPc::<B>::new(self.unipc.clone(), &sigmas, steps)?),
             SchedulerKind::Euler => Box::new(Euler::new(&sigmas, steps)?),
@@ -191,6 +205,11 @@ impl Json {
             "sigma_min" => FinalSigma::SigmaMin,
             other => return Err(bad("final_sigmas_type", &other, "\"zero\" or \"sigma_min\"")),
         };
+        let dynamic_shifting = match self.time_shift_type.as_str() {
+            "exponential" => DynamicShifting::Exponential,
+            "linear" => DynamicShifting::Linear,
+            other => return Err(bad("time_shift_type", &other, "\"exponential\" or \"linear\"")),
+        };
         Ok(SchedulerConfig {
             kind,
             shift: if kind == SchedulerKind::UniPc { self.flow_shift } else { self.shift },
@@ -202,7 +221,7 @@ impl Json {
                 final_sigma,
             },
             shift_terminal: self.shift_terminal.filter(|terminal| *terminal != 0.0),
-            use_dynamic_shifting: self.use_dynamic_shifting,
+            dynamic_shifting: self.use_dynamic_shifting.then_some(dynamic_shifting),
         })
     }
 
@@ -216,9 +235,6 @@ impl Json {
         off("thresholding", self.thresholding)?;
         if self.num_train_timesteps != 1000 {
             return Err(bad("num_train_timesteps", &self.num_train_timesteps, "1000"));
-        }
-        if self.time_shift_type != "exponential" {
-            return Err(bad("time_shift_type", &self.time_shift_type, "\"exponential\""));
         }
         if kind == SchedulerKind::UniPc {
             let prediction = self.prediction_type.as_deref().unwrap_or("null");

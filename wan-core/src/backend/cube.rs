@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Tensor;
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+use burn_cubecl::BoolElement;
 
 use super::{Backend, BurnBackend, DeviceError};
 
@@ -48,7 +50,7 @@ impl Backend for burn::backend::Cuda {
 }
 
 #[cfg(any(feature = "wgpu", feature = "vulkan"))]
-impl Backend for burn::backend::Wgpu {
+impl<BT: BoolElement> Backend for burn::backend::Wgpu<f32, i32, BT> {
     fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
         use burn::backend::wgpu::WgpuDevice;
         start::<Self>("wgpu", index, || match index {

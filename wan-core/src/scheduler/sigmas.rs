@@ -32,15 +32,16 @@ pub struct FlowSigmas {
     /// The flow shift `s`: `sigma -> s sigma / (1 + (s - 1) sigma)`. More than 1 spends more steps
     /// at high noise, which larger videos need.
     pub shift: f64,
-    /// If given, replaces the shift by `e^mu` (diffusers' dynamic shifting of exponential type).
-    pub mu: Option<f64>,
+    /// If given, the shift to use instead of `shift`, which then does not change the grid either
+    /// (diffusers' dynamic shifting by `mu`: `e^mu` if it is exponential, `mu` if it is linear).
+    pub dynamic_shift: Option<f64>,
     /// If given, the levels are stretched so that the last but one is this.
     pub shift_terminal: Option<f64>,
 }
 
 impl Default for FlowSigmas {
     fn default() -> Self {
-        Self { grid: SigmaGrid::Wan, shift: 1.0, mu: None, shift_terminal: None }
+        Self { grid: SigmaGrid::Wan, shift: 1.0, dynamic_shift: None, shift_terminal: None }
     }
 }
 
@@ -69,7 +70,7 @@ impl FlowSigmas {
     }
 
     fn effective_shift(&self) -> f64 {
-        self.mu.map_or(self.shift, f64::exp)
+        self.dynamic_shift.unwrap_or(self.shift)
     }
 
     fn unshifted(&self, steps: Steps, solver: GridFor) -> Result<Vec<f64>, ScheduleError> {
@@ -94,7 +95,8 @@ impl FlowSigmas {
             (SigmaGrid::Diffusers, GridFor::Euler) => {
                 // The training sigmas are shifted when the scheduler is made, and again when the
                 // steps are set. The reference keeps them in f32.
-                let smallest = if self.mu.is_some() { 0.001 } else { shift(0.001, self.shift) };
+                let smallest =
+                    if self.dynamic_shift.is_some() { 0.001 } else { shift(0.001, self.shift) };
                 linspace(1.0, f64::from(smallest as f32), count, count)
             }
         })
@@ -107,8 +109,8 @@ impl FlowSigmas {
             ok.then_some(()).ok_or(ScheduleError::Parameter { name, found, expected })
         };
         positive("flow shift", self.shift)?;
-        if let Some(mu) = self.mu {
-            positive("e^mu", mu.exp())?;
+        if let Some(shift) = self.dynamic_shift {
+            positive("dynamic shift", shift)?;
         }
         match self.shift_terminal {
             Some(found) if !(found > 0.0 && found < 1.0) => {

@@ -79,14 +79,9 @@ impl WanVaeConfig {
         let (found, steps) = (&self.temporal_downsample, multiples.len() - 1);
         let expected = format!("{steps} values, one less than dim_mult");
         require(found.len() == steps, "temperal_downsample", found, expected)?;
-        // The encoder takes 1, 4, 4, .. frames: another factor would cut them wrongly.
-        let factor = self.temporal_factor();
-        require(
-            factor == 4,
-            "temperal_downsample",
-            found,
-            "two times true (time is divided by 4)",
-        )?;
+        // The encoder takes 1, 4, 4, .. frames, which can be halved twice.
+        let expected = "at most two times true (time is divided by 4)";
+        require(self.temporal_factor() <= 4, "temperal_downsample", found, expected)?;
         self.validate_latents("latents_mean", &self.latents_mean, |mean| mean.is_finite())?;
         self.validate_latents("latents_std", &self.latents_std, |std| {
             std.is_finite() && std > 0.0
