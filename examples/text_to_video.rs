@@ -133,6 +133,9 @@ fn run<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
     let pipeline = Pipeline::<B>::from_pretrained(&options.model)?;
     let settings = pipeline.settle(&options.request())?;
 
+    if options.save_latents.as_ref() == Some(&options.out) {
+        return Err(format!("--out and --save-latents both name {}", options.out.display()).into());
+    }
     // Everything that could fail at the end is opened before the work begins.
     let (spec, metadata) = (pipeline.video_spec(&settings), pipeline.metadata(&settings));
     let mut writer = VideoWriter::create(&options.out, &spec, &metadata)?;

@@ -7,6 +7,7 @@ it started; peak resident memory is of the largest of them. Needs nothing but Py
 import argparse
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -14,6 +15,9 @@ import sys
 import time
 
 OURS, THEIRS = "wan-pipeline", "diffusers"
+
+# As diffusers_text_to_video.py prints them.
+STAGE = re.compile(r"(\w[\w ]*?) ([\d.]+) s")
 
 # These would slow one side or the other.
 UNSET = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"]
@@ -56,25 +60,30 @@ def cpu():
     return " ".join([fields.get("model name", platform.machine()), *vectors])
 
 
-def table(results, versions, threads, load):
-    rows = [
-        "Wall time (s)",
-        "CPU time (s)",
-        "Peak memory (MiB)",
-    ]
+def table(results, stages, versions, threads, load):
+    middle = statistics.median
+    rows = ["Wall time (s)", "CPU time (s)", "Peak memory (MiB)"]
     print(f"- machine: {cpu()}; {threads} threads on {threads} of {os.cpu_count()} cores")
     print(f"- system: {platform.system()} {platform.release()}, load {load:.2f} at the start")
     for version in versions:
         print(f"- {version}")
     print()
-    print(f"| {len(results[OURS])} runs each | {OURS}, median | least | {THEIRS}, median | least | ratio of medians |")
-    print("|---|---|---|---|---|---|")
+    print(
+        f"| {len(results[OURS])} runs each | {OURS}, median | least | {THEIRS}, median | least "
+        "| ratio of medians | of the least |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for index, row in enumerate(rows):
         ours, theirs = ([run[index] for run in results[side]] for side in (OURS, THEIRS))
         digits = 0 if index == 2 else 2
-        cells = [statistics.median(ours), min(ours), statistics.median(theirs), min(theirs)]
-        ratio = cells[0] / cells[2]
-        print(f"| {row} | " + " | ".join(f"{cell:.{digits}f}" for cell in cells) + f" | **{ratio:.2f}** |")
+        cells = [middle(ours), min(ours), middle(theirs), min(theirs)]
+        ratios = [cells[0] / cells[2], cells[1] / cells[3]]
+        figures = [f"{cell:.{digits}f}" for cell in cells] + [f"**{ratio:.2f}**" for ratio in ratios]
+        print(f"| {row} | {' | '.join(figures)} |")
+    if stages:
+        names = stages[0].keys()
+        parts = (f"{name} {middle([run[name] for run in stages]):.2f} s" for name in names)
+        print(f"\nWithin {THEIRS}, medians of wall time: {', '.join(parts)}.")
 
 
 def main():
@@ -91,7 +100,7 @@ def main():
     env = environment(options.threads)
     load = os.getloadavg()[0]
 
-    results = {OURS: [], THEIRS: []}
+    results, stages = {OURS: [], THEIRS: []}, []
     print("one run of each that does not count, then in turn", flush=True)
     for number in range(options.runs + 1):
         for side, command in commands.items():
@@ -104,8 +113,10 @@ def main():
             )
             if number > 0:
                 results[side].append(figures)
+            if number > 0 and side == THEIRS:
+                stages.append({name: float(s) for name, s in STAGE.findall(last)})
     print()
-    table(results, options.version, options.threads, load)
+    table(results, stages, options.version, options.threads, load)
 
 
 main()

@@ -167,3 +167,19 @@ fn outputs_that_cannot_be_written() {
         assert_eq!(fs::read(&file).unwrap(), b"kept");
     }
 }
+
+#[test]
+fn latents_of_another_model_or_of_two_videos() {
+    let pipeline = tiny_wan();
+    let settings = pipeline.settle(&smallest("a")).unwrap();
+    let mut sink = pipeline.generate(&smallest("a")).unwrap();
+    for shape in [[1, 48, 1, 2, 2], [2, 16, 1, 2, 2]] {
+        let noise = pipeline.noise(&[1, 2][..shape[0]], shape);
+        let error = pipeline.decode(noise, &mut sink, &mut go_on).unwrap_err();
+        assert!(matches!(error, Error::LatentShape { .. }), "{error:?}");
+        says(&error, &[&format!("{shape:?}"), "[1, 16, T, H, W]"]);
+    }
+    pipeline
+        .decode(pipeline.noise(&[1], pipeline.latent_shape(&settings)), &mut sink, &mut go_on)
+        .unwrap();
+}

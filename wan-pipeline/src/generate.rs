@@ -62,7 +62,6 @@ impl<B: Backend> Pipeline<B> {
         settings: &Settings,
         observer: &mut Observer,
     ) -> Result<Tensor<B, 5>, Error> {
-        settings.validate(&self.limits())?; // its fields may have been changed
         self.check(settings)?;
         let text = self.encode(settings, observer)?;
         self.transformer(observer)?; // only now, when the text encoder has been dropped

@@ -166,7 +166,7 @@ impl<B: Backend> Pipeline<B> {
         [1, vae.z_dim, frames, side(settings.height), side(settings.width)]
     }
 
-    pub(crate) fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         let [latent_frames, height, width] = self.model.transformer.patch_size;
         let factor = self.model.vae.spatial_factor();
         Limits {
