@@ -64,7 +64,7 @@ def table(results, stages, versions, threads, load):
     middle = statistics.median
     rows = ["Wall time (s)", "CPU time (s)", "Peak memory (MiB)"]
     print(f"- machine: {cpu()}; {threads} threads on {threads} of {os.cpu_count()} cores")
-    print(f"- system: {platform.system()} {platform.release()}, load {load:.2f} at the start")
+    print(f"- system: {platform.system()} {platform.release()}, load average {load} before the start")
     for version in versions:
         print(f"- {version}")
     print()
@@ -92,13 +92,13 @@ def main():
     parser.add_argument("--theirs", required=True, help="command line")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--load", required=True, help="of the machine before this began")
     parser.add_argument("--version", action="append", default=[], help="line for the table's head")
     options = parser.parse_args()
 
     commands = {OURS: shlex.split(options.ours), THEIRS: shlex.split(options.theirs)}
     cores = sorted(os.sched_getaffinity(0))[: options.threads]
     env = environment(options.threads)
-    load = os.getloadavg()[0]
 
     results, stages = {OURS: [], THEIRS: []}, []
     print("one run of each that does not count, then in turn", flush=True)
@@ -116,7 +116,7 @@ def main():
             if number > 0 and side == THEIRS:
                 stages.append({name: float(s) for name, s in STAGE.findall(last)})
     print()
-    table(results, stages, options.version, options.threads, load)
+    table(results, stages, options.version, options.threads, options.load)
 
 
 main()
