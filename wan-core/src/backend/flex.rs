@@ -172,14 +172,12 @@ impl Backend for Flex {
         let (past, x) = (past.map(contiguous), contiguous(x));
         let (weight, bias) = (contiguous(weight.permute([2, 3, 4, 1, 0])), contiguous(bias));
         let frame = height * width * cin;
-        let mut out = Vec::new();
-        let mut shape = [batch, 0, 0, 0, cout];
-        for b in 0..batch {
+        let operands = |b: usize| {
             let frames = |tensor, frames: usize| {
                 slice(tensor)[b * frames * frame..(b + 1) * frames * frame].chunks_exact(frame)
             };
             let before = past.iter().flat_map(|past| frames(past, known));
-            let operands = cpu::Conv3d {
+            cpu::Conv3d {
                 frames: before.chain(frames(&x, chunk)).collect(),
                 height,
                 width,
@@ -189,14 +187,14 @@ impl Backend for Flex {
                 kernel: [kt, kh, kw],
                 stride,
                 padding,
-            };
-            let [t, h, w] = operands.output();
-            shape = [batch, t, h, w, cout];
-            let size = t * h * w * cout;
-            out.resize((b + 1) * size, 0.0);
-            cpu::conv3d(&operands, &mut out[b * size..]);
+            }
+        };
+        let [t, h, w] = operands(0).output();
+        let mut out = vec![0.0; batch * t * h * w * cout];
+        for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
+            cpu::conv3d(&operands(b), out);
         }
-        tensor(out, shape)
+        tensor(out, [batch, t, h, w, cout])
     }
 
     fn wan_upsample(x: Tensor<Self, 5>) -> Tensor<Self, 5> {
@@ -246,7 +244,7 @@ fn in_place<const D: usize>(
         change(values);
         return Tensor::from_primitive(TensorPrimitive::Float(x));
     }
-    let mut values = slice(&x).to_vec();
+    let mut values = cpu::copy(slice(&x));
     change(&mut values);
     tensor(values, shape)
 }

@@ -10,6 +10,8 @@ mod matrix;
 mod rows;
 mod upsample;
 
+use rayon::prelude::*;
+
 pub(super) use attention::{Attention, Heads, attention};
 pub(super) use conv3d::{Conv3d, conv3d};
 pub(super) use rows::{
@@ -19,6 +21,14 @@ pub(super) use upsample::upsample;
 
 /// Below this many numbers a second thread costs more than it saves.
 const MIN_PER_THREAD: usize = 1 << 14;
+
+/// Copies on all threads, each of which also takes the page faults of its part.
+pub(super) fn copy(values: &[f32]) -> Vec<f32> {
+    let mut copied = vec![0.0; values.len()];
+    let parts = copied.par_chunks_mut(MIN_PER_THREAD).zip(values.par_chunks(MIN_PER_THREAD));
+    parts.for_each(|(copied, values)| copied.copy_from_slice(values));
+    copied
+}
 
 /// Runs a closure compiled with the processor's widest vector instructions.
 fn vectorised<R>(closure: impl FnOnce() -> R) -> R {
