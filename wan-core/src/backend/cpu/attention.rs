@@ -9,9 +9,10 @@ use super::matrix::{Matrix, Onto, multiply};
 use super::vectorised;
 
 /// Keys that a tile of queries meets at a time.
-const KEY_BLOCK: usize = 512;
-/// The most queries in a tile: its scores (64 x 512 x 4 bytes) stay in the second-level cache.
-const MAX_TILE: usize = 64;
+const KEY_BLOCK: usize = 256;
+/// The most queries in a tile. Its scores (256 x 256 x 4 bytes) stay in the second-level cache; fewer
+/// would pack the same keys and values more often for the matrix products.
+const MAX_TILE: usize = 256;
 
 /// A tensor `[B, H, S, D]` with the elements of a row together and the other axes anywhere.
 #[derive(Clone, Copy)]
