@@ -164,6 +164,20 @@ pub enum FileBytes {
     Static(&'static [u8]),
 }
 
+impl FileBytes {
+    /// Gives back the memory of a mapped file. It is only a hint: nothing is lost, and systems
+    /// without it keep the pages until they need them.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: pages of a read-only map of a file that are dropped here are read from the
+            // file again, with the same content, when they are touched.
+            #[allow(unsafe_code)]
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+}
+
 impl std::ops::Deref for FileBytes {
     type Target = [u8];
 

@@ -126,6 +126,11 @@ impl Weights {
         &self.origin
     }
 
+    /// Gives back the memory of what was read; it is read from disk again when it is needed.
+    pub fn release(&self) {
+        self.shards.iter().for_each(FileBytes::release);
+    }
+
     fn empty(origin: String) -> Self {
         Self { origin, shards: Vec::new(), tensors: BTreeMap::new() }
     }

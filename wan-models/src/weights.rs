@@ -49,6 +49,9 @@ pub trait TensorSource: Send + Sync {
 
     /// Where the tensors come from, for error messages.
     fn origin(&self) -> String;
+
+    /// Says that what was read will not be needed soon: mapped files may give back its memory.
+    fn release(&self) {}
 }
 
 /// One way in which a checkpoint does not fit a model.
@@ -160,7 +163,9 @@ pub fn load<B: Backend, M>(
     build: impl Fn(&Scope<B>) -> M,
 ) -> Result<M, WeightsError> {
     check(source, device, &build)?;
-    Ok(build(&Reading::new(source, device, false).scope(dtype)))
+    let model = build(&Reading::new(source, device, false).scope(dtype));
+    source.release();
+    Ok(model)
 }
 
 /// One pass over a checkpoint.

@@ -31,4 +31,8 @@ impl TensorSource for Opened {
     fn origin(&self) -> String {
         self.0.origin().to_owned()
     }
+
+    fn release(&self) {
+        self.0.release();
+    }
 }
