@@ -39,8 +39,7 @@ pub(super) enum Onto {
     Destination,
 }
 
-/// `destination = onto + factor * left * right`, on this thread. The destination's rows are
-/// `stride` apart.
+/// `destination = onto + factor * left * right`. The destination's rows are `stride` apart.
 pub(super) fn multiply(
     destination: &mut [f32],
     stride: usize,
