@@ -1,7 +1,10 @@
-//! Files of the Wan text-to-video library: model folders and [`weights`], their [`integrity`], the
-//! [`text`] that goes in (prompt cleaning, tokenizer) and the [`video`] that comes out.
+//! Files of the Wan text-to-video library: models from a [`hub`] or in folders, their [`integrity`]
+//! and [`weights`], the [`text`] that goes in (prompt cleaning, tokenizer) and the [`video`] that comes
+//! out.
 
 pub mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod integrity;
 pub mod text;
 pub mod video;

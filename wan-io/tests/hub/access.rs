@@ -1,0 +1,133 @@
+//! Who may read what, and use without the hub.
+
+use wan_io::hub::{HubError, HubEvent};
+use wan_mock_hub::{Fault, On};
+
+use crate::*;
+
+#[test]
+fn private_gated_and_unknown_are_told_apart() {
+    let with = |token: Option<&str>| token.map(str::to_owned);
+    let private = || Setup::with(model().private("secret"));
+    let gated = || Setup::with(model().private("secret").gated());
+    let rows = [
+        (
+            private(),
+            None,
+            "no such public repository; check the name, and if it is private, set HF_TOKEN",
+        ),
+        (private(), with(Some("other")), "that the account of your token may read it"),
+        (gated(), None, "is gated; accept its conditions at http://127.0.0.1:"),
+        (
+            gated(),
+            with(Some("other")),
+            "check that your token is of the account that accepted them",
+        ),
+        (private(), with(Some("secret")), ""),
+        (gated(), with(Some("secret")), ""),
+    ];
+    for (setup, token, expected) in rows {
+        let options = HubOptions { token: token.clone(), ..setup.options() };
+        match get(options, LARGE) {
+            Ok(bytes) => assert_eq!((bytes, expected), (large(), ""), "{token:?}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!expected.is_empty() && text.contains(expected), "{token:?}: {text}");
+                assert!(!text.contains("secret") && !text.contains("other"), "{text}");
+            }
+        }
+    }
+    let setup = Setup::new();
+    let unknown = Hub::new(setup.options()).unwrap().open("owner/none", "main", &mut quiet);
+    assert!(matches!(unknown, Err(HubError::AuthRequired { with_token: false, .. })));
+    setup.hub.fault(SMALL, On::Resolve, Fault::Status(403, vec![]), 1);
+    assert!(matches!(setup.get(SMALL), Err(HubError::Forbidden { .. })));
+}
+
+#[test]
+fn token_goes_to_the_hub_and_to_no_other_origin() {
+    let setup = Setup::with(model().private("secret"));
+    let options = HubOptions { token: Some("secret".into()), ..setup.options() };
+    get(options, LARGE).unwrap();
+    let requests = setup.hub.requests();
+    assert!(requests.iter().any(|request| request.origin == Origin::Cdn));
+    for request in requests {
+        let expected = (request.origin == Origin::Hub).then_some("Bearer secret");
+        assert_eq!(request.header("authorization"), expected, "{}", request.path);
+        assert!(!request.path.contains("secret"));
+    }
+}
+
+#[test]
+fn renamed_repository_is_followed() {
+    let setup = Setup::new();
+    let info = format!("/api/models/{MODEL}/revision/main");
+    setup.hub.fault("", On::Revision, Fault::Redirect(info), 1);
+    assert_eq!(setup.get(SMALL).unwrap(), small());
+}
+
+#[test]
+fn offline_makes_no_request() {
+    let setup = Setup::new();
+    let offline = HubOptions { offline: true, ..setup.options() };
+    let error = get(offline.clone(), SMALL).unwrap_err().to_string();
+    assert!(error.contains("any file of revision \"main\" is not in the cache"), "{error}");
+
+    setup.get(SMALL).unwrap();
+    setup.hub.clear_requests();
+    assert_eq!(get(offline.clone(), SMALL).unwrap(), small());
+    let error = get(offline.clone(), LARGE).unwrap_err();
+    assert!(matches!(error, HubError::NotCached { .. }));
+    assert!(error.to_string().contains("(HF_HUB_OFFLINE)"), "{error}");
+    let commit = open(offline.clone()).unwrap().commit().to_owned();
+    let by_commit = Hub::new(offline).unwrap().open(MODEL, &commit, &mut quiet).unwrap();
+    by_commit.fetch(&[SMALL], &mut quiet).unwrap();
+    assert_eq!(setup.hub.requests().len(), 0);
+}
+
+#[test]
+fn cache_is_used_when_the_hub_is_away() {
+    let setup = Setup::new();
+    setup.get(SMALL).unwrap();
+    let gone = MockHub::start().endpoint(); // stopped at once: nobody listens there any more
+    let options = HubOptions { endpoint: gone, ..setup.options() };
+    let mut told = Vec::new();
+    let mut observer = |event: HubEvent| {
+        told.push(format!("{event:?}"));
+        ControlFlow::Continue(())
+    };
+    let snapshot = Hub::new(options.clone()).unwrap().open(MODEL, "main", &mut observer).unwrap();
+    snapshot.fetch(&[SMALL], &mut observer).unwrap();
+    assert!(told[0].starts_with("CacheOnly"), "{told:?}");
+    let error = snapshot.fetch(&[LARGE], &mut quiet).unwrap_err().to_string();
+    assert!(error.contains("cannot be reached"), "{error}");
+}
+
+#[test]
+fn half_a_download_does_not_move_the_branch() {
+    let setup = Setup::new();
+    setup.get(SMALL).unwrap();
+    let before = setup.open().unwrap().commit().to_owned();
+    let newer = model().file(SMALL, "{}");
+    setup.hub.add(newer);
+    let snapshot = setup.open().unwrap();
+    snapshot.fetch(&[SMALL], &mut quiet).unwrap(); // and the program ends before `finish`
+    assert_ne!(snapshot.commit(), before);
+    let offline = HubOptions { offline: true, ..setup.options() };
+    assert_eq!(open(offline.clone()).unwrap().commit(), before);
+    assert_eq!(get(offline, SMALL).unwrap(), small());
+}
+
+#[test]
+fn names_that_are_none_never_reach_the_hub() {
+    let setup = Setup::new();
+    let hub = Hub::new(setup.options()).unwrap();
+    for repo in ["../x/y", "owner", "a/b/c", "owner/..", "a/b?c", ""] {
+        assert!(matches!(hub.open(repo, "main", &mut quiet), Err(HubError::RepoId { .. })));
+    }
+    for revision in ["../main", "a?b", "", "a b"] {
+        let opened = hub.open(MODEL, revision, &mut quiet);
+        assert!(matches!(opened, Err(HubError::Revision { .. })));
+    }
+    assert_eq!(setup.hub.requests().len(), 0);
+}
