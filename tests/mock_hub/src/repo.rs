@@ -48,9 +48,7 @@ impl Repo {
     ///
     /// When the folder cannot be read.
     pub fn from_folder(id: &str, folder: &Path) -> Self {
-        let mut files = Files::new();
-        read_folder(folder, "", &mut files);
-        Self::new(id).files(files)
+        Self::new(id).files(folder_files(folder))
     }
 
     /// Adds one file to the commit of `main`, which so becomes another commit.
@@ -181,6 +179,13 @@ fn commit_of(id: &str, files: &Files) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All files below a folder.
+pub(crate) fn folder_files(folder: &Path) -> Files {
+    let mut files = Files::new();
+    read_folder(folder, "", &mut files);
+    files
 }
 
 fn read_folder(folder: &Path, prefix: &str, files: &mut Files) {
