@@ -15,6 +15,8 @@ pub(crate) struct Content {
     pub(crate) hub: String,
     pub(crate) cdn: String,
     pub(crate) page_size: usize,
+    /// Whether the hub redirects to itself for small files.
+    pub(crate) resolve_cache: bool,
     repos: BTreeMap<String, Hosted>,
     /// The files at the CDN, by the signature in their address.
     links: BTreeMap<String, Link>,
@@ -29,7 +31,7 @@ struct Link {
 impl Content {
     pub(crate) fn new(hub: String, cdn: String) -> Self {
         let (repos, links) = (BTreeMap::new(), BTreeMap::new());
-        Self { hub, cdn, page_size: 1000, repos, links }
+        Self { hub, cdn, page_size: 1000, resolve_cache: false, repos, links }
     }
 
     pub(crate) fn add(&mut self, repo: Repo) {
@@ -69,8 +71,8 @@ impl Content {
                     tree(&hosted.blobs[commit], query, self.page_size, &address)
                 })
             }
-            Route::Resolve { id, revision, file } => {
-                self.commit(head, id, revision).and_then(|at| self.resolve(head, at, file))
+            Route::Resolve { id, revision, file, cached } => {
+                self.commit(head, id, revision).and_then(|at| self.resolve(head, at, file, *cached))
             }
             Route::Cdn { signature } => Ok(self.deliver(head, signature)),
             Route::Unknown => Err(Answer::error(404, false)),
@@ -91,7 +93,13 @@ impl Content {
         Ok((hosted, repo.resolve(revision).ok_or_else(missing)?))
     }
 
-    fn resolve(&self, head: &Head, (hosted, commit): At, file: &str) -> Result<Answer, Answer> {
+    fn resolve(
+        &self,
+        head: &Head,
+        (hosted, commit): At,
+        file: &str,
+        cached: bool,
+    ) -> Result<Answer, Answer> {
         let repo = &hosted.repo;
         if repo.gated && (repo.token.is_none() || repo.token.as_deref() != head.token()) {
             let status = if head.token().is_some() { 403 } else { 401 };
@@ -102,15 +110,26 @@ impl Content {
         let blob = hosted.blobs[commit].get(file);
         let blob = blob.ok_or_else(|| missing().with("X-Repo-Commit", commit))?;
         let git_etag = format!("\"{}\"", blob.git_oid);
-        let Some(lfs) = &blob.lfs else {
+        if blob.lfs.is_none() && (cached || !self.resolve_cache) {
             let answer = Answer::content(head, &blob.bytes, &git_etag);
             return Ok(answer.with("X-Repo-Commit", commit));
+        }
+        let (status, location, linked_etag) = match &blob.lfs {
+            Some(lfs) => {
+                let location = self.location(&repo.id, commit, file, &lfs.sha256);
+                (302, location, format!("\"{}\"", lfs.sha256))
+            }
+            None => {
+                let file = file.split('/').map(percent_encode).collect::<Vec<_>>().join("/");
+                let id = &repo.id;
+                let location = format!("/api/resolve-cache/models/{id}/{commit}/{file}");
+                (307, location, git_etag.clone())
+            }
         };
-        let location = self.location(&repo.id, commit, file, &lfs.sha256);
-        Ok(Answer::new(302)
+        Ok(Answer::new(status)
             .with("Location", &location)
             .with("X-Repo-Commit", commit)
-            .with("X-Linked-Etag", &format!("\"{}\"", lfs.sha256))
+            .with("X-Linked-Etag", &linked_etag)
             .with("X-Linked-Size", &blob.bytes.len().to_string())
             .with("ETag", &git_etag)
             .with("Accept-Ranges", "bytes"))

@@ -111,6 +111,12 @@ impl MockHub {
         self.shared.state().content.page_size = entries.max(1);
     }
 
+    /// Sets whether the hub answers requests for small files with a redirect to itself (307, to a
+    /// path without a host), as the real one does by now, instead of with the file.
+    pub fn resolve_cache(&self, redirects: bool) {
+        self.shared.state().content.resolve_cache = redirects;
+    }
+
     /// All requests so far. One is listed before its answer is sent.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().log.clone()

@@ -16,10 +16,12 @@ pub(crate) enum Route {
         revision: String,
         query: String,
     },
+    /// A file at the hub; `cached` where the hub redirects to itself for it.
     Resolve {
         id: String,
         revision: String,
         file: String,
+        cached: bool,
     },
     /// A file at the CDN, by the signature in its address.
     Cdn {
@@ -48,9 +50,13 @@ impl Route {
             ["api", "models", owner, name, "tree", revision] => {
                 Self::Tree { id: id(owner, name), revision: revision.into(), query: query.into() }
             }
+            ["api", "resolve-cache", "models", owner, name, commit, ref file @ ..] => {
+                let (id, file) = (id(owner, name), file.join("/"));
+                Self::Resolve { id, revision: commit.into(), file, cached: true }
+            }
             [owner, name, "resolve", revision, ref file @ ..] if !file.is_empty() => {
-                let file = file.join("/");
-                Self::Resolve { id: id(owner, name), revision: revision.into(), file }
+                let (id, file) = (id(owner, name), file.join("/"));
+                Self::Resolve { id, revision: revision.into(), file, cached: false }
             }
             _ => Self::Unknown,
         }

@@ -99,6 +99,21 @@ fn a_small_file_comes_from_the_hub() {
 }
 
 #[test]
+fn a_small_file_may_be_elsewhere_at_the_hub() {
+    let (hub, repo) = hub();
+    hub.resolve_cache(true);
+    let answer = get(&format!("{}/owner/model/resolve/main/config.json", hub.endpoint()));
+    assert_eq!((answer.status, answer.body.len()), (307, 0));
+    let etag = format!("\"{}\"", git_blob(CONFIG.as_bytes()));
+    assert_eq!(answer.header("x-linked-etag"), Some(etag.as_str()));
+    assert_eq!(answer.header("x-repo-commit"), Some(repo.commit()));
+    let location = answer.header("location").unwrap();
+    assert!(location.starts_with("/api/resolve-cache/models/owner/model/"));
+    let file = get(&format!("{}{location}", hub.endpoint()));
+    assert_eq!((file.status, file.body.as_slice()), (200, CONFIG.as_bytes()));
+}
+
+#[test]
 fn a_large_file_comes_from_the_cdn() {
     let (hub, repo) = hub();
     let url = format!("{}/owner/model/resolve/main/vae/weights.safetensors", hub.endpoint());

@@ -80,6 +80,34 @@ fn the_vae_has_its_original_names() {
 }
 
 #[test]
+fn both_repos_have_what_a_pipeline_has_no_use_for() {
+    let junk = [".gitattributes", "README.md", "assets/logo.png", "examples/demo.mp4"];
+    let paths = |repo: &Repo| -> Vec<String> {
+        repo.commits[repo.commit()]
+            .keys()
+            .filter(|path| !junk.contains(&path.as_str()))
+            .cloned()
+            .collect()
+    };
+    let repo = diffusers(&tiny(), "owner/tiny");
+    let source = folder_files(&tiny()).into_keys().filter(|path| path != "README.md");
+    assert_eq!(paths(&repo), source.collect::<Vec<_>>());
+    let repo = original(&tiny(), "owner/tiny");
+    let expected = [
+        "Wan2.1_VAE.pth",
+        "config.json",
+        "diffusion_pytorch_model-00001-of-00002.safetensors",
+        "diffusion_pytorch_model-00002-of-00002.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "google/umt5-xxl/tokenizer.json",
+        "google/umt5-xxl/tokenizer_config.json",
+        "models_t5_umt5-xxl-enc-bf16.pth",
+    ];
+    assert_eq!(paths(&repo), expected);
+    assert_eq!(repo.commits[repo.commit()].len(), expected.len() + junk.len());
+}
+
+#[test]
 fn the_config_has_the_original_keys() {
     let repo = original(&tiny(), "owner/tiny");
     let keys = |bytes: &[u8]| -> Vec<String> {
