@@ -1,5 +1,6 @@
 //! The files of one model: a folder, or a list that is compiled into the program.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,13 @@ use serde::de::DeserializeOwned;
 
 /// The largest JSON file that is read as a config.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The longest message about JSON, in characters.
+const MAX_REASON: usize = 500;
+
+/// What memory is given back in: a multiple of the page sizes of all systems.
+#[cfg(unix)]
+const BLOCK: usize = 64 << 10;
 
 /// Why a file of a model cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -150,9 +158,17 @@ impl ModelFiles {
 /// Reads JSON; an error names the field, which `serde_json` alone does not.
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())?;
+    let read = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| presentable(&error.to_string()))?;
     json.end().map_err(|error| error.to_string())?;
     Ok(read)
+}
+
+/// Keys and values from a file are part of the errors about them: not megabytes, and nothing that a
+/// terminal would act on.
+fn presentable(message: &str) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    message.chars().take(MAX_REASON).map(plain).collect()
 }
 
 /// The bytes of a file.
@@ -176,6 +192,23 @@ impl FileBytes {
             let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
         }
     }
+
+    /// Gives back the memory of the whole blocks inside `range`.
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    pub(crate) fn release_range(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            let (start, end) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
+            if start < end && end <= map.len() {
+                // SAFETY: as in `release`.
+                #[allow(unsafe_code)]
+                let _ = unsafe {
+                    let advice = memmap2::UncheckedAdvice::DontNeed;
+                    map.unchecked_advise_range(advice, start, end - start)
+                };
+            }
+        }
+    }
 }
 
 impl std::ops::Deref for FileBytes {
@@ -189,7 +222,8 @@ impl std::ops::Deref for FileBytes {
     }
 }
 
-fn map(path: &Path) -> Result<FileBytes, FileError> {
+/// Maps a file into memory.
+pub(crate) fn map(path: &Path) -> Result<FileBytes, FileError> {
     let io = |source: std::io::Error| {
         let path = path.display().to_string();
         match source.kind() {

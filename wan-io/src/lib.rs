@@ -6,6 +6,7 @@ pub mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod integrity;
+pub mod pth;
 pub mod text;
 pub mod video;
 pub mod weights;

@@ -1,0 +1,109 @@
+//! The header of a safetensors file: 8 bytes of length, then JSON that says where each tensor is.
+//! <https://huggingface.co/docs/safetensors/index#format>
+//!
+//! The crate's own reader takes the last of two tensors with one name, and adds up offsets
+//! unchecked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use safetensors::tensor::TensorInfo;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::unique::{UniqueMap, insert_once};
+use super::{WeightsFileError, check_name};
+use crate::files::from_json;
+use crate::pth::View;
+
+/// The largest header that is parsed. The real ones are below 1 MB.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// Where the file's own properties are, between the tensors.
+const METADATA: &str = "__metadata__";
+
+/// The tensors of the safetensors file `file`.
+pub(super) fn read(path: &str, file: &[u8]) -> Result<BTreeMap<String, View>, WeightsFileError> {
+    let broken = |reason| WeightsFileError::Safetensors { path: path.to_owned(), reason };
+    let (header, data) = split(file).map_err(broken)?;
+    let Header(tensors) =
+        from_json(header).map_err(|reason| broken(format!("its header: {reason}")))?;
+    tensors.keys().try_for_each(|name| check_name(path, name))?;
+    check_layout(&tensors, data.len()).map_err(broken)?;
+    let start = file.len() - data.len();
+    let view = |(name, TensorInfo { dtype, shape, data_offsets: (from, to) })| {
+        (name, View::row_major(dtype, shape, start + from..start + to))
+    };
+    Ok(tensors.into_iter().map(view).collect())
+}
+
+/// The header and the data.
+fn split(file: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let Some((length, rest)) = file.split_first_chunk() else {
+        return Err(format!("it has only {} bytes", file.len()));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER_BYTES {
+        return Err(format!("its header would have {length} bytes"));
+    }
+    let split = rest.split_at_checked(length as usize);
+    split.ok_or_else(|| {
+        format!("its header would have {length} bytes, but only {} follow", rest.len())
+    })
+}
+
+/// The tensors must fill the data one after the other, without holes, each with the bytes that its
+/// shape needs.
+fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data: usize) -> Result<(), String> {
+    let mut in_order: Vec<_> = tensors.iter().collect();
+    in_order.sort_by_key(|(_, info)| info.data_offsets);
+    let mut at = 0;
+    for (name, info) in in_order {
+        let (start, end) = info.data_offsets;
+        if start != at || end < start {
+            return Err(format!("tensor {name:?} is at {start} to {end}, but must start at {at}"));
+        }
+        let (shape, dtype, size) = (&info.shape, info.dtype, end - start);
+        let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &dim| bits.checked_mul(dim));
+        if bits != size.checked_mul(8) || bits.is_none() {
+            return Err(format!(
+                "tensor {name:?} has {size} bytes, which {dtype} {shape:?} has not"
+            ));
+        }
+        at = end;
+    }
+    if at != data {
+        return Err(format!("it has {data} bytes of data instead of {at}"));
+    }
+    Ok(())
+}
+
+struct Header(BTreeMap<String, TensorInfo>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut tensors = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == METADATA {
+                map.next_value::<UniqueMap<String>>()?;
+            } else {
+                let info = map.next_value()?;
+                insert_once(&mut tensors, key, info)?;
+            }
+        }
+        Ok(Header(tensors))
+    }
+}

@@ -1,0 +1,268 @@
+//! Weights in safetensors files, single or sharded, and in checkpoints of PyTorch. The files are
+//! mapped into memory.
+
+mod error;
+mod header;
+mod index;
+mod unique;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use error::WeightsFileError;
+pub use safetensors::Dtype;
+
+use crate::files::{self, FileBytes, FileError, ModelFiles};
+use crate::pth::{self, PthError, View};
+use index::Index;
+
+/// The most tensors in one model. The real ones have about a thousand.
+const MAX_TENSORS: usize = 20_000;
+/// The longest name of a tensor in bytes. The real ones have below 100.
+const MAX_NAME: usize = 1024;
+/// How the name of an index ends.
+const INDEX: &str = ".safetensors.index.json";
+
+/// One tensor: how its numbers are stored, its shape, and its bytes (little-endian, row-major).
+#[derive(Debug, Clone)]
+pub struct StoredTensor<'a> {
+    /// How numbers are stored.
+    pub dtype: Dtype,
+    /// The shape.
+    pub shape: &'a [usize],
+    /// The numbers. Those of a view with strides, which only checkpoints of PyTorch have, are
+    /// collected; all others are the bytes of the file, at any alignment.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+/// The weights of one network. Opening them reads headers only.
+#[derive(Debug)]
+pub struct Weights {
+    origin: String,
+    shards: Vec<FileBytes>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: usize,
+    view: View,
+}
+
+/// The file to start with.
+enum Start {
+    Single(String),
+    Index(String),
+}
+
+impl Weights {
+    /// Opens `folder/stem.safetensors`, or the shards that `folder/stem.safetensors.index.json`
+    /// lists. An empty `folder` is the model's top folder.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or the index does not agree with the shards.
+    pub fn open(files: &ModelFiles, folder: &str, stem: &str) -> Result<Self, WeightsFileError> {
+        match find(files, folder, stem)? {
+            Start::Single(file) => {
+                let mut weights = Self::empty(files.shown(&file));
+                weights.add_safetensors(files.shown(&file), files.open(&file)?)?;
+                Ok(weights)
+            }
+            Start::Index(index) => Self::open_sharded(files, folder, &index),
+        }
+    }
+
+    /// Opens one file of a model: safetensors, or a checkpoint of PyTorch (`.pth`). Its content
+    /// tells which, not its name.
+    ///
+    /// # Errors
+    /// If the file is missing or broken, or a checkpoint that would run code.
+    pub fn open_file(files: &ModelFiles, file: &str) -> Result<Self, WeightsFileError> {
+        Self::of(files.shown(file), files.open(file)?)
+    }
+
+    /// Opens any file on disk like [`open_file`](Self::open_file), or the shards of an index
+    /// (`*.safetensors.index.json`) beside it.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, a checkpoint that would run code, or an index that does not
+    /// agree with its shards.
+    pub fn open_path(path: &Path) -> Result<Self, WeightsFileError> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        match (path.parent(), name.filter(|name| name.ends_with(INDEX))) {
+            (Some(folder), Some(name)) => {
+                Self::open_sharded(&ModelFiles::Folder(folder.to_owned()), "", name)
+            }
+            _ => Self::of(path.display().to_string(), files::map(path)?),
+        }
+    }
+
+    /// The files that [`open`](Self::open) would open: one file, or an index and its shards. The
+    /// index is read and checked; the shards are not, and need not be there.
+    ///
+    /// # Errors
+    /// If there is neither file nor index, or the index is broken.
+    pub fn files(
+        files: &ModelFiles,
+        folder: &str,
+        stem: &str,
+    ) -> Result<Vec<String>, WeightsFileError> {
+        match find(files, folder, stem)? {
+            Start::Single(file) => Ok(vec![file]),
+            Start::Index(file) => {
+                let index = Index::read(files, &file)?;
+                let shards = index.shards().into_iter().map(|shard| inside(folder, shard));
+                Ok(std::iter::once(file).chain(shards).collect())
+            }
+        }
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensor `name`, if there is one.
+    pub fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let Entry { shard, view } = self.tensors.get(name)?;
+        let bytes = view.bytes(&self.shards[*shard]);
+        Some(StoredTensor { dtype: view.dtype, shape: &view.shape, bytes })
+    }
+
+    /// The file or index that was opened, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Gives back the memory of what was read; it is read from disk again when it is needed.
+    pub fn release(&self) {
+        self.shards.iter().for_each(FileBytes::release);
+    }
+
+    /// Gives back the memory of one tensor, but for what it may share with its neighbours. It has
+    /// no effect where there is no such tensor.
+    pub fn release_tensor(&self, name: &str) {
+        if let Some(Entry { shard, view }) = self.tensors.get(name) {
+            self.shards[*shard].release_range(view.range.clone());
+        }
+    }
+
+    fn empty(origin: String) -> Self {
+        Self { origin, shards: Vec::new(), tensors: BTreeMap::new() }
+    }
+
+    /// The weights in one file of either format.
+    fn of(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
+        let mut weights = Self::empty(path.clone());
+        if !pth::is_pth(&bytes) {
+            weights.add_safetensors(path, bytes)?;
+            return Ok(weights);
+        }
+        let wrong = |source: PthError| WeightsFileError::Pth { path: path.clone(), source };
+        let tensors = pth::read(&bytes).map_err(wrong)?;
+        tensors.keys().try_for_each(|name| check_name(&path, name))?;
+        weights.add(&path, bytes, tensors)?;
+        Ok(weights)
+    }
+
+    fn open_sharded(
+        files: &ModelFiles,
+        folder: &str,
+        index_file: &str,
+    ) -> Result<Self, WeightsFileError> {
+        let index = Index::read(files, index_file)?;
+        let mut weights = Self::empty(index.path.clone());
+        let shards: Vec<&str> = index.shards().into_iter().collect();
+        for shard in &shards {
+            let shard = inside(folder, shard);
+            let bytes = files.open(&shard).map_err(|error| match error {
+                FileError::NotFound { path } => {
+                    WeightsFileError::MissingShard { path: index.path.clone(), shard: path }
+                }
+                other => other.into(),
+            })?;
+            weights.add_safetensors(files.shown(&shard), bytes)?;
+        }
+        weights.check_index(&index, &shards)?;
+        Ok(weights)
+    }
+
+    fn check_index(&self, index: &Index, shards: &[&str]) -> Result<(), WeightsFileError> {
+        for (tensor, shard) in &index.weight_map {
+            match self.tensors.get(tensor) {
+                Some(entry) if shards[entry.shard] == shard => {}
+                _ => {
+                    return Err(
+                        index.disagrees(tensor, format!("should be in {shard}, but is not"))
+                    );
+                }
+            }
+        }
+        if let Some(tensor) = self.names().find(|name| !index.weight_map.contains_key(*name)) {
+            return Err(index.disagrees(tensor, "is in a shard, but not in the index".into()));
+        }
+        let found = self.tensors.values().map(|entry| entry.view.range.len()).sum::<usize>();
+        match index.total_size {
+            Some(expected) if expected != found as f64 => {
+                Err(WeightsFileError::TotalSize { path: index.path.clone(), expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_safetensors(&mut self, path: String, bytes: FileBytes) -> Result<(), WeightsFileError> {
+        let tensors = header::read(&path, &bytes)?;
+        self.add(&path, bytes, tensors)
+    }
+
+    fn add(
+        &mut self,
+        path: &str,
+        bytes: FileBytes,
+        tensors: BTreeMap<String, View>,
+    ) -> Result<(), WeightsFileError> {
+        let broken =
+            |reason: String| Err(WeightsFileError::Safetensors { path: path.to_owned(), reason });
+        if self.tensors.len() + tensors.len() > MAX_TENSORS {
+            return broken(format!("it has more than {MAX_TENSORS} tensors"));
+        }
+        for (name, view) in tensors {
+            if self.tensors.contains_key(&name) {
+                return broken(format!("tensor {name} is in another shard too"));
+            }
+            self.tensors.insert(name, Entry { shard: self.shards.len(), view });
+        }
+        self.shards.push(bytes);
+        Ok(())
+    }
+}
+
+fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<Start, WeightsFileError> {
+    let single = inside(folder, &format!("{stem}.safetensors"));
+    let index = inside(folder, &format!("{stem}{INDEX}"));
+    if files.has(&single) {
+        return Ok(Start::Single(single));
+    }
+    if files.has(&index) {
+        return Ok(Start::Index(index));
+    }
+    Err(WeightsFileError::NotFound { path: files.shown(&single), index: files.shown(&index) })
+}
+
+fn inside(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+}
+
+/// A tensor's name ends up in messages, on terminals and in logs.
+fn check_name(path: &str, name: &str) -> Result<(), WeightsFileError> {
+    let reason = if name.len() > MAX_NAME {
+        format!("has {} bytes, but must have at most {MAX_NAME}", name.len())
+    } else if name.chars().any(char::is_control) {
+        "has control characters".into()
+    } else {
+        return Ok(());
+    };
+    let name = name.chars().take(64).collect();
+    Err(WeightsFileError::TensorName { path: path.to_owned(), name, reason })
+}
