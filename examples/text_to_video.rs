@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use wan_pipeline::{
-    Backend, Event, LatentsWriter, Pipeline, Request, SchedulerKind, SigmaGrid, VideoWriter,
+    Backend, Event, HubEvent, LatentsWriter, Pipeline, PipelineBuilder, Request, SchedulerKind,
+    SigmaGrid, Verify, VideoWriter,
 };
 
 /// Makes a video of a prompt, in English or Chinese.
@@ -25,9 +26,28 @@ struct Options {
     /// of PNG frames
     #[arg(long, value_name = "FILE", default_value = "video.mp4")]
     out: PathBuf,
-    /// Folder of a model in the layout of diffusers, or the name of a built-in one
-    #[arg(long, value_name = "PATH_OR_NAME", default_value = "tiny-wan")]
-    model: PathBuf,
+    /// Folder of a model, in the layout of diffusers or of the original; or a repository in the
+    /// Hugging Face Hub (owner/name); or a built-in model [default: tiny-wan]
+    #[arg(long, value_name = "PATH_OR_NAME")]
+    model: Option<PathBuf>,
+    /// Branch, tag or commit of a repository in the hub
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    revision: String,
+    /// When files are compared with their checksums, where these are known
+    #[arg(long, value_enum, default_value = "once")]
+    verify: VerifyWhen,
+    /// File with the transformer's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    transformer: Option<PathBuf>,
+    /// File with the text encoder's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    text_encoder: Option<PathBuf>,
+    /// File with the VAE's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    vae: Option<PathBuf>,
+    /// tokenizer.json, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
     /// What the video should not show [default: the model's]
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
@@ -69,6 +89,16 @@ struct Options {
     /// Also write the latents, as the last step leaves them, to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum VerifyWhen {
+    /// Each file once
+    Once,
+    /// At every start
+    Always,
+    /// Only what is downloaded
+    Never,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -130,7 +160,9 @@ fn run_on_backend(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn run<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
-    let pipeline = Pipeline::<B>::from_pretrained(&options.model)?;
+    let mut progress = Progress::new();
+    let pipeline = options.pipeline::<B>().open_with(&mut |event| progress.show(event))?;
+    progress.bar.reset();
     let settings = pipeline.settle(&options.request())?;
 
     if options.save_latents.as_ref() == Some(&options.out) {
@@ -141,7 +173,6 @@ fn run<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut writer = VideoWriter::create(&options.out, &spec, &metadata)?;
     let latents_writer = options.save_latents.as_ref().map(LatentsWriter::create).transpose()?;
 
-    let mut progress = Progress::new();
     let latents = pipeline.denoise(&settings, &mut |event| progress.show(event))?;
     if let Some(writer) = latents_writer {
         writer.write(latents.clone())?;
@@ -156,6 +187,34 @@ fn run<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 impl Options {
+    /// Which model, and where its files are.
+    fn pipeline<B: Backend>(&self) -> PipelineBuilder<B> {
+        let parts = [&self.transformer, &self.text_encoder, &self.vae, &self.tokenizer];
+        let mut builder = match &self.model {
+            Some(model) => Pipeline::builder(model),
+            None if parts.iter().all(|part| part.is_none()) => Pipeline::builder("tiny-wan"),
+            None => PipelineBuilder::from_parts(),
+        };
+        builder = builder.revision(&self.revision).verify(match self.verify {
+            VerifyWhen::Once => Verify::OnDownload,
+            VerifyWhen::Always => Verify::Always,
+            VerifyWhen::Never => Verify::Never,
+        });
+        if let Some(file) = &self.transformer {
+            builder = builder.transformer(file);
+        }
+        if let Some(file) = &self.text_encoder {
+            builder = builder.text_encoder(file);
+        }
+        if let Some(file) = &self.vae {
+            builder = builder.vae(file);
+        }
+        if let Some(file) = &self.tokenizer {
+            builder = builder.tokenizer(file);
+        }
+        builder
+    }
+
     fn request(&self) -> Request {
         let mut request = Request::new(&self.prompt).seed(self.seed);
         request.negative_prompt = self.negative.clone();
@@ -192,6 +251,12 @@ impl Progress {
 
     fn show(&mut self, event: Event) -> ControlFlow<()> {
         match event {
+            Event::Hub(event) => self.show_hub(event),
+            Event::Verifying { done, total } => {
+                self.bar.set_message("verifying, MB");
+                self.bar.set_prefix("");
+                self.to(megabytes(done), megabytes(total));
+            }
             Event::Loading { part } => self.bar.set_message(format!("loading {part}")),
             Event::PromptCut { which, kept, dropped } => self.bar.suspend(|| {
                 eprintln!(
@@ -214,8 +279,32 @@ impl Progress {
         ControlFlow::Continue(())
     }
 
+    fn show_hub(&mut self, event: HubEvent) {
+        let say = |text: String| self.bar.suspend(|| eprintln!("{text}"));
+        match event {
+            HubEvent::Resolved { repo, revision, commit } => {
+                say(format!("{repo}: {revision} is commit {commit}"));
+            }
+            HubEvent::CacheOnly { reason } => say(format!("using the cache: {reason}")),
+            HubEvent::Waiting { file } => {
+                say(format!("waiting for another process that downloads {file}"));
+            }
+            HubEvent::Retrying { file, reason } => say(format!("{file}: trying again: {reason}")),
+            HubEvent::Downloading { done, total, bytes_per_second, .. } => {
+                self.bar.set_message("downloading, MB");
+                self.bar.set_prefix(format!("{:.1} MB/s", bytes_per_second / 1e6));
+                self.to(megabytes(done), megabytes(total));
+            }
+            _ => {}
+        }
+    }
+
     fn to(&self, done: usize, all: usize) {
         self.bar.set_length(all as u64);
         self.bar.set_position(done as u64);
     }
+}
+
+fn megabytes(bytes: u64) -> usize {
+    (bytes / 1_000_000) as usize
 }

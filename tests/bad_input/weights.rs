@@ -177,7 +177,9 @@ impl Sharded {
         for (name, shard) in SHARDS.iter().zip(&self.shards) {
             self.model.write(&format!("transformer/{name}"), shard.bytes());
         }
-        let index = json!({ "metadata": { "total_size": 0 }, "weight_map": self.index });
+        let tensors = self.shards.iter().flat_map(|shard| shard.0.values());
+        let size: usize = tensors.map(|(_, _, bytes)| bytes.len()).sum();
+        let index = json!({ "metadata": { "total_size": size }, "weight_map": self.index });
         self.model.write(&Self::index_file(), index.to_string());
         &self.model
     }
@@ -204,10 +206,9 @@ fn a_shard_that_is_missing() {
     let sharded = Sharded::new();
     fs::remove_file(sharded.write().file(&format!("transformer/{}", SHARDS[1]))).unwrap();
     let error = sharded.model.error();
-    let ok =
-        matches!(error, Error::WeightsFile(WeightsFileError::File(FileError::NotFound { .. })));
+    let ok = matches!(error, Error::WeightsFile(WeightsFileError::MissingShard { .. }));
     assert!(ok, "{error:?}");
-    says(&error, &[SHARDS[1]]);
+    says(&error, &[SHARDS[1], "there is no such file", &Sharded::index_file()]);
 }
 
 #[test]

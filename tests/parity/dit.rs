@@ -35,25 +35,31 @@ pub fn is_kind(folder: &Path) -> bool {
 
 pub fn velocity<B: Backend>(backend: &str) {
     for folder in folders_of("text-to-video transformer", is_kind) {
-        let fixture = Fixture::open(&folder);
-        let transformer = open::<B>(&folder, DType::F32);
-        let cases = fixture.inputs.cases(".hidden_states");
-        assert!(!cases.is_empty());
-        for case in cases {
-            let (latents, timestep, text) = inputs::<B>(&fixture, &case);
-            let text = TextConditioning::new(text);
-            let mut recorder = Recorder::default();
-            let output = transformer.forward(latents.clone(), &timestep, &text, &mut recorder);
-            recorder.check(&fixture, backend, &case);
-            fixture.check(backend, &format!("{case}.output"), &Array::of(output));
+        check_velocity(&open::<B>(&folder, DType::F32), &Fixture::open(&folder), backend);
+    }
+}
 
-            // The same with the padding rows as one.
-            if let Some(text) = collapse(&text) {
-                let output = transformer.forward(latents, &timestep, &text, &mut ());
-                let expected = fixture.outputs.get(&format!("{case}.output"));
-                let name = format!("{}/{case}.output (one padding row)", fixture.name());
-                compare(backend, &name, &Array::of(output), expected, fixture.tolerance());
-            }
+pub fn check_velocity<B: Backend>(
+    transformer: &WanTransformer<B>,
+    fixture: &Fixture,
+    backend: &str,
+) {
+    let cases = fixture.inputs.cases(".hidden_states");
+    assert!(!cases.is_empty());
+    for case in cases {
+        let (latents, timestep, text) = inputs::<B>(fixture, &case);
+        let text = TextConditioning::new(text);
+        let mut recorder = Recorder::default();
+        let output = transformer.forward(latents.clone(), &timestep, &text, &mut recorder);
+        recorder.check(fixture, backend, &case);
+        fixture.check(backend, &format!("{case}.output"), &Array::of(output));
+
+        // The same with the padding rows as one.
+        if let Some(text) = collapse(&text) {
+            let output = transformer.forward(latents, &timestep, &text, &mut ());
+            let expected = fixture.outputs.get(&format!("{case}.output"));
+            let name = format!("{}/{case}.output (one padding row)", fixture.name());
+            compare(backend, &name, &Array::of(output), expected, fixture.tolerance());
         }
     }
 }

@@ -138,8 +138,7 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
             bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
         }
         Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-        Dtype::F16 | Dtype::BF16 => Vec::new(), // no test reads them
-        other => panic!("a fixture has the dtype {other}"),
+        _ => Vec::new(), // no test of this suite reads them
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod dit;
 mod fixture;
+mod original_layout;
 mod pipeline;
 mod rng;
 mod schedulers;
@@ -33,6 +34,9 @@ on_each_backend! {
     vae: vae::round_trip;
     schedulers: schedulers::trajectories;
     pipeline: pipeline::videos;
+    original_transformer: original_layout::transformer;
+    original_text_encoder: original_layout::text_encoder;
+    original_vae: original_layout::vae;
 }
 
 /// What is not covered is said, and what must be covered is.
@@ -47,6 +51,7 @@ fn every_folder_is_covered_or_listed() {
             (Some("WanTransformer3DModel"), _) => dit::unsupported(&folder),
             (Some("AutoencoderKLWan"), _) => vae::unsupported(&folder),
             (_, Some(_)) => pipeline::unsupported(&folder),
+            _ if original_layout::is_kind(&folder) => None,
             _ if umt5::is_kind(&folder)
                 || schedulers::is_kind(&folder)
                 || tokenizer::is_kind(&folder)
@@ -73,6 +78,7 @@ fn every_folder_is_covered_or_listed() {
         "torch_rng",
         "tokenizer",
         "pipeline_t2v",
+        "original_layout",
     ] {
         let there = root.join(name).is_dir();
         assert!(!there || covered.iter().any(|c| c == name), "{name} must be covered");

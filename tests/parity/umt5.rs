@@ -84,7 +84,7 @@ fn check_buckets(fixture: &Fixture, config: &Umt5Config, case: &str) {
     }
 }
 
-fn rows<T>(array: &Array, convert: impl Fn(f64) -> T) -> Vec<Vec<T>> {
+pub fn rows<T>(array: &Array, convert: impl Fn(f64) -> T) -> Vec<Vec<T>> {
     let row = |chunk: &[f64]| chunk.iter().map(|&v| convert(v)).collect();
     array.values.chunks(array.shape[1]).map(row).collect()
 }

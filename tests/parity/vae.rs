@@ -39,18 +39,23 @@ pub fn round_trip<B: Backend>(backend: &str) {
             WanVae::load(&config, scope)
         })
         .unwrap();
-        let (latents, videos) = (fixture.inputs.cases(".latents"), fixture.inputs.cases(".video"));
-        assert!(!latents.is_empty() && !videos.is_empty());
-        for case in latents {
-            set_tiling(&mut vae, &fixture, &case);
-            let input = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
-            check_decode(&vae, input, &fixture, backend, &case);
-        }
-        for case in videos {
-            set_tiling(&mut vae, &fixture, &case);
-            let input = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
-            check_encode(&vae, input, &fixture, backend, &case);
-        }
+        check_round_trip(&mut vae, &fixture, backend);
+    }
+}
+
+pub fn check_round_trip<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, backend: &str) {
+    let device = B::open_device(0).unwrap();
+    let (latents, videos) = (fixture.inputs.cases(".latents"), fixture.inputs.cases(".video"));
+    assert!(!latents.is_empty() && !videos.is_empty());
+    for case in latents {
+        set_tiling(vae, fixture, &case);
+        let input = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
+        check_decode(vae, input, fixture, backend, &case);
+    }
+    for case in videos {
+        set_tiling(vae, fixture, &case);
+        let input = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
+        check_encode(vae, input, fixture, backend, &case);
     }
 }
 

@@ -4,6 +4,8 @@
 //! Every network is loaded the same way: its config is validated, the checkpoint is compared with
 //! it name by name ([`weights::load`]), and only then a tensor is read.
 
+mod casting;
+pub mod checkpoint;
 pub mod config;
 mod layers;
 mod probe;

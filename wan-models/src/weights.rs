@@ -5,15 +5,16 @@
 //! and, if all agree, once to read it. So the modules themselves are the only list of what a
 //! checkpoint must hold.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor, TensorData};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use burn::tensor::{DType, Tensor};
 use wan_core::Backend;
+
+use crate::casting::{decode, first_not_finite, to_f32};
 
 /// How numbers are stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct RawTensor<'a> {
     /// The shape.
     pub shape: Vec<usize>,
     /// The numbers; as many as `shape` says.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// Something that holds named tensors: the files of one model.
@@ -50,8 +51,35 @@ pub trait TensorSource: Send + Sync {
     /// Where the tensors come from, for error messages.
     fn origin(&self) -> String;
 
-    /// Says that what was read will not be needed soon: mapped files may give back its memory.
+    /// The name under which the tensor is stored that a model asks for by `name`. Models ask by the
+    /// names of diffusers; [`checkpoint`](crate::checkpoint) knows those of other layouts.
+    fn stored_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// Says that a tensor has been read and will not be needed soon: a mapped file may give back its
+    /// memory.
+    fn release_tensor(&self, name: &str) {
+        let _ = name;
+    }
+
+    /// The same for all tensors.
     fn release(&self) {}
+}
+
+/// How a model is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// The dtype of its matrices.
+    pub dtype: DType,
+    /// Refuse numbers that are infinite or not a number.
+    pub require_finite: bool,
+}
+
+impl From<DType> for ReadOptions {
+    fn from(dtype: DType) -> Self {
+        Self { dtype, require_finite: false }
+    }
 }
 
 /// One way in which a checkpoint does not fit a model.
@@ -86,6 +114,14 @@ pub enum Mismatch {
         /// The dtype in the checkpoint.
         found: String,
     },
+    /// A tensor has a number that is infinite or not a number, and
+    /// [`require_finite`](ReadOptions::require_finite) was asked for.
+    NotFinite {
+        /// Its name.
+        name: String,
+        /// The place of the first such number.
+        index: usize,
+    },
 }
 
 impl fmt::Display for Mismatch {
@@ -98,6 +134,9 @@ impl fmt::Display for Mismatch {
             }
             Self::DType { name, found } => {
                 write!(f, "{name} has dtype {found}, but must have F32, F16 or BF16")
+            }
+            Self::NotFinite { name, index } => {
+                write!(f, "{name} has at {index} a number that is infinite or not a number")
             }
         }
     }
@@ -140,51 +179,65 @@ pub fn check<B: Backend, M>(
     device: &B::Device,
     build: impl Fn(&Scope<B>) -> M,
 ) -> Result<(), WeightsError> {
-    let reading = Reading::<B>::new(source, device, true);
+    let reading = Reading::<B>::new(source, device, None);
     build(&reading.scope(DType::F32));
-    let mut mismatches = reading.mismatches.into_inner();
-    let asked = reading.asked.into_inner();
+    let asked = reading.asked.borrow();
     let unexpected = source.names().into_iter().filter(|name| !asked.contains(name));
-    mismatches.extend(unexpected.map(|name| Mismatch::Unexpected { name }));
-    if mismatches.is_empty() {
-        return Ok(());
-    }
-    Err(WeightsError { origin: source.origin(), mismatches })
+    let unexpected = unexpected.map(|name| Mismatch::Unexpected { name });
+    reading.mismatches.borrow_mut().extend(unexpected);
+    reading.result()
 }
 
-/// Checks a checkpoint (see [`check`]) and loads a model from it, its matrices in `dtype`.
+/// Checks a checkpoint (see [`check`]) and loads a model from it: one tensor after the other, cast to
+/// the dtype that the model computes in on the way to the device.
 ///
 /// # Errors
-/// Every missing, unexpected and misshapen tensor, in one error; nothing is read then.
+/// Every missing, unexpected and misshapen tensor, in one error; nothing is read then. If they were
+/// asked for, every tensor with numbers that are not finite.
 pub fn load<B: Backend, M>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
-    dtype: DType,
+    options: impl Into<ReadOptions>,
     build: impl Fn(&Scope<B>) -> M,
 ) -> Result<M, WeightsError> {
     check(source, device, &build)?;
-    let model = build(&Reading::new(source, device, false).scope(dtype));
+    let options = options.into();
+    let reading = Reading::new(source, device, Some(options));
+    let model = build(&reading.scope(options.dtype));
     source.release();
-    Ok(model)
+    reading.result().map(|()| model)
 }
 
 /// One pass over a checkpoint.
 struct Reading<'a, B: Backend> {
     source: &'a Arc<dyn TensorSource>,
     device: &'a B::Device,
-    only_check: bool,
+    /// `None` in the pass that only checks.
+    options: Option<ReadOptions>,
     asked: RefCell<BTreeSet<String>>,
     mismatches: RefCell<Vec<Mismatch>>,
 }
 
 impl<'a, B: Backend> Reading<'a, B> {
-    fn new(source: &'a Arc<dyn TensorSource>, device: &'a B::Device, only_check: bool) -> Self {
+    fn new(
+        source: &'a Arc<dyn TensorSource>,
+        device: &'a B::Device,
+        options: Option<ReadOptions>,
+    ) -> Self {
         let (asked, mismatches) = Default::default();
-        Self { source, device, only_check, asked, mismatches }
+        Self { source, device, options, asked, mismatches }
     }
 
     fn scope(&self, dtype: DType) -> Scope<'_, B> {
         Scope { reading: self, prefix: String::new(), dtype }
+    }
+
+    fn result(&self) -> Result<(), WeightsError> {
+        let mismatches = self.mismatches.take();
+        if mismatches.is_empty() {
+            return Ok(());
+        }
+        Err(WeightsError { origin: self.source.origin(), mismatches })
     }
 }
 
@@ -220,34 +273,44 @@ impl<B: Backend> Scope<'_, B> {
         stored: &[usize],
         shape: [usize; D],
     ) -> Tensor<B, D> {
-        let device = self.reading.device;
-        match self.raw(name, stored) {
-            Some(raw) => {
-                let data = decode(&raw, self.dtype, &shape);
-                Tensor::from_data(data, (device, self.dtype))
-            }
-            None => Tensor::zeros([1; D], (device, self.dtype)),
+        let (reading, device) = (self.reading, self.reading.device);
+        let Some(raw) = self.raw(name, stored) else {
+            return Tensor::zeros([1; D], (device, self.dtype));
+        };
+        let name = self.stored_name(name);
+        if reading.options.is_some_and(|options| options.require_finite)
+            && let Some(index) = first_not_finite(&raw)
+        {
+            let mismatch = Mismatch::NotFinite { name: name.clone(), index };
+            reading.mismatches.borrow_mut().push(mismatch);
         }
+        let tensor = Tensor::from_data(decode(&raw, self.dtype, &shape), (device, self.dtype));
+        reading.source.release_tensor(&name);
+        tensor
     }
 
     /// The matrix `name`, left on the host: its rows are read when they are asked for.
     pub fn table(&self, name: &str, rows: usize, width: usize) -> HostTable {
         self.raw(name, &[rows, width]);
-        let name = format!("{}{name}", self.prefix);
+        let name = self.stored_name(name);
         HostTable { source: self.reading.source.clone(), name, rows, width }
     }
 
     /// Declares that `name` may be there as well, a second copy of a tensor that is read elsewhere.
     pub fn may_repeat(&self, name: &str, shape: &[usize]) {
-        if self.reading.source.tensor(&format!("{}{name}", self.prefix)).is_some() {
+        if self.reading.source.tensor(&self.stored_name(name)).is_some() {
             self.raw(name, shape);
         }
     }
 
+    fn stored_name(&self, name: &str) -> String {
+        self.reading.source.stored_name(&format!("{}{name}", self.prefix))
+    }
+
     /// The stored tensor, unless this pass only checks or it does not fit.
     fn raw(&self, name: &str, shape: &[usize]) -> Option<RawTensor<'_>> {
-        let Reading { source, only_check, asked, mismatches, .. } = self.reading;
-        let name = format!("{}{name}", self.prefix);
+        let Reading { source, options, asked, mismatches, .. } = self.reading;
+        let name = self.stored_name(name);
         asked.borrow_mut().insert(name.clone());
         let expected = shape.to_vec();
         let mismatch = match source.tensor(&name) {
@@ -258,7 +321,7 @@ impl<B: Backend> Scope<'_, B> {
             Some(RawTensor { dtype: FileDType::Other(found), .. }) => {
                 Mismatch::DType { name, found }
             }
-            Some(_) if *only_check => return None,
+            Some(_) if options.is_none() => return None,
             found => return found,
         };
         mismatches.borrow_mut().push(mismatch);
@@ -298,48 +361,8 @@ impl HostTable {
         let size = table.bytes.len() / self.rows;
         let row = |&index: &u32| {
             let start = index as usize * size;
-            floats(&table.dtype, &table.bytes[start..start + size])
+            to_f32(&table.dtype, &table.bytes[start..start + size])
         };
         indices.iter().flat_map(row).collect()
-    }
-}
-
-/// The stored numbers in the dtype that a model computes in.
-fn decode(raw: &RawTensor, dtype: DType, shape: &[usize]) -> TensorData {
-    let as_stored = matches!(
-        (&raw.dtype, dtype),
-        (FileDType::F32, DType::F32)
-            | (FileDType::F16, DType::F16)
-            | (FileDType::Bf16, DType::BF16)
-    );
-    if as_stored && cfg!(target_endian = "little") {
-        return TensorData::from_bytes_vec(raw.bytes.to_vec(), shape, dtype);
-    }
-    let values = floats(&raw.dtype, raw.bytes);
-    match dtype {
-        DType::F16 => {
-            let mut halves = vec![f16::ZERO; values.len()];
-            halves.convert_from_f32_slice(&values);
-            TensorData::new(halves, shape)
-        }
-        DType::BF16 => {
-            let mut halves = vec![bf16::ZERO; values.len()];
-            halves.convert_from_f32_slice(&values);
-            TensorData::new(halves, shape)
-        }
-        _ => TensorData::new(values, shape),
-    }
-}
-
-/// The stored numbers in f32. The bytes of a file need not be aligned.
-fn floats(dtype: &FileDType, bytes: &[u8]) -> Vec<f32> {
-    let bits = || bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
-    match dtype {
-        FileDType::F16 => {
-            let halves: Vec<f16> = bits().map(f16::from_bits).collect();
-            halves.to_f32_vec()
-        }
-        FileDType::Bf16 => bits().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
-        _ => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
     }
 }

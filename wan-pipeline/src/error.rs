@@ -1,9 +1,13 @@
 use wan_core::DeviceError;
 use wan_core::scheduler::ScheduleError;
 use wan_io::files::FileError;
+#[cfg(feature = "hub")]
+use wan_io::hub::HubError;
+use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
 use wan_io::weights::WeightsFileError;
+use wan_models::checkpoint::CheckpointError;
 use wan_models::config::ConfigError;
 use wan_models::umt5::Umt5Error;
 use wan_models::weights::WeightsError;
@@ -16,22 +20,33 @@ use crate::RequestError;
 pub enum Error {
     /// There is no model of this name.
     #[error(
-        "there is no model {name:?}: neither a folder of this name nor a built-in model ({known}); \
-         models are not downloaded yet, name the folder of a downloaded one"
+        "there is no model {name:?}: neither a folder of this name, nor a built-in model ({known}), \
+         nor the name of a repository in the hub (owner/name{hub})"
     )]
     UnknownModel {
         /// The name.
         name: String,
         /// The built-in models.
         known: String,
+        /// Empty, or why nothing is downloaded.
+        hub: &'static str,
     },
-    /// The folder holds no model in the layout of diffusers.
+    /// The folder holds no model in a known layout.
     #[error(
-        "{path}: there is no such file, but the folder of a model in the layout of diffusers has one"
+        "{path}: there is no such file, but the folder of a model in the layout of diffusers has \
+         one; and no {config} of a WanModel, which a model in the original layout has"
     )]
     NotAModel {
         /// The `model_index.json` looked for.
         path: String,
+        /// The `config.json` looked for.
+        config: String,
+    },
+    /// A pipeline of single files lacks one.
+    #[error("no file is named for the {part}, and no model to take it from")]
+    MissingPart {
+        /// `transformer`, `text encoder`, `vae` or `tokenizer`.
+        part: &'static str,
     },
     /// `model_index.json` is that of another pipeline, or one of its parts is not supported.
     #[error("{path}: {field} is {found}, but must be {expected}")]
@@ -73,6 +88,16 @@ pub enum Error {
     /// A weights file cannot be opened.
     #[error(transparent)]
     WeightsFile(#[from] WeightsFileError),
+    /// A weights file is of another model, or its shapes do not tell the config.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file is not what its checksum says.
+    #[error(transparent)]
+    Integrity(IntegrityError),
+    /// A model cannot be downloaded, or is not in the cache.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(HubError),
     /// The weights do not fit the config.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -111,4 +136,23 @@ pub enum Error {
     /// The observer asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<IntegrityError> for Error {
+    fn from(error: IntegrityError) -> Self {
+        match error {
+            IntegrityError::Cancelled => Self::Cancelled,
+            other => Self::Integrity(other),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Cancelled => Self::Cancelled,
+            other => Self::Hub(other),
+        }
+    }
 }

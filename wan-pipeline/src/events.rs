@@ -1,10 +1,23 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+#[cfg(feature = "hub")]
+use wan_io::hub::HubEvent;
+
 /// What a pipeline is doing.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// Something about a download.
+    #[cfg(feature = "hub")]
+    Hub(HubEvent),
+    /// Files are compared with their checksums.
+    Verifying {
+        /// Bytes done.
+        done: u64,
+        /// All bytes.
+        total: u64,
+    },
     /// A part of the model begins to be loaded.
     Loading {
         /// `text encoder`, `transformer` or `vae`

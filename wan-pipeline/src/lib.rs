@@ -1,29 +1,36 @@
 #![doc = include_str!("../README.md")]
 
+mod builder;
 mod embedded;
 mod error;
 mod events;
 mod generate;
 mod latents;
+mod layout;
 mod model;
 mod pipeline;
 pub mod presets;
 mod request;
 mod scheduler_config;
+mod source;
 mod video;
 pub mod weights;
 
+pub use builder::PipelineBuilder;
 pub use error::Error;
 pub use events::{Event, Observer, ignore_events};
 pub use generate::{Conditioning, StepObserver};
 pub use latents::LatentsWriter;
-pub use pipeline::{LoadOptions, Pipeline};
+pub use pipeline::Pipeline;
 pub use presets::Preset;
 pub use request::{Request, RequestError, Settings};
 pub use scheduler_config::{DynamicShifting, SchedulerConfig, SchedulerKind};
 pub use video::Video;
 pub use wan_core::scheduler::SigmaGrid;
 pub use wan_core::{Backend, DTypePolicy};
+#[cfg(feature = "hub")]
+pub use wan_io::hub::{HubError, HubEvent, HubOptions};
+pub use wan_io::integrity::{IntegrityError, Verify, verify};
 pub use wan_io::video::{FrameSink, Metadata, VideoSpec, VideoWriter, read_metadata};
 pub use wan_models::vae::Tiling;
 

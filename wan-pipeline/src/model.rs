@@ -1,36 +1,36 @@
-//! The files of a model, validated before anything is loaded.
+//! A model: its files found, its configs validated, before anything is loaded.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 use wan_core::Backend;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
-use wan_io::weights::Weights;
 use wan_models::config::ConfigError;
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_models::weights::{TensorSource, check};
 
+use crate::layout::{INDEX, Layout, Network, SCHEDULER, open, open_file};
 use crate::scheduler_config::Json as SchedulerJson;
-use crate::weights::tensor_source;
-use crate::{Error, SchedulerConfig, embedded};
-
-const INDEX: &str = "model_index.json";
-const SCHEDULER: &str = "scheduler/scheduler_config.json";
-const TEXT_ENCODER: &str = "text_encoder/config.json";
-const TRANSFORMER: &str = "transformer/config.json";
-const VAE: &str = "vae/config.json";
-const TOKENIZER: &str = "tokenizer/tokenizer.json";
+use crate::{Error, SchedulerConfig};
 
 /// `model_index.json`.
 type Index = BTreeMap<String, Value>;
 
-/// A model in the layout of diffusers: every config valid and in agreement with the others, every
-/// tensor where its config says.
+/// Files of single parts, which take the place of those of a model's folder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PartFiles {
+    pub(crate) transformer: Option<PathBuf>,
+    pub(crate) text_encoder: Option<PathBuf>,
+    pub(crate) vae: Option<PathBuf>,
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+/// A model: every config valid and in agreement with the others, every tensor where its config says.
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) scheduler: SchedulerConfig,
@@ -44,51 +44,50 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Finds the model `name`: a folder, or one that is compiled in.
-    pub(crate) fn open(name: &Path) -> Result<Self, Error> {
-        let text = name.to_string_lossy().into_owned();
-        let files = match embedded::find(&text) {
-            Some(files) if !name.exists() => files,
-            _ if name.exists() => ModelFiles::folder(name)?,
-            _ => return Err(Error::UnknownModel { name: text, known: embedded::names() }),
+    /// Opens a model from its folder, the parts that have files of their own from these. Without a
+    /// folder all parts must have one.
+    pub(crate) fn open(
+        name: String,
+        folder: Option<(&ModelFiles, Layout)>,
+        parts: &PartFiles,
+    ) -> Result<Self, Error> {
+        let part = |part: &'static str| folder.ok_or(Error::MissingPart { part });
+        let scheduler = match folder {
+            Some((files, Layout::Diffusers)) => read_scheduler(files)?,
+            _ => original_scheduler(),
         };
-        let short = name.file_name().map_or(text.clone(), |n| n.to_string_lossy().into_owned());
-        Self::read(&files, short)
-    }
-
-    fn read(files: &ModelFiles, name: String) -> Result<Self, Error> {
-        if !files.has(INDEX) {
-            return Err(Error::NotAModel { path: files.shown(INDEX) });
-        }
-        let index = check_index(files)?;
-        let scheduler: SchedulerJson = files.json(SCHEDULER)?;
-        let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
-        check_scheduler(files, &index, &scheduler)?;
-        if scheduler.dynamic_shifting.is_some() {
-            let (found, expected) = ("true".into(), "false".into());
-            let source = ConfigError { field: "use_dynamic_shifting", found, expected };
-            return at(files, SCHEDULER, Err(source));
-        }
-        let text_encoder: Umt5Config = files.json(TEXT_ENCODER)?;
-        at(files, TEXT_ENCODER, text_encoder.validate())?;
-        let transformer: WanTransformerConfig = files.json(TRANSFORMER)?;
-        at(files, TRANSFORMER, transformer.validate())?;
-        let vae: WanVaeConfig = files.json(VAE)?;
-        at(files, VAE, vae.validate())?;
-        let tokenizer =
-            Tokenizer::from_named_bytes(&files.open(TOKENIZER)?, &files.shown(TOKENIZER))?;
-        check_agreement(files, &text_encoder, &transformer, &vae, &tokenizer)?;
-        let weights = |folder, stem| Weights::open(files, folder, stem).map(tensor_source);
+        let text_encoder: Network<Umt5Config> = match &parts.text_encoder {
+            Some(file) => open_file(file)?,
+            None => part("text encoder").and_then(|(files, layout)| open(files, layout))?,
+        };
+        let transformer: Network<WanTransformerConfig> = match &parts.transformer {
+            Some(file) => open_file(file)?,
+            None => part("transformer").and_then(|(files, layout)| open(files, layout))?,
+        };
+        let vae: Network<WanVaeConfig> = match &parts.vae {
+            Some(file) => open_file(file)?,
+            None => part("vae").and_then(|(files, layout)| open(files, layout))?,
+        };
+        let (tokenizer, tokenizer_path) = match &parts.tokenizer {
+            Some(file) => (Tokenizer::open(file)?, file.display().to_string()),
+            None => {
+                let (files, layout) = part("tokenizer")?;
+                let path = files.shown(layout.tokenizer());
+                let bytes = files.open(layout.tokenizer())?;
+                (Tokenizer::from_named_bytes(&bytes, &path)?, path)
+            }
+        };
+        check_agreement(&text_encoder, &transformer, &vae, &tokenizer, &tokenizer_path)?;
         Ok(Self {
             name,
             scheduler,
-            text_encoder,
-            transformer,
-            vae,
+            text_encoder: text_encoder.config,
+            transformer: transformer.config,
+            vae: vae.config,
             tokenizer,
-            text_encoder_weights: weights("text_encoder", "model")?,
-            transformer_weights: weights("transformer", "diffusion_pytorch_model")?,
-            vae_weights: weights("vae", "diffusion_pytorch_model")?,
+            text_encoder_weights: text_encoder.weights,
+            transformer_weights: transformer.weights,
+            vae_weights: vae.weights,
         })
     }
 
@@ -100,6 +99,25 @@ impl Model {
         check::<B, _>(&self.vae_weights, device, |s| WanVae::load(vae, s))?;
         Ok(())
     }
+}
+
+/// The scheduler in the layout of diffusers, which must be that of a text-to-video pipeline.
+pub(crate) fn read_scheduler(files: &ModelFiles) -> Result<SchedulerConfig, Error> {
+    let index = check_index(files)?;
+    let scheduler: SchedulerJson = files.json(SCHEDULER)?;
+    let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
+    check_scheduler(files, &index, &scheduler)?;
+    if scheduler.dynamic_shifting.is_some() {
+        let (found, expected) = ("true".into(), "false".into());
+        let source = ConfigError { field: "use_dynamic_shifting", found, expected };
+        return at(files, SCHEDULER, Err(source));
+    }
+    Ok(scheduler)
+}
+
+/// The original has no file for it: UniPC with a shift of 5 are the defaults of its `generate.py`.
+fn original_scheduler() -> SchedulerConfig {
+    SchedulerConfig { shift: 5.0, ..SchedulerConfig::default() }
 }
 
 /// Adds the file to an error about its content.
@@ -170,34 +188,30 @@ fn check_scheduler(
 }
 
 fn check_agreement(
-    files: &ModelFiles,
-    text_encoder: &Umt5Config,
-    transformer: &WanTransformerConfig,
-    vae: &WanVaeConfig,
+    text_encoder: &Network<Umt5Config>,
+    transformer: &Network<WanTransformerConfig>,
+    vae: &Network<WanVaeConfig>,
     tokenizer: &Tokenizer,
+    tokenizer_path: &str,
 ) -> Result<(), Error> {
-    let disagree = |file: &str, field, found, (other_file, other), expected| {
-        let other = format!("{other} in {}", files.shown(other_file));
-        Err(Error::ConfigsDisagree { path: files.shown(file), field, found, other, expected })
+    let disagree = |path: &str, field, found, other: &str, other_path: &str, expected| {
+        let (path, other) = (path.to_owned(), format!("{other} in {other_path}"));
+        Err(Error::ConfigsDisagree { path, field, found, other, expected })
     };
-    let (found, expected) = (transformer.text_dim, text_encoder.d_model);
+    let path = &transformer.path;
+    let (found, expected) = (transformer.config.text_dim, text_encoder.config.d_model);
     if found != expected {
-        return disagree(TRANSFORMER, "text_dim", found, (TEXT_ENCODER, "d_model"), expected);
+        return disagree(path, "text_dim", found, "d_model", &text_encoder.path, expected);
     }
-    let (found, expected) = (transformer.in_channels, vae.z_dim);
+    let (found, expected) = (transformer.config.in_channels, vae.config.z_dim);
     if found != expected {
-        return disagree(TRANSFORMER, "in_channels", found, (VAE, "z_dim"), expected);
+        return disagree(path, "in_channels", found, "z_dim", &vae.path, expected);
     }
     // The embedding table may have more rows than there are tokens, as that of umT5 has.
-    let (found, needed) = (text_encoder.vocab_size, tokenizer.max_id() as usize + 1);
+    let (found, needed) = (text_encoder.config.vocab_size, tokenizer.max_id() as usize + 1);
     if found < needed {
-        return disagree(
-            TEXT_ENCODER,
-            "vocab_size",
-            found,
-            (TOKENIZER, "the number of tokens"),
-            needed,
-        );
+        let (path, other) = (&text_encoder.path, "the number of tokens");
+        return disagree(path, "vocab_size", found, other, tokenizer_path, needed);
     }
     Ok(())
 }

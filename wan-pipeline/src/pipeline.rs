@@ -2,16 +2,18 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use burn::tensor::DType;
 use wan_core::{Backend, DTypePolicy};
 use wan_io::video::{Metadata, VideoSpec};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::{Tiling, WanVae};
-use wan_models::weights::load;
+use wan_models::weights::{ReadOptions, load};
 
+use crate::builder::Options;
 use crate::model::Model;
 use crate::request::Limits;
-use crate::{Error, Event, Observer, Preset, Request, SchedulerConfig, Settings};
+use crate::{Error, Event, Observer, PipelineBuilder, Preset, Request, SchedulerConfig, Settings};
 
 /// A text-to-video model on a backend.
 ///
@@ -23,24 +25,19 @@ pub struct Pipeline<B: Backend> {
     pub(crate) device: B::Device,
     dtypes: DTypePolicy,
     tiling: Option<Tiling>,
+    require_finite: bool,
     transformer: OnceLock<WanTransformer<B>>,
     vae: OnceLock<WanVae<B>>,
 }
 
-/// How a [`Pipeline`] is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LoadOptions {
-    /// Which of the backend's devices to use.
-    pub device: usize,
-    /// What to compute in. Default: what suits the device.
-    pub dtypes: Option<DTypePolicy>,
-    /// Decode frames in tiles, which needs less memory. Default: whole frames.
-    pub vae_tiling: Option<Tiling>,
-}
-
 impl<B: Backend> Pipeline<B> {
-    /// Opens a model: the path of a folder in the layout of diffusers (with `model_index.json`), or
-    /// the name of one that is compiled in (`tiny-wan`, with the feature of that name).
+    /// Opens a model by its name:
+    ///
+    /// - the path of a folder, in the layout of diffusers (`model_index.json`) or of the original
+    ///   repository (`config.json` of a `WanModel`, `.pth` files); a `SHA256SUMS` in it is honoured;
+    /// - the name of a model that is compiled in (`tiny-wan`, with the feature of that name);
+    /// - a repository in the Hugging Face hub, such as `Wan-AI/Wan2.1-T2V-14B` (with the feature
+    ///   `hub`): what is needed of it is downloaded into the usual cache and verified.
     ///
     /// ```
     /// use wan_pipeline::{Pipeline, backend::Flex};
@@ -51,19 +48,19 @@ impl<B: Backend> Pipeline<B> {
     /// ```
     ///
     /// # Errors
-    /// If there is no such model, one of its files is missing or broken, a config has a value that
-    /// no model can have or contradicts another one, or a tensor is missing, unknown or misshapen.
+    /// If there is no such model, it cannot be downloaded, one of its files is missing, broken or
+    /// not what its checksum says, a config has a value that no model can have or contradicts
+    /// another one, or a tensor is missing, unknown or misshapen.
     pub fn from_pretrained(name: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open(name, LoadOptions::default())
+        Self::builder(name).open()
     }
 
     /// The same with options.
-    ///
-    /// # Errors
-    /// Those of [`from_pretrained`](Self::from_pretrained); and if the device cannot be used or the
-    /// tiles do not fit the model.
-    pub fn open(name: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
-        let model = Model::open(name.as_ref())?;
+    pub fn builder(name: impl AsRef<Path>) -> PipelineBuilder<B> {
+        PipelineBuilder::new(name)
+    }
+
+    pub(crate) fn new(model: Model, options: &Options) -> Result<Self, Error> {
         if let Some(tiling) = options.vae_tiling {
             let path = format!("options for {}", model.name);
             let checked = tiling.validate(model.vae.spatial_factor());
@@ -74,6 +71,7 @@ impl<B: Backend> Pipeline<B> {
         Ok(Self {
             dtypes: options.dtypes.unwrap_or_else(|| B::dtype_policy(&device)),
             tiling: options.vae_tiling,
+            require_finite: options.require_finite,
             model,
             device,
             transformer: OnceLock::new(),
@@ -184,9 +182,12 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Umt5Encoder<B>, Error> {
         self.timed("text encoder", observer, || {
             let Model { text_encoder_weights, text_encoder, .. } = &self.model;
-            Ok(load(text_encoder_weights, &self.device, self.dtypes.text_encoder, |scope| {
-                Umt5Encoder::load(text_encoder, scope)
-            })?)
+            Ok(load(
+                text_encoder_weights,
+                &self.device,
+                self.reading(self.dtypes.text_encoder),
+                |scope| Umt5Encoder::load(text_encoder, scope),
+            )?)
         })
     }
 
@@ -197,9 +198,12 @@ impl<B: Backend> Pipeline<B> {
         }
         let loaded = self.timed("transformer", observer, || {
             let Model { transformer_weights, transformer, .. } = &self.model;
-            Ok(load(transformer_weights, &self.device, self.dtypes.denoiser, |scope| {
-                WanTransformer::load(transformer, scope)
-            })?)
+            Ok(load(
+                transformer_weights,
+                &self.device,
+                self.reading(self.dtypes.denoiser),
+                |scope| WanTransformer::load(transformer, scope),
+            )?)
         })?;
         Ok(self.transformer.get_or_init(|| loaded))
     }
@@ -211,15 +215,20 @@ impl<B: Backend> Pipeline<B> {
         }
         let loaded = self.timed("vae", observer, || {
             let Model { vae_weights, vae: config, name, .. } = &self.model;
-            let mut vae: WanVae<B> = load(vae_weights, &self.device, self.dtypes.vae, |scope| {
-                WanVae::load(config, scope)
-            })?;
+            let mut vae: WanVae<B> =
+                load(vae_weights, &self.device, self.reading(self.dtypes.vae), |scope| {
+                    WanVae::load(config, scope)
+                })?;
             let tiled = vae.set_tiling(self.tiling);
             tiled
                 .map_err(|source| Error::Config { path: format!("options for {name}"), source })?;
             Ok(vae)
         })?;
         Ok(self.vae.get_or_init(|| loaded))
+    }
+
+    fn reading(&self, dtype: DType) -> ReadOptions {
+        ReadOptions { dtype, require_finite: self.require_finite }
     }
 
     fn timed<T>(

@@ -32,6 +32,10 @@ impl TensorSource for Opened {
         self.0.origin().to_owned()
     }
 
+    fn release_tensor(&self, name: &str) {
+        self.0.release_tensor(name);
+    }
+
     fn release(&self) {
         self.0.release();
     }

@@ -1,32 +1,32 @@
 use std::ops::ControlFlow;
 
 /// What the client of the hub is doing.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum HubEvent<'a> {
+pub enum HubEvent {
     /// A revision was resolved: all files of this load are of this commit.
     Resolved {
         /// The repository.
-        repo: &'a str,
+        repo: String,
         /// The branch, tag or commit that was asked for.
-        revision: &'a str,
+        revision: String,
         /// The commit, 40 hex digits.
-        commit: &'a str,
+        commit: String,
     },
     /// The hub cannot be reached; what the cache has of the revision is used.
     CacheOnly {
         /// Why it cannot be reached.
-        reason: &'a str,
+        reason: String,
     },
     /// Another process downloads this file; it is waited for.
     Waiting {
         /// The file.
-        file: &'a str,
+        file: String,
     },
     /// Bytes have arrived.
     Downloading {
         /// The file that they are of.
-        file: &'a str,
+        file: String,
         /// Bytes of the file that are there.
         file_done: u64,
         /// All bytes of the file.
@@ -48,12 +48,12 @@ pub enum HubEvent<'a> {
     /// Something failed and is tried again.
     Retrying {
         /// The file.
-        file: &'a str,
+        file: String,
         /// What failed.
-        reason: &'a str,
+        reason: String,
     },
 }
 
 /// Is told each [`HubEvent`]; returning `Break` cancels with
 /// [`HubError::Cancelled`](super::HubError::Cancelled).
-pub type HubObserver<'a> = dyn FnMut(HubEvent<'_>) -> ControlFlow<()> + 'a;
+pub type HubObserver<'a> = dyn FnMut(HubEvent) -> ControlFlow<()> + 'a;

@@ -79,10 +79,12 @@ impl Hub {
         let cache = RepoCache::new(&self.options.cache, &named);
         let (commit, files) = self.files(repo, &named, &cache, observer)?;
         let told = match &files {
-            Files::Online { .. } => {
-                observer(HubEvent::Resolved { repo, revision, commit: &commit })
-            }
-            Files::CacheOnly { reason } => observer(HubEvent::CacheOnly { reason }),
+            Files::Online { .. } => observer(HubEvent::Resolved {
+                repo: repo.to_owned(),
+                revision: revision.to_owned(),
+                commit: commit.clone(),
+            }),
+            Files::CacheOnly { reason } => observer(HubEvent::CacheOnly { reason: reason.clone() }),
         };
         if told.is_break() {
             return Err(HubError::Cancelled);
@@ -115,7 +117,8 @@ impl Hub {
         let client = Client::new(&self.options);
         // With a copy in the cache nobody should wait for a hub that is away.
         let mut retry = |reason: &str| {
-            let event = HubEvent::Retrying { file: "the list of files", reason };
+            let (file, reason) = ("the list of files".to_owned(), reason.to_owned());
+            let event = HubEvent::Retrying { file, reason };
             match cached.is_none() && observer(event).is_break() {
                 true => Err(HubError::Cancelled),
                 false => Ok(cached.is_none()),

@@ -187,7 +187,7 @@ impl Snapshot {
             match broken.iter().find(|(path, _)| *path == expected.path) {
                 None => self.link(&job)?,
                 Some((path, reason)) => {
-                    let file = job.names[0];
+                    let (file, reason) = (job.names[0].to_owned(), reason.clone());
                     if observer(HubEvent::Retrying { file, reason }).is_break() {
                         return Err(HubError::Cancelled);
                     }
@@ -329,10 +329,10 @@ impl<'a> Progress<'a> {
         note: Note,
         observer: &mut HubObserver,
     ) -> Result<(), HubError> {
-        let file = self.jobs[index].names[0];
+        let file = self.jobs[index].names[0].to_owned();
         let told = match note {
             Note::Waiting => observer(HubEvent::Waiting { file }),
-            Note::Retrying(reason) => observer(HubEvent::Retrying { file, reason: &reason }),
+            Note::Retrying(reason) => observer(HubEvent::Retrying { file, reason }),
             Note::Resumed(done) => {
                 self.done[index] = done;
                 ControlFlow::Continue(())
@@ -364,7 +364,7 @@ impl<'a> Progress<'a> {
         let (since, before) = self.window[0];
         let seconds = (now - since).as_secs_f64().max(1e-3);
         observer(HubEvent::Downloading {
-            file: self.jobs[index].names[0],
+            file: self.jobs[index].names[0].to_owned(),
             file_done: self.done[index],
             file_size: entry.size,
             done: self.done.iter().sum(),

@@ -64,6 +64,12 @@ fn renamed_repository_is_followed() {
     let info = format!("/api/models/{MODEL}/revision/main");
     setup.hub.fault("", On::Revision, Fault::Redirect(info), 1);
     assert_eq!(setup.get(SMALL).unwrap(), small());
+
+    // Small files too may be elsewhere at the hub.
+    let setup = Setup::new();
+    setup.hub.resolve_cache(true);
+    assert_eq!(setup.get(SMALL).unwrap(), small());
+    assert!(setup.hub.requests().iter().any(|r| r.path.starts_with("/api/resolve-cache/")));
 }
 
 #[test]

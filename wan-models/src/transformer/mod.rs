@@ -5,6 +5,7 @@
 //! `diffusers/models/transformers/transformer_wan.py`, whose names the checkpoint has.
 
 mod block;
+mod checkpoint;
 mod config;
 mod patches;
 mod rope;
@@ -15,6 +16,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
+pub use checkpoint::{OriginalConfig, checkpoint};
 pub use config::WanTransformerConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;

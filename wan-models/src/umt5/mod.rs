@@ -3,12 +3,14 @@
 //!
 //! Source: `transformers/models/umt5/modeling_umt5.py`, and `wan/modules/t5.py` of the original Wan.
 
+mod checkpoint;
 mod config;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
+pub use checkpoint::checkpoint;
 pub use config::Umt5Config;
 
 use crate::Probe;

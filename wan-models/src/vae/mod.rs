@@ -7,6 +7,7 @@
 //! `diffusers/models/autoencoders/autoencoder_kl_wan.py`, whose names the checkpoint has.
 
 mod cache;
+mod checkpoint;
 mod config;
 mod decoder;
 mod encoder;
@@ -18,6 +19,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, VideoVae};
 
 use cache::FeatureCache;
+pub use checkpoint::checkpoint;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;

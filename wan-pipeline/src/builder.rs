@@ -1,0 +1,172 @@
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use wan_core::{Backend, DTypePolicy};
+#[cfg(feature = "hub")]
+use wan_io::hub::HubOptions;
+use wan_io::integrity::Verify;
+use wan_models::vae::Tiling;
+
+use crate::model::{Model, PartFiles};
+use crate::source::{Source, find};
+use crate::{Error, Observer, Pipeline, ignore_events};
+
+/// Opens a [`Pipeline`] with options.
+///
+/// ```no_run
+/// use wan_pipeline::{Pipeline, Verify, backend::Flex};
+///
+/// let pipeline = Pipeline::<Flex>::builder("Wan-AI/Wan2.1-T2V-14B")
+///     .revision("a064a6c71f5be440641209c07bf2a5ce7a2ff5e4")
+///     .verify(Verify::Always)
+///     .open()?;
+/// # Ok::<(), wan_pipeline::Error>(())
+/// ```
+///
+/// Single files can take the place of parts, which are not downloaded then; with all four no model
+/// has to be named:
+///
+/// ```no_run
+/// use wan_pipeline::{PipelineBuilder, backend::Flex};
+///
+/// let pipeline = PipelineBuilder::<Flex>::from_parts()
+///     .transformer("wan2.1_t2v_1.3B_bf16.safetensors")
+///     .text_encoder("models_t5_umt5-xxl-enc-bf16.pth")
+///     .vae("Wan2.1_VAE.pth")
+///     .tokenizer("umt5-xxl/tokenizer.json")
+///     .open()?;
+/// # Ok::<(), wan_pipeline::Error>(())
+/// ```
+#[must_use = "nothing happens before `open`"]
+#[derive(Debug, Clone)]
+pub struct PipelineBuilder<B: Backend> {
+    source: Source,
+    parts: PartFiles,
+    options: Options,
+    backend: PhantomData<fn() -> B>,
+}
+
+/// What does not depend on where the model comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    pub(crate) device: usize,
+    pub(crate) dtypes: Option<DTypePolicy>,
+    pub(crate) vae_tiling: Option<Tiling>,
+    pub(crate) require_finite: bool,
+}
+
+impl<B: Backend> PipelineBuilder<B> {
+    /// For a model by its name; see [`Pipeline::from_pretrained`] for what is a name.
+    pub fn new(model: impl AsRef<Path>) -> Self {
+        Self::with_model(Some(model.as_ref().to_owned()))
+    }
+
+    /// For a model of which each part is named: [`transformer`](Self::transformer),
+    /// [`text_encoder`](Self::text_encoder), [`vae`](Self::vae) and [`tokenizer`](Self::tokenizer).
+    pub fn from_parts() -> Self {
+        Self::with_model(None)
+    }
+
+    fn with_model(model: Option<PathBuf>) -> Self {
+        let source = Source { model, ..Source::default() };
+        let (parts, options) = Default::default();
+        Self { source, parts, options, backend: PhantomData }
+    }
+
+    /// The transformer's weights in this file: safetensors or `.pth`, under the names of diffusers or
+    /// the original, also below `model.diffusion_model.`. A `config.json` beside it counts; without
+    /// one the shapes of the tensors tell the config.
+    pub fn transformer(mut self, file: impl Into<PathBuf>) -> Self {
+        self.parts.transformer = Some(file.into());
+        self
+    }
+
+    /// The text encoder's weights in this file, as for [`transformer`](Self::transformer).
+    pub fn text_encoder(mut self, file: impl Into<PathBuf>) -> Self {
+        self.parts.text_encoder = Some(file.into());
+        self
+    }
+
+    /// The VAE's weights in this file, as for [`transformer`](Self::transformer).
+    pub fn vae(mut self, file: impl Into<PathBuf>) -> Self {
+        self.parts.vae = Some(file.into());
+        self
+    }
+
+    /// The tokenizer: a `tokenizer.json`, or the folder with one.
+    pub fn tokenizer(mut self, file: impl Into<PathBuf>) -> Self {
+        self.parts.tokenizer = Some(file.into());
+        self
+    }
+
+    /// Branch, tag or commit of a model in the hub. Default: `main`. It is resolved to a commit once,
+    /// so that the files of one load are all of the same commit.
+    #[cfg(feature = "hub")]
+    pub fn revision(mut self, revision: impl Into<String>) -> Self {
+        self.source.revision = Some(revision.into());
+        self
+    }
+
+    /// How to reach the hub and where its cache is. Default: what the environment variables say
+    /// ([`HubOptions::from_env`]).
+    #[cfg(feature = "hub")]
+    pub fn hub(mut self, options: HubOptions) -> Self {
+        self.source.hub = Some(options);
+        self
+    }
+
+    /// When files are compared with their checksums, if these are known: from the hub, or from a
+    /// `SHA256SUMS` in a folder. Default: each file once.
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.source.verify = Some(verify);
+        self
+    }
+
+    /// Which of the backend's devices to use. Default: the first.
+    pub fn device(mut self, index: usize) -> Self {
+        self.options.device = index;
+        self
+    }
+
+    /// What to compute in. Default: what suits the device.
+    pub fn dtypes(mut self, dtypes: DTypePolicy) -> Self {
+        self.options.dtypes = Some(dtypes);
+        self
+    }
+
+    /// Decode frames in tiles, which needs less memory. Default: whole frames.
+    pub fn vae_tiling(mut self, tiling: Tiling) -> Self {
+        self.options.vae_tiling = Some(tiling);
+        self
+    }
+
+    /// Refuse weights with numbers that are infinite or not a number, when they are loaded. Default:
+    /// false, since what they lead to is found anyway ([`Error::NotFinite`]), but not which tensor
+    /// it comes from.
+    pub fn require_finite(mut self, require: bool) -> Self {
+        self.options.require_finite = require;
+        self
+    }
+
+    /// Opens the pipeline.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::from_pretrained`]; if the device cannot be used; if the tiles do not fit
+    /// the model.
+    pub fn open(self) -> Result<Pipeline<B>, Error> {
+        self.open_with(&mut ignore_events)
+    }
+
+    /// Opens the pipeline and tells `observer` of downloads and checks; it can cancel. What was
+    /// downloaded until then stays and is continued the next time.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`Error::Cancelled`].
+    pub fn open_with(self, observer: &mut Observer) -> Result<Pipeline<B>, Error> {
+        let Self { source, parts, options, .. } = self;
+        let found = find(&source, &parts, observer)?;
+        let folder = found.folder.as_ref().map(|(files, layout)| (files, *layout));
+        let model = Model::open(found.name, folder, &parts)?;
+        Pipeline::new(model, &options)
+    }
+}
