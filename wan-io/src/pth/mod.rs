@@ -31,9 +31,9 @@ use zip::Archive;
 
 /// Whether `file` starts like a checkpoint, in either format, or like any other pickle.
 pub(crate) fn is_pth(file: &[u8]) -> bool {
-    // A safetensors file has `{` as its ninth byte.
-    let pickle = matches!(file, [0x80, 2..=5, ..]) && file.get(8) != Some(&b'{');
-    file.starts_with(b"PK") && file.get(8) != Some(&b'{') || pickle
+    let zip_or_pickle = file.starts_with(b"PK") || matches!(file, [0x80, 2..=5, ..]);
+    // The header of a safetensors file starts there, after any eight bytes.
+    zip_or_pickle && file.get(8) != Some(&b'{')
 }
 
 /// The tensors of the checkpoint `file` by name. The keys of dicts and lists that lie in each
@@ -53,9 +53,9 @@ fn read_zip(file: &[u8]) -> Result<BTreeMap<String, View>, PthError> {
         check_order(&file[order])?;
     }
     let name = format!("{root}/data.pkl");
-    let bytes = archive.entry(&name).ok_or_else(|| PthError::Archive {
-        reason: format!("it has no entry {name:?}"), // such as archives that are no checkpoints
-    })?;
+    let bytes = archive
+        .entry(&name)
+        .ok_or_else(|| PthError::Archive { reason: format!("it has no entry {name:?}") })?;
     let bytes = &file[bytes];
     let pickle = pickle::read(bytes)?;
     if pickle.length != bytes.len() {
