@@ -1,5 +1,7 @@
 //! Runs the example `text_to_video` as a user does, each time in a folder of its own.
 
+mod hub;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -244,6 +246,8 @@ fn help_explains_every_option_with_its_default() {
     for (option, default) in [
         ("out", "video.mp4"),
         ("model", "tiny-wan"),
+        ("revision", "main"),
+        ("verify", "once"),
         ("negative", "the model's"),
         ("steps", "tiny-wan 20"),
         ("guidance", "tiny-wan 3"),
@@ -286,6 +290,7 @@ fn wrong_usage_exits_with_2() {
         &["a", "--fps", "4294967296"],
         &["a", "--scheduler", "heun"],
         &["a", "--sigma-grid", "karras"],
+        &["a", "--verify", "sometimes"],
         &["a", "--backend", "tpu"],
         &["a", "--out", ""],
     ] {
