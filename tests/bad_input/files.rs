@@ -6,7 +6,7 @@ use std::path::Path;
 use wan_io::files::FileError;
 use wan_io::weights::WeightsFileError;
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{Error, Pipeline, Tiling};
+use wan_pipeline::{Error, IntegrityError, Pipeline, PipelineBuilder, Tiling, Verify};
 
 use crate::model::{
     FILES, INDEX, Model, SCHEDULER, TEXT_ENCODER, TEXT_ENCODER_WEIGHTS, TOKENIZER, TRANSFORMER,
@@ -209,4 +209,57 @@ fn tiles_that_do_not_overlap() {
         assert!(matches!(error, Error::Config { .. }), "{error:?}");
         says(&error, &["tiling", "tiny-wan", "multiples of 8"]);
     }
+}
+
+/// `sha256sum` of these files of a model, as it writes it.
+fn sums(model: &Model, files: &[&str]) -> String {
+    let line = |file: &&str| format!("{}  {file}\n", wan_mock_hub::sha256(&model.read(file)));
+    files.iter().map(line).collect()
+}
+
+#[test]
+fn a_folder_with_checksums() {
+    let model = Model::copy();
+    let listed = [TRANSFORMER_WEIGHTS, VAE_WEIGHTS, TOKENIZER];
+    model.write("SHA256SUMS", sums(&model, &listed));
+    model.open().unwrap();
+    let verify = |verify| Pipeline::<Flex>::builder(model.path()).verify(verify).open();
+    for file in listed {
+        let whole = model.read(file);
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        model.write(file, &damaged);
+        let error = model.error();
+        assert!(matches!(error, Error::Integrity(IntegrityError::Digest { .. })), "{error:?}");
+        let (found, expected) = (wan_mock_hub::sha256(&damaged), wan_mock_hub::sha256(&whole));
+        says(&error, &[file, &found, &expected]);
+        if file != TOKENIZER {
+            verify(Verify::Never).unwrap(); // one bit of a weight goes unnoticed
+        }
+        model.write(file, whole);
+        verify(Verify::Always).unwrap();
+    }
+    let error = model.error_with("SHA256SUMS", "no checksum");
+    says(&error, &["SHA256SUMS, line 1"]);
+    // A file that is not needed may be wrong.
+    model.write("SHA256SUMS", sums(&model, &listed) + &format!("{}  logo.png\n", "0".repeat(64)));
+    model.open().unwrap();
+}
+
+#[test]
+fn a_model_of_parts_that_lacks_one() {
+    let tiny = Model::copy();
+    let builder =
+        || PipelineBuilder::<Flex>::from_parts().transformer(tiny.file(TRANSFORMER_WEIGHTS));
+    let error = builder().open().err().unwrap();
+    assert!(matches!(error, Error::MissingPart { part: "text encoder" }), "{error:?}");
+    let all = |vae: &str| {
+        let builder = builder().text_encoder(tiny.file(TEXT_ENCODER_WEIGHTS)).vae(tiny.file(vae));
+        builder.tokenizer(tiny.file(TOKENIZER)).open()
+    };
+    all(VAE_WEIGHTS).unwrap();
+    let error = all(TRANSFORMER_WEIGHTS).err().unwrap();
+    says(&error, &[TRANSFORMER_WEIGHTS]);
+    let error = all("vae/none.safetensors").err().unwrap();
+    assert!(matches!(error, Error::WeightsFile(WeightsFileError::File(_))), "{error:?}");
 }

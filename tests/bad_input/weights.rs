@@ -7,8 +7,9 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 use wan_io::files::FileError;
 use wan_io::weights::WeightsFileError;
-use wan_models::weights::Mismatch;
-use wan_pipeline::Error;
+use wan_models::weights::{Mismatch, WeightsError};
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{Error, Pipeline};
 
 use crate::model::{
     Model, TEXT_ENCODER_WEIGHTS, TRANSFORMER, TRANSFORMER_WEIGHTS, Tensors, VAE_WEIGHTS, says,
@@ -305,4 +306,26 @@ fn an_index_that_is_none() {
     // An index of nothing has no tensors.
     let error = model.error_with(&file, json!({ "weight_map": {} }).to_string());
     assert!(matches!(error, Error::Weights(_)), "{error:?}");
+}
+
+#[test]
+fn numbers_that_are_none_are_named_if_that_is_asked_for() {
+    for (file, tensor) in [
+        (TEXT_ENCODER_WEIGHTS, "shared.weight"),
+        (TEXT_ENCODER_WEIGHTS, "encoder.final_layer_norm.weight"),
+        (TRANSFORMER_WEIGHTS, "blocks.1.attn1.to_q.weight"),
+    ] {
+        let model = Model::copy();
+        let mut tensors = model.tensors(file);
+        let (_, _, bytes) = tensors.0.get_mut(tensor).unwrap();
+        bytes[10..12].copy_from_slice(&0x7c00u16.to_le_bytes()); // infinite
+        model.write(file, tensors.bytes());
+        let pipeline = Pipeline::<Flex>::builder(model.path()).require_finite(true).open().unwrap();
+        let error = pipeline.generate(&smallest("a red circle growing")).err().unwrap();
+        says(&error, &[file, tensor, "has at 5 a number that is infinite or not a number"]);
+        let Error::Weights(WeightsError { mismatches, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(mismatches, [Mismatch::NotFinite { name: tensor.into(), index: 5 }]);
+    }
+    let whole = Pipeline::<Flex>::builder("tiny-wan").require_finite(true).open().unwrap();
+    whole.generate(&smallest("a red circle growing")).unwrap();
 }

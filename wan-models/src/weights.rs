@@ -277,23 +277,29 @@ impl<B: Backend> Scope<'_, B> {
         let Some(raw) = self.raw(name, stored) else {
             return Tensor::zeros([1; D], (device, self.dtype));
         };
-        let name = self.stored_name(name);
-        if reading.options.is_some_and(|options| options.require_finite)
-            && let Some(index) = first_not_finite(&raw)
-        {
-            let mismatch = Mismatch::NotFinite { name: name.clone(), index };
-            reading.mismatches.borrow_mut().push(mismatch);
-        }
+        self.check_finite(name, &raw);
         let tensor = Tensor::from_data(decode(&raw, self.dtype, &shape), (device, self.dtype));
-        reading.source.release_tensor(&name);
+        reading.source.release_tensor(&self.stored_name(name));
         tensor
     }
 
     /// The matrix `name`, left on the host: its rows are read when they are asked for.
     pub fn table(&self, name: &str, rows: usize, width: usize) -> HostTable {
-        self.raw(name, &[rows, width]);
+        if let Some(raw) = self.raw(name, &[rows, width]) {
+            self.check_finite(name, &raw);
+        }
         let name = self.stored_name(name);
+        self.reading.source.release_tensor(&name);
         HostTable { source: self.reading.source.clone(), name, rows, width }
+    }
+
+    fn check_finite(&self, name: &str, raw: &RawTensor) {
+        if self.reading.options.is_some_and(|options| options.require_finite)
+            && let Some(index) = first_not_finite(raw)
+        {
+            let mismatch = Mismatch::NotFinite { name: self.stored_name(name), index };
+            self.reading.mismatches.borrow_mut().push(mismatch);
+        }
     }
 
     /// Declares that `name` may be there as well, a second copy of a tensor that is read elsewhere.
