@@ -1,0 +1,103 @@
+//! No config makes a network or a scheduler panic: what is valid can be asked for all its tensors,
+//! whose shapes must not overflow, or for a schedule, which must fall to its end.
+//!
+//! The input is the JSON of a config, or `{"config": {..}, "tensors": {"name": [1, 2]}}`: a
+//! checkpoint, whose shapes tell what a config in the original layout does not.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use serde::Deserialize;
+use wan_core::scheduler::Steps;
+use wan_fuzz::{Shapes, ask};
+use wan_models::transformer::{self, OriginalConfig, WanTransformer, WanTransformerConfig};
+use wan_models::umt5::{self, Umt5Config, Umt5Encoder};
+use wan_models::vae::{self, WanVae, WanVaeConfig};
+use wan_models::weights::TensorSource;
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{SchedulerConfig, SigmaGrid};
+
+type Source = Arc<dyn TensorSource>;
+
+#[derive(Deserialize)]
+struct Checkpoint {
+    config: Option<OriginalConfig>,
+    tensors: BTreeMap<String, Vec<usize>>,
+}
+
+fuzz_target!(|json: &[u8]| {
+    let none: Source = Arc::new(Shapes::default());
+    if let Ok(config) = serde_json::from_slice(json) {
+        ask_transformer(&config, &none);
+    }
+    if let Ok(config) = serde_json::from_slice(json) {
+        ask_umt5(&config, &none);
+    }
+    if let Ok(config) = serde_json::from_slice(json) {
+        ask_vae(&config, &none);
+    }
+    if let Ok(config) = serde_json::from_slice(json) {
+        schedule(&config);
+    }
+    if let Ok(Checkpoint { config, tensors }) = serde_json::from_slice(json) {
+        infer(config.as_ref(), Arc::new(Shapes(tensors)));
+    }
+});
+
+fn ask_transformer(config: &WanTransformerConfig, source: &Source) {
+    if config.validate().is_ok() {
+        ask(source, |scope| WanTransformer::load(config, scope));
+    }
+}
+
+fn ask_umt5(config: &Umt5Config, source: &Source) {
+    if config.validate().is_ok() {
+        ask(source, |scope| Umt5Encoder::load(config, scope));
+    }
+}
+
+fn ask_vae(config: &WanVaeConfig, source: &Source) {
+    if config.validate().is_ok() {
+        assert!(config.spatial_factor() > 0 && config.temporal_factor() > 0);
+        ask(source, |scope| WanVae::load(config, scope));
+    }
+}
+
+fn schedule(json: &serde_json::Value) {
+    let Ok(config) = SchedulerConfig::from_json(json) else { return };
+    for grid in [SigmaGrid::Wan, SigmaGrid::Diffusers] {
+        for steps in [1, 4, 1000] {
+            let Ok(scheduler) = config.build::<Flex>(grid, Steps::Count(steps), Some(1.0)) else {
+                continue;
+            };
+            let (sigmas, timesteps) = (scheduler.sigmas(), scheduler.timesteps());
+            assert_eq!((sigmas.len(), timesteps.len()), (steps + 1, steps));
+            assert!(sigmas.is_sorted_by(|a, b| a >= b), "{sigmas:?}");
+            assert!(sigmas.iter().chain(timesteps).all(|value| value.is_finite()));
+        }
+    }
+}
+
+fn infer(original: Option<&OriginalConfig>, source: Source) {
+    if let Ok(source) = transformer::checkpoint(source.clone()) {
+        let config = match original.filter(|config| config.validate().is_ok()) {
+            Some(config) => WanTransformerConfig::from_original(config, source.as_ref()),
+            None => WanTransformerConfig::infer(source.as_ref()),
+        };
+        if let Ok(config) = config {
+            ask_transformer(&config, &source);
+        }
+    }
+    if let Ok(source) = umt5::checkpoint(source.clone())
+        && let Ok(config) = Umt5Config::infer(source.as_ref())
+    {
+        ask_umt5(&config, &source);
+    }
+    if let Ok(source) = vae::checkpoint(source)
+        && let Ok(config) = WanVaeConfig::infer(source.as_ref())
+    {
+        ask_vae(&config, &source);
+    }
+}
