@@ -16,7 +16,7 @@ use wan_models::transformer::{self, OriginalConfig, WanTransformer, WanTransform
 use wan_models::umt5::{self, Umt5Config, Umt5Encoder};
 use wan_models::vae::{self, WanVae, WanVaeConfig};
 use wan_models::weights::TensorSource;
-use wan_pipeline::backend::Flex;
+use wan_pipeline::backend::NdArray;
 use wan_pipeline::{SchedulerConfig, SigmaGrid};
 
 type Source = Arc<dyn TensorSource>;
@@ -69,7 +69,8 @@ fn schedule(json: &serde_json::Value) {
     let Ok(config) = SchedulerConfig::from_json(json) else { return };
     for grid in [SigmaGrid::Wan, SigmaGrid::Diffusers] {
         for steps in [1, 4, 1000] {
-            let Ok(scheduler) = config.build::<Flex>(grid, Steps::Count(steps), Some(1.0)) else {
+            let Ok(scheduler) = config.build::<NdArray>(grid, Steps::Count(steps), Some(1.0))
+            else {
                 continue;
             };
             let (sigmas, timesteps) = (scheduler.sigmas(), scheduler.timesteps());

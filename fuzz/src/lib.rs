@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use wan_io::weights::Weights;
 use wan_models::weights::{FileDType, RawTensor, Scope, TensorSource};
-use wan_pipeline::backend::Flex;
+use wan_pipeline::backend::NdArray;
 
 /// How much is read of all tensors of a file. A few bytes can stand for views of gigabytes, which
 /// is slow, but no error.
@@ -62,7 +62,7 @@ impl TensorSource for Shapes {
 }
 
 /// Lets a network ask for all its tensors, with their shapes; nothing is read.
-pub fn ask<M>(source: &Arc<dyn TensorSource>, load: impl Fn(&Scope<Flex>) -> M) {
+pub fn ask<M>(source: &Arc<dyn TensorSource>, load: impl Fn(&Scope<NdArray>) -> M) {
     let result = wan_models::weights::check(source, &Default::default(), load);
     drop(result.map_err(|error| error.to_string()));
 }
