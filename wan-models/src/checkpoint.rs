@@ -82,6 +82,10 @@ impl TensorSource for Renamed {
         (self.map)(name)
     }
 
+    fn release_tensor(&self, name: &str) {
+        self.source.release_tensor(name);
+    }
+
     fn release(&self) {
         self.source.release();
     }
@@ -125,5 +129,50 @@ impl Shapes<'_> {
     /// How many `name(0)`, `name(1)`, .. there are without a gap.
     pub(crate) fn count(&self, name: impl Fn(usize) -> String) -> usize {
         (0..).take_while(|&i| self.has(&name(i))).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::weights::FileDType;
+
+    /// One tensor, `old.weight`, and what was released.
+    #[derive(Default)]
+    struct Source(Mutex<Vec<String>>);
+
+    impl TensorSource for Source {
+        fn names(&self) -> Vec<String> {
+            vec!["old.weight".into()]
+        }
+
+        fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+            let bytes = Cow::Borrowed(&[0; 8][..]);
+            (name == "old.weight").then(|| RawTensor {
+                dtype: FileDType::F32,
+                shape: vec![2],
+                bytes,
+            })
+        }
+
+        fn origin(&self) -> String {
+            "a file".into()
+        }
+
+        fn release_tensor(&self, name: &str) {
+            self.0.lock().unwrap().push(name.to_owned());
+        }
+    }
+
+    #[test]
+    fn tensors_under_other_names_give_their_memory_back_too() {
+        let stored = Arc::new(Source::default());
+        let map: NameMap = Box::new(|name| name.replace("new", "old"));
+        let renamed = Renamed { source: stored.clone(), map };
+        renamed.release_tensor(&renamed.stored_name("new.weight"));
+        assert_eq!(*stored.0.lock().unwrap(), ["old.weight"]);
     }
 }

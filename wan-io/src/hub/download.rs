@@ -56,7 +56,7 @@ enum Outcome {
 }
 
 impl Download<'_> {
-    /// Brings `file` into the cache under its final name.
+    /// Brings the blob of `file` into the cache under its final name; the caller links to it.
     pub(super) fn run(
         &self,
         file: &str,
@@ -72,10 +72,10 @@ impl Download<'_> {
             self.go_on()
         })?;
         // Whoever held the lock may have brought it.
-        if !self.is_there(entry, note)? {
-            self.transfer_twice(file, entry, note)?;
+        match self.is_there(entry, note)? {
+            true => Ok(()),
+            false => self.transfer_twice(file, entry, note),
         }
-        self.cache.link(self.commit, file, &entry.digest)
     }
 
     fn is_there(&self, entry: &Entry, note: &dyn Fn(Note)) -> Result<bool, HubError> {

@@ -254,8 +254,9 @@ impl Snapshot {
             stop: &stop,
         };
         let work = |sender: Sender<(usize, Message)>| {
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let index = next_index(jobs, job);
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = jobs.get(index) else { return };
                 let note = |note| drop(sender.send((index, Message::Note(note))));
                 let result = self.run(&download, job, &note);
                 let failed = result.is_err();
@@ -299,10 +300,6 @@ impl Snapshot {
 enum Message {
     Note(Note),
     Finished(Result<(), HubError>),
-}
-
-fn next_index(jobs: &[Job], job: &Job) -> usize {
-    jobs.iter().position(|other| std::ptr::eq(other, job)).unwrap_or_default()
 }
 
 /// How far all downloads are.
