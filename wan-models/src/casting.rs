@@ -1,5 +1,5 @@
-//! From the bytes of a file to numbers in the dtype that a model computes in, on all threads: what
-//! limits it is how fast the pages of a mapped file come in.
+//! From the bytes of a file to numbers in the dtype that a model computes in, on all threads and
+//! without a copy in between: what limits it is how fast the pages of a mapped file come in.
 
 use burn::tensor::{DType, TensorData};
 use half::slice::HalfFloatSliceExt;
@@ -11,33 +11,22 @@ use crate::weights::{FileDType, RawTensor};
 /// Numbers that a thread casts at a time: few enough for its cache.
 const CHUNK: usize = 1 << 15;
 
+/// Numbers that go through f32 on their way from or to f16, which processors convert by the vector.
+const BLOCK: usize = 256;
+
 /// The stored numbers in the dtype that a model computes in, with no other copy than that.
 pub(crate) fn decode(raw: &RawTensor, dtype: DType, shape: &[usize]) -> TensorData {
     match dtype {
-        DType::F16 => {
-            let bits = |bits| f16::from_bits(bits);
-            let cast = |floats: &[f32], out: &mut [f16]| out.convert_from_f32_slice(floats);
-            TensorData::new(
-                on_all_threads(raw, |d, b, o| halves(d, b, o, FileDType::F16, bits, cast)),
-                shape,
-            )
-        }
-        DType::BF16 => {
-            let bits = |bits| bf16::from_bits(bits);
-            let cast = |floats: &[f32], out: &mut [bf16]| out.convert_from_f32_slice(floats);
-            TensorData::new(
-                on_all_threads(raw, |d, b, o| halves(d, b, o, FileDType::Bf16, bits, cast)),
-                shape,
-            )
-        }
-        _ => TensorData::new(on_all_threads(raw, floats), shape),
+        DType::F16 => TensorData::new(on_all_threads(raw, to_f16), shape),
+        DType::BF16 => TensorData::new(on_all_threads(raw, to_bf16), shape),
+        _ => TensorData::new(on_all_threads(raw, to_f32_slice), shape),
     }
 }
 
 /// A few stored numbers in f32.
 pub(crate) fn to_f32(dtype: &FileDType, bytes: &[u8]) -> Vec<f32> {
     let mut out = vec![0.0; bytes.len() / width(dtype)];
-    floats(dtype, bytes, &mut out);
+    to_f32_slice(dtype, bytes, &mut out);
     out
 }
 
@@ -67,35 +56,68 @@ fn width(dtype: &FileDType) -> usize {
     if *dtype == FileDType::F32 { 4 } else { 2 }
 }
 
-/// To f32. The bytes of a file need not be aligned.
-fn floats(dtype: &FileDType, bytes: &[u8], out: &mut [f32]) {
-    let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
+// The bytes of a file need not be aligned.
+
+fn to_f32_slice(dtype: &FileDType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         FileDType::F16 => {
-            let halves: Vec<f16> = halves.iter().map(|b| f16::from_le_bytes(*b)).collect();
-            halves.convert_to_f32_slice(out);
+            let mut block = [f16::ZERO; BLOCK];
+            for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
+                let block = &mut block[..out.len()];
+                each(bytes, block, f16::from_le_bytes);
+                block.convert_to_f32_slice(out);
+            }
         }
-        FileDType::Bf16 => {
-            let number = |b: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-            out.iter_mut().zip(halves).for_each(|(out, bytes)| *out = number(bytes));
-        }
-        _ => out.iter_mut().zip(words).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes)),
+        FileDType::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        _ => each(bytes, out, f32::from_le_bytes),
     }
 }
 
-/// To a dtype of 16 bits; as stored where it is the same.
-fn halves<T>(
-    dtype: &FileDType,
-    bytes: &[u8],
-    out: &mut [T],
-    same: FileDType,
-    from_bits: impl Fn(u16) -> T,
-    cast: impl Fn(&[f32], &mut [T]),
-) {
-    if *dtype == same {
-        let stored = bytes.as_chunks::<2>().0;
-        out.iter_mut().zip(stored).for_each(|(out, b)| *out = from_bits(u16::from_le_bytes(*b)));
-    } else {
-        cast(&to_f32(dtype, bytes), out);
+fn to_f16(dtype: &FileDType, bytes: &[u8], out: &mut [f16]) {
+    if *dtype == FileDType::F16 {
+        return each(bytes, out, f16::from_le_bytes);
+    }
+    let mut block = [0.0; BLOCK];
+    for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(width(dtype) * BLOCK)) {
+        let block = &mut block[..out.len()];
+        to_f32_slice(dtype, bytes, block);
+        out.convert_from_f32_slice(block);
+    }
+}
+
+fn to_bf16(dtype: &FileDType, bytes: &[u8], out: &mut [bf16]) {
+    match dtype {
+        FileDType::F16 => each(bytes, out, |b| rounded(f16::from_le_bytes(b).to_f32())),
+        FileDType::Bf16 => each(bytes, out, bf16::from_le_bytes),
+        _ => each(bytes, out, |b| rounded(f32::from_le_bytes(b))),
+    }
+}
+
+fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], number: impl Fn([u8; N]) -> T) {
+    let stored = bytes.as_chunks().0;
+    out.iter_mut().zip(stored).for_each(|(out, bytes)| *out = number(*bytes));
+}
+
+/// To the nearest bf16, ties to even, without a branch that would keep the loop from being vectorised.
+fn rounded(number: f32) -> bf16 {
+    let bits = number.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet_nan = bits >> 16 | 0x40;
+    bf16::from_bits(if number.is_nan() { quiet_nan } else { nearest } as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_as_half_does() {
+        let near_ties = (0..=0xffff_u32).flat_map(|high| {
+            [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|low| f32::from_bits(high << 16 | low))
+        });
+        for number in near_ties {
+            let (ours, theirs) = (rounded(number), bf16::from_f32(number));
+            assert_eq!(ours.to_bits(), theirs.to_bits(), "{number} ({:x})", number.to_bits());
+        }
     }
 }
