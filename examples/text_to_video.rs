@@ -9,15 +9,15 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use wan_pipeline::{
-    Backend, Event, HubEvent, LatentsWriter, Pipeline, PipelineBuilder, Request, SchedulerKind,
-    SigmaGrid, Verify, VideoWriter,
+    Backend, Event, HubEvent, LatentsWriter, Pipeline, PipelineBuilder, Precision, Request,
+    SchedulerKind, SigmaGrid, Verify, VideoWriter, backends, best_backend,
 };
 
 /// Makes a video of a prompt, in English or Chinese.
 ///
 /// Where no default is named below, it belongs to the model; with tiny-wan: 97 frames of 64x64 at
 /// 24 fps, 20 steps, guidance 3, shift 3, no negative prompt, scheduler unipc.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "text_to_video")]
 struct Options {
     /// What the video should show
@@ -84,8 +84,14 @@ struct Options {
     #[arg(long, value_enum, default_value = "wan")]
     sigma_grid: Grid,
     /// What computes
-    #[arg(long, value_enum, default_value_t = BackendName::default())]
+    #[arg(long, value_enum, default_value = "auto")]
     backend: BackendName,
+    /// Which device of the backend, counted from 0; the example `backends` lists them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+    /// What the text encoder and the transformer compute in; the VAE computes in f32
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionName,
     /// Also write the latents, as the last step leaves them, to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
@@ -114,10 +120,11 @@ enum Grid {
 }
 
 /// The backends that are compiled in.
-#[derive(Clone, Copy, Default, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum BackendName {
+    /// What suits this machine best
+    Auto,
     /// The CPU, fast
-    #[default]
     Flex,
     /// The CPU, a second implementation for comparison
     #[cfg(feature = "ndarray")]
@@ -125,12 +132,18 @@ enum BackendName {
     /// NVIDIA GPUs
     #[cfg(feature = "cuda")]
     Cuda,
-    /// Vulkan, Metal, DirectX 12
+    /// GPUs by Vulkan, Metal, DirectX 12
     #[cfg(feature = "wgpu")]
     Wgpu,
-    /// Vulkan with SPIR-V
-    #[cfg(feature = "vulkan")]
-    Vulkan,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    /// What suits the device: 16 bits on GPUs, 32 on CPUs
+    Auto,
+    F32,
+    Bf16,
+    F16,
 }
 
 fn main() -> ExitCode {
@@ -147,6 +160,12 @@ fn main() -> ExitCode {
 fn run_on_backend(options: &Options) -> Result<(), Box<dyn Error>> {
     use wan_pipeline::backend;
     match options.backend {
+        BackendName::Auto => {
+            let best = best_backend(&backends()).ok_or("no backend works on this machine")?;
+            eprintln!("backend: {}", best.reason);
+            let backend = BackendName::from_str(best.name, true)?;
+            run_on_backend(&Options { backend, ..options.clone() })
+        }
         BackendName::Flex => run::<backend::Flex>(options),
         #[cfg(feature = "ndarray")]
         BackendName::Ndarray => run::<backend::NdArray<f32>>(options),
@@ -154,8 +173,6 @@ fn run_on_backend(options: &Options) -> Result<(), Box<dyn Error>> {
         BackendName::Cuda => run::<backend::Cuda>(options),
         #[cfg(feature = "wgpu")]
         BackendName::Wgpu => run::<backend::Wgpu>(options),
-        #[cfg(feature = "vulkan")]
-        BackendName::Vulkan => run::<backend::Vulkan>(options),
     }
 }
 
@@ -199,6 +216,12 @@ impl Options {
             VerifyWhen::Once => Verify::OnDownload,
             VerifyWhen::Always => Verify::Always,
             VerifyWhen::Never => Verify::Never,
+        });
+        builder = builder.device(self.device).precision(match self.precision {
+            PrecisionName::Auto => Precision::Auto,
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::F16 => Precision::F16,
         });
         if let Some(file) = &self.transformer {
             builder = builder.transformer(file);

@@ -51,9 +51,9 @@ fn go_on(_: Event) -> ControlFlow<()> {
 #[test]
 fn weights_that_are_not_numbers() {
     for (file, tensor, stage) in [
-        (TEXT_ENCODER_WEIGHTS, "encoder.final_layer_norm.weight", "text encoding"),
-        (TRANSFORMER_WEIGHTS, "proj_out.weight", "denoising"),
-        (TRANSFORMER_WEIGHTS, "blocks.1.attn1.to_q.weight", "denoising"),
+        (TEXT_ENCODER_WEIGHTS, "encoder.final_layer_norm.weight", "encoding the prompt"),
+        (TRANSFORMER_WEIGHTS, "proj_out.weight", "denoising, step 1 of 2"),
+        (TRANSFORMER_WEIGHTS, "blocks.1.attn1.to_q.weight", "denoising, step 1 of 2"),
         (VAE_WEIGHTS, "decoder.conv_in.weight", "decoding"),
         (VAE_WEIGHTS, "decoder.conv_out.bias", "decoding"),
     ] {
@@ -62,11 +62,23 @@ fn weights_that_are_not_numbers() {
         tensors.fill_with_nan(tensor);
         model.write(file, tensors.bytes());
         for error in error_of(&model.open().unwrap(), &mut go_on) {
-            let ok = matches!(error, Error::NotFinite { stage: found } if found == stage);
+            let ok = matches!(&error, Error::NotFinite { stage: found } if found == stage);
             assert!(ok, "{tensor}: {error:?}");
             says(&error, &[stage, "not finite", "weights"]);
         }
     }
+}
+
+/// Without the checks of the steps it is found at the end.
+#[test]
+fn finite_checks_can_be_left_out() {
+    let model = Model::copy();
+    let mut tensors = model.tensors(TRANSFORMER_WEIGHTS);
+    tensors.fill_with_nan("proj_out.weight");
+    model.write(TRANSFORMER_WEIGHTS, tensors.bytes());
+    let pipeline = Pipeline::<Flex>::builder(model.path()).skip_finite_checks(true).open().unwrap();
+    let error = pipeline.generate(&smallest("a red circle")).unwrap_err();
+    says(&error, &["decoding", "not finite"]);
 }
 
 #[test]

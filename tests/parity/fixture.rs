@@ -9,6 +9,8 @@ use serde_json::Value;
 use wan_core::{Backend, BurnBackend};
 use wan_models::Probe;
 
+use crate::tolerance::{Stage, allowed};
+
 /// The root of all fixtures.
 pub fn root() -> PathBuf {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
@@ -129,6 +131,40 @@ impl Array {
         let values = data.as_slice::<f32>().expect("f32 data").iter().map(|&v| f64::from(v));
         Self { shape, values: values.collect() }
     }
+}
+
+impl Array {
+    /// The root of the mean square of the difference to `exact`, divided by that of `exact`.
+    pub fn relative_rms(&self, exact: &Self) -> f64 {
+        assert_eq!(self.shape, exact.shape);
+        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let pairs = self.values.iter().zip(&exact.values);
+        let error = squares(&mut pairs.map(|(a, b)| a - b));
+        (error / squares(&mut exact.values.iter().copied())).sqrt()
+    }
+}
+
+/// The 16-bit dtypes that a backend computes in on its first device.
+pub fn half_dtypes<B: Backend>(backend: &str) -> Vec<DType> {
+    let device = B::open_device(0).unwrap();
+    let (has, has_not): (Vec<_>, Vec<_>) =
+        [DType::BF16, DType::F16].into_iter().partition(|dtype| B::supports_dtype(&device, *dtype));
+    has_not.iter().for_each(|dtype| println!("{backend:8} has no {dtype:?}"));
+    has
+}
+
+/// Fails unless a result in 16 bits is as close to the reference as the table says; prints both.
+pub fn compare_half(
+    backend: &str,
+    name: &str,
+    (stage, dtype): (Stage, DType),
+    found: &Array,
+    exact: &Array,
+) {
+    let (error, allowed) = (found.relative_rms(exact), allowed(stage, dtype));
+    println!("{backend:8} {name:60} {dtype:?} rms {error:.2e}, allowed {allowed:.2e}");
+    // Not the other way round: a comparison with what is not a number is false.
+    assert!(error <= allowed, "{backend} {name} in {dtype:?}: {error:e} is more than {allowed:e}");
 }
 
 fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {

@@ -5,6 +5,7 @@
 //! prints the largest error of each tensor beside its tolerance. Folders of a kind that is not
 //! supported yet are listed by name.
 
+mod agreement;
 mod dit;
 mod fixture;
 mod original_layout;
@@ -12,6 +13,7 @@ mod pipeline;
 mod rng;
 mod schedulers;
 mod tokenizer;
+mod tolerance;
 mod umt5;
 mod vae;
 
@@ -24,19 +26,58 @@ macro_rules! on_each_backend {
         mod ndarray {
             $(#[test] fn $test() { crate::$module::$function::<burn::backend::NdArray<f32>>("ndarray"); })*
         }
+        #[cfg(feature = "wgpu")]
+        mod wgpu {
+            use wan_pipeline::backend::Wgpu;
+            $(#[test] fn $test() {
+                if crate::is_there::<Wgpu>("WAN_REQUIRE_WGPU") {
+                    crate::$module::$function::<Wgpu>("wgpu");
+                }
+            })*
+        }
+        #[cfg(feature = "cuda")]
+        mod cuda {
+            use wan_pipeline::backend::Cuda;
+            $(#[test] fn $test() {
+                if crate::is_there::<Cuda>("WAN_REQUIRE_CUDA") {
+                    crate::$module::$function::<Cuda>("cuda");
+                }
+            })*
+        }
     };
 }
 
 on_each_backend! {
     umt5: umt5::hidden_states;
+    umt5_half: umt5::half_precision;
+    umt5_large_activations: umt5::large_activations;
     dit: dit::velocity;
-    dit_bf16: dit::bf16;
+    dit_half: dit::half_precision;
     vae: vae::round_trip;
+    vae_half: vae::half_precision;
     schedulers: schedulers::trajectories;
     pipeline: pipeline::videos;
+    pipeline_half: pipeline::half_precision;
+    agreement: agreement::with_flex;
     original_transformer: original_layout::transformer;
     original_text_encoder: original_layout::text_encoder;
     original_vae: original_layout::vae;
+}
+
+/// Whether a device of the backend is there. If not, the test says so and skips; with the variable
+/// `required` set to 1 that is a failure.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_there<B: wan_pipeline::Backend>(required: &str) -> bool {
+    match B::open_device(0) {
+        Ok(_) => true,
+        Err(error) if std::env::var(required).is_ok_and(|value| value == "1") => {
+            panic!("{required} is set, but {error}")
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            false
+        }
+    }
 }
 
 /// What is not covered is said, and what must be covered is.

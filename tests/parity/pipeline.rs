@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde_json::Value;
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::Steps;
@@ -12,9 +12,10 @@ use wan_io::weights::Weights;
 use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_models::weights::load;
 use wan_pipeline::weights::tensor_source;
-use wan_pipeline::{Conditioning, Pipeline, SchedulerConfig, SigmaGrid};
+use wan_pipeline::{Conditioning, Pipeline, Precision, SchedulerConfig, SigmaGrid};
 
-use crate::fixture::{Array, Fixture, compare, folders_of, json};
+use crate::fixture::{Array, Fixture, compare, compare_half, folders_of, half_dtypes, json};
+use crate::tolerance::Stage;
 
 /// Why a pipeline is not one that is supported yet, if it is not.
 pub fn unsupported(folder: &Path) -> Option<String> {
@@ -30,7 +31,7 @@ pub fn is_kind(folder: &Path) -> bool {
 pub fn videos<B: Backend>(backend: &str) {
     for folder in folders_of("text-to-video pipeline", is_kind) {
         let fixture = Fixture::open(&folder);
-        let pipeline = Pipeline::<B>::from_pretrained(folder.join("model")).unwrap();
+        let pipeline = open::<B>(&folder, Precision::F32);
         let vae = open_vae::<B>(&folder);
         let mut checked = 0;
         for (case, description) in fixture.meta["cases"].as_object().expect("cases") {
@@ -43,6 +44,31 @@ pub fn videos<B: Backend>(backend: &str) {
             }
         }
         assert!(checked > 0);
+    }
+}
+
+fn open<B: Backend>(folder: &Path, precision: Precision) -> Pipeline<B> {
+    Pipeline::builder(folder.join("model")).precision(precision).open().unwrap()
+}
+
+/// From the prompt to the last latents in 16 bits.
+pub fn half_precision<B: Backend>(backend: &str) {
+    for dtype in half_dtypes::<B>(backend) {
+        let precision = if dtype == DType::F16 { Precision::F16 } else { Precision::Bf16 };
+        for folder in folders_of("text-to-video pipeline", is_kind) {
+            let fixture = Fixture::open(&folder);
+            let pipeline = open::<B>(&folder, precision);
+            assert_eq!(pipeline.dtypes().networks, dtype);
+            assert_eq!(pipeline.dtypes().vae, DType::F32);
+            for (case, description) in fixture.meta["cases"].as_object().expect("cases") {
+                let Ok(scheduler) = scheduler(&pipeline, description) else { continue };
+                let latents = denoise(&fixture, case, description, &pipeline, &scheduler).latents;
+                let name = format!("{case}.final_latents");
+                let exact = fixture.outputs.get(&name);
+                let stage = (Stage::Latents, dtype);
+                compare_half(backend, &name, stage, &Array::of(latents), exact);
+            }
+        }
     }
 }
 
@@ -70,6 +96,40 @@ fn check<B: Backend>(
     vae: &WanVae<B>,
     scheduler: &SchedulerConfig,
 ) {
+    let output = |name: &str| format!("{case}.{name}");
+    let Denoised { text, noise, trajectory, latents } =
+        denoise(fixture, case, description, pipeline, scheduler);
+    fixture.check(backend, &output("prompt_embeds"), &Array::of(text.positive.padded()));
+    if let Some(negative) = &text.negative {
+        fixture.check(backend, &output("negative_prompt_embeds"), &Array::of(negative.padded()));
+    }
+    fixture.check(backend, &output("initial_latents"), &Array::of(noise));
+    let expected = fixture.outputs.get(&output("step_latents"));
+    let found = Array { shape: expected.shape.clone(), values: trajectory };
+    compare(backend, &output("step_latents"), &found, expected, fixture.tolerance());
+    fixture.check(backend, &output("final_latents"), &Array::of(latents.clone()));
+
+    let frames = Tensor::cat(vae.decode(latents).collect(), 2);
+    let pixels = frames.permute([0, 2, 3, 4, 1]) * 0.5 + 0.5;
+    fixture.check(backend, &output("video_np"), &Array::of(pixels));
+}
+
+/// What comes before the VAE.
+struct Denoised<B: Backend> {
+    text: Conditioning<B>,
+    noise: Tensor<B, 5>,
+    /// The latents after each step, one after the other.
+    trajectory: Vec<f64>,
+    latents: Tensor<B, 5>,
+}
+
+fn denoise<B: Backend>(
+    fixture: &Fixture,
+    case: &str,
+    description: &Value,
+    pipeline: &Pipeline<B>,
+    scheduler: &SchedulerConfig,
+) -> Denoised<B> {
     let arguments = &description["arguments"];
     // Where an argument is left out, its default in the reference.
     let number = |name: &str, default| arguments[name].as_u64().unwrap_or(default) as usize;
@@ -91,14 +151,9 @@ fn check<B: Backend>(
         positive: encode(&prompts),
         negative: (guidance > 1.0).then(|| encode(&negatives)),
     };
-    let output = |name: &str| format!("{case}.{name}");
-    fixture.check(backend, &output("prompt_embeds"), &Array::of(text.positive.padded()));
-    if let Some(negative) = &text.negative {
-        fixture.check(backend, &output("negative_prompt_embeds"), &Array::of(negative.padded()));
-    }
 
-    let shape: [usize; 5] =
-        fixture.outputs.get(&output("initial_latents")).shape[..].try_into().unwrap();
+    let shape = &fixture.outputs.get(&format!("{case}.initial_latents")).shape;
+    let shape: [usize; 5] = shape[..].try_into().unwrap();
     assert_eq!(shape[0], batch);
     let seeds: Vec<u64> =
         description["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
@@ -110,7 +165,6 @@ fn check<B: Backend>(
         let values = values.into_iter().map(f64::from).collect();
         Array { shape: shape.to_vec(), values }.tensor(&B::open_device(0).unwrap())
     };
-    fixture.check(backend, &output("initial_latents"), &Array::of(noise.clone()));
 
     let steps = Steps::Count(number("num_inference_steps", 50));
     let mut scheduler = scheduler.build::<B>(SigmaGrid::Diffusers, steps, None).unwrap();
@@ -120,15 +174,8 @@ fn check<B: Backend>(
         Ok(())
     };
     let latents =
-        pipeline.sample(noise, &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
-    let expected = fixture.outputs.get(&output("step_latents"));
-    let found = Array { shape: expected.shape.clone(), values: trajectory };
-    compare(backend, &output("step_latents"), &found, expected, fixture.tolerance());
-    fixture.check(backend, &output("final_latents"), &Array::of(latents.clone()));
-
-    let frames = Tensor::cat(vae.decode(latents).collect(), 2);
-    let pixels = frames.permute([0, 2, 3, 4, 1]) * 0.5 + 0.5;
-    fixture.check(backend, &output("video_np"), &Array::of(pixels));
+        pipeline.sample(noise.clone(), &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
+    Denoised { text, noise, trajectory, latents }
 }
 
 /// One prompt or a list of them.
@@ -145,6 +192,6 @@ fn open_vae<B: Backend>(folder: &Path) -> WanVae<B> {
     let config: WanVaeConfig = files.json("vae/config.json").unwrap();
     let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
     let device = B::open_device(0).unwrap();
-    let dtype = burn::tensor::DType::F32;
-    load(&tensor_source(weights), &device, dtype, |scope| WanVae::load(&config, scope)).unwrap()
+    load(&tensor_source(weights), &device, DType::F32, |scope| WanVae::load(&config, scope))
+        .unwrap()
 }

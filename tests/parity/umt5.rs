@@ -1,16 +1,18 @@
 //! `UMT5EncoderModel`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::DType;
 use wan_core::{Backend, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
-use wan_models::weights::load;
+use wan_models::weights::{FileDType, RawTensor, TensorSource, load};
 use wan_pipeline::weights::tensor_source;
 
-use crate::fixture::{Array, Fixture, Recorder, folders_of, json};
+use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
+use crate::tolerance::Stage;
 
 pub fn is_kind(folder: &Path) -> bool {
     json(&folder.join("config.json"))["model_type"] == "umt5"
@@ -19,19 +21,14 @@ pub fn is_kind(folder: &Path) -> bool {
 pub fn hidden_states<B: Backend>(backend: &str) {
     for folder in folders_of("umt5", is_kind) {
         let fixture = Fixture::open(&folder);
-        let files = ModelFiles::folder(&folder).unwrap();
-        let config: Umt5Config = files.json("config.json").unwrap();
+        let config: Umt5Config = config_of(&folder);
         config.validate().unwrap();
-        let source = tensor_source(Weights::open(&files, ".", "model").unwrap());
-        let device = B::open_device(0).unwrap();
-        let encoder: Umt5Encoder<B> =
-            load(&source, &device, DType::F32, |scope| Umt5Encoder::load(&config, scope)).unwrap();
+        let encoder: Umt5Encoder<B> = open(source_of(&folder), &config, DType::F32);
 
         let cases = fixture.inputs.cases(".input_ids");
         assert!(!cases.is_empty());
         for case in cases {
-            let ids = rows(fixture.inputs.get(&format!("{case}.input_ids")), |v| v as u32);
-            let mask = rows(fixture.inputs.get(&format!("{case}.attention_mask")), |v| v != 0.0);
+            let (ids, mask) = inputs(&fixture, &case);
             let mut recorder = Recorder::default();
             let states = encoder.forward(&ids, Some(&mask), &mut recorder).unwrap();
             recorder.check(&fixture, backend, &case);
@@ -40,6 +37,92 @@ pub fn hidden_states<B: Backend>(backend: &str) {
             check_buckets(&fixture, &config, &case);
         }
     }
+}
+
+fn config_of(folder: &Path) -> Umt5Config {
+    ModelFiles::folder(folder).unwrap().json("config.json").unwrap()
+}
+
+fn source_of(folder: &Path) -> Arc<dyn TensorSource> {
+    let files = ModelFiles::folder(folder).unwrap();
+    tensor_source(Weights::open(&files, ".", "model").unwrap())
+}
+
+fn open<B: Backend>(
+    source: Arc<dyn TensorSource>,
+    config: &Umt5Config,
+    dtype: DType,
+) -> Umt5Encoder<B> {
+    let device = B::open_device(0).unwrap();
+    load(&source, &device, dtype, |scope| Umt5Encoder::load(config, scope)).unwrap()
+}
+
+pub fn half_precision<B: Backend>(backend: &str) {
+    for dtype in half_dtypes::<B>(backend) {
+        for folder in folders_of("umt5", is_kind) {
+            let fixture = Fixture::open(&folder);
+            let encoder = open::<B>(source_of(&folder), &config_of(&folder), dtype);
+            for case in fixture.inputs.cases(".input_ids") {
+                let (ids, mask) = inputs(&fixture, &case);
+                let states = encoder.forward(&ids, Some(&mask), &mut ()).unwrap();
+                let name = format!("{case}.last_hidden_state");
+                let exact = fixture.outputs.get(&name);
+                let name = format!("{}/{name}", fixture.name());
+                compare_half(backend, &name, (Stage::Text, dtype), &Array::of(states), exact);
+            }
+        }
+    }
+}
+
+/// Feed-forward products far above 65,504, as the published umT5-XXL has them: f16 keeps up with f32.
+pub fn large_activations<B: Backend>(backend: &str) {
+    if !half_dtypes::<B>(backend).contains(&DType::F16) {
+        return;
+    }
+    for folder in folders_of("umt5", is_kind) {
+        let (fixture, config) = (Fixture::open(&folder), config_of(&folder));
+        let source: Arc<dyn TensorSource> = Arc::new(Amplified(source_of(&folder)));
+        let exact = open::<burn::backend::Flex>(source.clone(), &config, DType::F32);
+        let half = open::<B>(source, &config, DType::F16);
+        for case in fixture.inputs.cases(".input_ids") {
+            let (ids, mask) = inputs(&fixture, &case);
+            let exact = Array::of(exact.forward(&ids, Some(&mask), &mut ()).unwrap());
+            let found = Array::of(half.forward(&ids, Some(&mask), &mut ()).unwrap());
+            let name = format!("{}/{case} with large activations", fixture.name());
+            compare_half(backend, &name, (Stage::Text, DType::F16), &found, &exact);
+        }
+    }
+}
+
+/// The weights of the feed-forward networks times [`GAIN`], whose products then are times its square.
+struct Amplified(Arc<dyn TensorSource>);
+
+const GAIN: f32 = 512.0;
+
+impl TensorSource for Amplified {
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+        let mut raw = self.0.tensor(name)?;
+        if name.contains(".wi_") {
+            assert_eq!(raw.dtype, FileDType::F32, "the fixture's dtype");
+            let numbers = raw.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+            raw.bytes = numbers.flat_map(|number| (number * GAIN).to_le_bytes()).collect();
+        }
+        Some(raw)
+    }
+
+    fn origin(&self) -> String {
+        self.0.origin()
+    }
+}
+
+/// Ids and mask of a case.
+fn inputs(fixture: &Fixture, case: &str) -> (Vec<Vec<u32>>, Vec<Vec<bool>>) {
+    let ids = rows(fixture.inputs.get(&format!("{case}.input_ids")), |v| v as u32);
+    (ids, rows(fixture.inputs.get(&format!("{case}.attention_mask")), |v| v != 0.0))
 }
 
 /// The pipeline's way: each prompt alone, zero rows after it.

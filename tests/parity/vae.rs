@@ -11,7 +11,8 @@ use wan_models::vae::{LatentDistribution, Tiling, WanVae, WanVaeConfig};
 use wan_models::weights::load;
 use wan_pipeline::weights::tensor_source;
 
-use crate::fixture::{Array, Fixture, Recorder, folders_of, json};
+use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
+use crate::tolerance::Stage;
 
 /// Why an autoencoder is not one that is supported yet, if it is not.
 pub fn unsupported(folder: &Path) -> Option<String> {
@@ -30,16 +31,41 @@ pub fn is_kind(folder: &Path) -> bool {
 
 pub fn round_trip<B: Backend>(backend: &str) {
     for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
-        let fixture = Fixture::open(&folder);
-        let files = ModelFiles::folder(&folder).unwrap();
-        let config: WanVaeConfig = files.json("config.json").unwrap();
-        let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
-        let device = B::open_device(0).unwrap();
-        let mut vae: WanVae<B> = load(&tensor_source(weights), &device, DType::F32, |scope| {
-            WanVae::load(&config, scope)
-        })
-        .unwrap();
-        check_round_trip(&mut vae, &fixture, backend);
+        let mut vae = open::<B>(&folder, DType::F32);
+        check_round_trip(&mut vae, &Fixture::open(&folder), backend);
+    }
+}
+
+fn open<B: Backend>(folder: &Path, dtype: DType) -> WanVae<B> {
+    let files = ModelFiles::folder(folder).unwrap();
+    let config: WanVaeConfig = files.json("config.json").unwrap();
+    let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
+    let device = B::open_device(0).unwrap();
+    load(&tensor_source(weights), &device, dtype, |scope| WanVae::load(&config, scope)).unwrap()
+}
+
+pub fn half_precision<B: Backend>(backend: &str) {
+    let device = B::open_device(0).unwrap();
+    for dtype in half_dtypes::<B>(backend) {
+        for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+            let (fixture, vae) = (Fixture::open(&folder), open::<B>(&folder, dtype));
+            let whole = |case: &String| !case.starts_with("tiled");
+            let check = |stage, name: String, found: Tensor<B, 5>| {
+                let (found, exact) = (Array::of(found), fixture.outputs.get(&name));
+                let name = format!("{}/{name}", fixture.name());
+                compare_half(backend, &name, (stage, dtype), &found, exact);
+            };
+            for case in fixture.inputs.cases(".latents").into_iter().filter(whole) {
+                let latents = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
+                let frames = Tensor::cat(vae.decode_raw(latents).collect(), 2);
+                check(Stage::Decode, format!("{case}.sample"), frames);
+            }
+            for case in fixture.inputs.cases(".video").into_iter().filter(whole) {
+                let video = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
+                let mean = vae.encode_to_distribution(video, &mut ()).mean;
+                check(Stage::Encode, format!("{case}.mean"), mean);
+            }
+        }
     }
 }
 

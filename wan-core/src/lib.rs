@@ -8,5 +8,5 @@ pub mod noise;
 pub mod scheduler;
 mod stages;
 
-pub use backend::{Backend, BurnBackend, DTypePolicy, DeviceError};
+pub use backend::{Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, Precision};
 pub use stages::{Denoiser, TextConditioning, TextEncoder, VideoVae};

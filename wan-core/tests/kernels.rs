@@ -1,5 +1,5 @@
-//! The kernels of Flex against the portable ones (on NdArray), on shapes with odd sizes, broadcast
-//! axes and operands that are views.
+//! The kernels of each backend against the portable ones (on NdArray), on shapes with odd sizes,
+//! broadcast axes and operands that are views.
 #![cfg(all(feature = "flex", feature = "ndarray"))]
 
 use burn::backend::{Flex, NdArray};
@@ -18,7 +18,10 @@ impl Random {
         Self(TorchGenerator::new(seed))
     }
 
-    fn pair<const D: usize>(&mut self, shape: [usize; D]) -> (Tensor<Flex, D>, Tensor<Oracle, D>) {
+    fn pair<B: Backend, const D: usize>(
+        &mut self,
+        shape: [usize; D],
+    ) -> (Tensor<B, D>, Tensor<Oracle, D>) {
         let data = TensorData::new(self.0.randn(shape.iter().product()), shape);
         (on(&data), on(&data))
     }
@@ -28,35 +31,96 @@ fn on<B: Backend, const D: usize>(data: &TensorData) -> Tensor<B, D> {
     Tensor::from_data(data.clone(), (&B::open_device(0).unwrap(), DType::F32))
 }
 
-fn assert_close<const D: usize>(what: &str, ours: Tensor<Flex, D>, theirs: Tensor<Oracle, D>) {
+fn assert_close<B: Backend, const D: usize>(
+    what: &str,
+    ours: Tensor<B, D>,
+    theirs: Tensor<Oracle, D>,
+) {
+    assert_within(what, ours, theirs, 2e-5);
+}
+
+fn assert_within<B: Backend, const D: usize>(
+    what: &str,
+    ours: Tensor<B, D>,
+    theirs: Tensor<Oracle, D>,
+    tolerance: f32,
+) {
     assert_eq!(ours.dims(), theirs.dims(), "{what}");
-    let values = |data: TensorData| data.convert::<f32>().into_vec::<f32>().unwrap();
-    let (ours, theirs) = (values(ours.into_data()), values(theirs.into_data()));
+    let (ours, theirs) = (values(ours), values(theirs));
     for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-        assert!((a - b).abs() <= 2e-5 * (1.0 + b.abs()), "{what}: {a} instead of {b} at {i}");
+        let close = (a - b).abs() <= tolerance * (1.0 + b.abs());
+        assert!(close, "{what}: {a} instead of {b} at {i}");
     }
 }
 
-#[test]
-fn linear() {
+fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+    x.into_data().convert::<f32>().into_vec().unwrap()
+}
+
+/// One test a backend for each of the functions, which are generic over it.
+macro_rules! on_each_backend {
+    ($($test:ident)*) => {
+        mod flex {
+            $(#[test] fn $test() { crate::$test::<burn::backend::Flex>(); })*
+        }
+        #[cfg(feature = "wgpu")]
+        mod wgpu {
+            use wan_core::backend::Wgpu;
+            $(#[test] fn $test() { if crate::is_there::<Wgpu>("WAN_REQUIRE_WGPU") { crate::$test::<Wgpu>(); } })*
+        }
+        #[cfg(feature = "cuda")]
+        mod cuda {
+            use wan_core::backend::Cuda;
+            $(#[test] fn $test() { if crate::is_there::<Cuda>("WAN_REQUIRE_CUDA") { crate::$test::<Cuda>(); } })*
+        }
+    };
+}
+
+on_each_backend! {
+    linear
+    attention
+    attention_in_chunks
+    a_repeated_key_is_one_key_with_a_bias
+    rows
+    frames
+    convolution
+    half_precision
+}
+
+/// Whether a device of the backend is there. If not, the test says so and skips; with the variable
+/// `required` set to 1 that is a failure.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_there<B: Backend>(required: &str) -> bool {
+    match B::open_device(0) {
+        Ok(_) => true,
+        Err(error) if std::env::var(required).is_ok_and(|value| value == "1") => {
+            panic!("{required} is set, but {error}")
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            false
+        }
+    }
+}
+
+fn linear<B: Backend>() {
     let mut random = Random::new(1);
     for [rows, inputs, outputs] in [[1, 1, 1], [3, 7, 5], [130, 96, 33], [512, 128, 256]] {
         let (x, x_oracle) = random.pair([2, rows, inputs]);
         let (w, w_oracle) = random.pair([outputs, inputs]);
         let (b, b_oracle) = random.pair([outputs]);
-        let (w, w_oracle) = (Flex::wan_linear_weight(w), Oracle::wan_linear_weight(w_oracle));
+        let (w, w_oracle) = (B::wan_linear_weight(w), Oracle::wan_linear_weight(w_oracle));
         let what = format!("linear {rows} {inputs} {outputs}");
         let scale = (inputs as f64).sqrt();
-        let ours = Flex::wan_linear(x.clone(), w.clone(), Some(b)) / scale;
+        let ours = B::wan_linear(x.clone(), w.clone(), Some(b)) / scale;
         let theirs = Oracle::wan_linear(x_oracle.clone(), w_oracle.clone(), Some(b_oracle)) / scale;
         assert_close(&what, ours, theirs);
-        let ours = Flex::wan_linear(x, w, None) / scale;
+        let ours = B::wan_linear(x, w, None) / scale;
         assert_close(&what, ours, Oracle::wan_linear(x_oracle, w_oracle, None) / scale);
     }
 }
 
-#[test]
-fn attention() {
+fn attention<B: Backend>() {
     let mut random = Random::new(2);
     // Queries, keys: one, fewer and more than a tile or a block of keys.
     for [queries, keys] in [[1, 1], [5, 3], [64, 512], [77, 513], [400, 1100]] {
@@ -73,7 +137,7 @@ fn attention() {
         {
             let (bias, bias_oracle) = bias.map(|shape| random.pair(shape)).unzip();
             let what = format!("attention {queries} {keys} {bias:?}");
-            let ours = Flex::wan_attention(q.clone(), k.clone(), v.clone(), bias, 0.3);
+            let ours = B::wan_attention(q.clone(), k.clone(), v.clone(), bias, 0.3);
             let (q, k, v) = (q_oracle.clone(), k_oracle.clone(), v_oracle.clone());
             assert_close(&what, ours, Oracle::wan_attention(q, k, v, bias_oracle, 0.3));
         }
@@ -81,14 +145,13 @@ fn attention() {
 }
 
 /// The portable form in chunks of queries is the same as at once.
-#[test]
-fn attention_in_chunks() {
+fn attention_in_chunks<B: Backend>() {
     let mut random = Random::new(3);
     // 64 MiB of scores are 4096 x 4096: this has more than one chunk.
     let rows = 4500;
     let ((q, q_oracle), (k, k_oracle)) =
         (random.pair([1, 1, rows, 8]), random.pair([1, 1, rows, 8]));
-    let ours = Flex::wan_attention(q, k.clone(), k, None, 0.35);
+    let ours = B::wan_attention(q, k.clone(), k, None, 0.35);
     assert_close(
         "chunks",
         ours,
@@ -97,45 +160,47 @@ fn attention_in_chunks() {
 }
 
 /// A last key with a bias of `ln(n)` is the same as that key n times.
-#[test]
-fn a_repeated_key_is_one_key_with_a_bias() {
+fn a_repeated_key_is_one_key_with_a_bias<B: Backend>() {
     let mut random = Random::new(4);
     let ((q, _), (k, _), (v, _)) =
         (random.pair([1, 2, 9, 8]), random.pair([1, 2, 4, 8]), random.pair([1, 2, 4, 8]));
     let repeats = 509;
-    let repeat = |t: &Tensor<Flex, 4>| {
+    let repeat = |t: &Tensor<B, 4>| {
         let last = t.clone().narrow(2, 3, 1).expand([1, 2, repeats - 1, 8]);
         Tensor::cat(vec![t.clone(), last], 2)
     };
-    let all = Flex::wan_attention(q.clone(), repeat(&k), repeat(&v), None, 0.4);
+    let all = B::wan_attention(q.clone(), repeat(&k), repeat(&v), None, 0.4);
     let bias = TensorData::new(vec![0.0, 0.0, 0.0, (repeats as f32).ln()], [1, 1, 1, 4]);
-    let one = Flex::wan_attention(q, k, v, Some(on(&bias)), 0.4);
-    let difference = (all - one).abs().max().into_scalar();
+    let one = B::wan_attention(q, k, v, Some(on(&bias)), 0.4);
+    let difference = values((all - one).abs().max())[0];
     // The sum of 509 equal weights is rounded 509 times, the one weight once.
     assert!(difference < 3e-5, "{difference}");
 }
 
-#[test]
-fn rows() {
+fn rows<B: Backend>() {
     let mut random = Random::new(5);
-    for [tokens, heads, half] in [[1, 1, 1], [7, 3, 5], [130, 4, 24]] {
+    for [tokens, heads, half] in [[1, 1, 1], [7, 3, 5], [130, 4, 24], [33, 12, 64]] {
         let width = heads * half * 2;
         let what = format!("rows {tokens} {heads} {half}");
         let (x, x_oracle) = random.pair([2, tokens, width]);
         let (w, w_oracle) = random.pair([width]);
         let (b, b_oracle) = random.pair([width]);
         let affine = (Some((w.clone(), b)), Some((w_oracle.clone(), b_oracle)));
-        let ours = Flex::wan_layer_norm(x.clone() + 3.0, affine.0, 1e-5);
-        assert_close(&what, ours, Oracle::wan_layer_norm(x_oracle.clone() + 3.0, affine.1, 1e-5));
-        let ours = Flex::wan_layer_norm(x.clone(), None, 1e-6);
-        assert_close(&what, ours, Oracle::wan_layer_norm(x_oracle.clone(), None, 1e-6));
-        let ours = Flex::wan_rms_norm(x.clone(), w.clone(), 1e-6);
-        assert_close(&what, ours, Oracle::wan_rms_norm(x_oracle.clone(), w_oracle.clone(), 1e-6));
+        let ours = B::wan_layer_norm(x.clone() + 3.0, affine.0, 1e-5, DType::F32);
         assert_close(
             &what,
-            Flex::wan_gelu(x.clone() * 3.0),
-            Oracle::wan_gelu(x_oracle.clone() * 3.0),
+            ours,
+            Oracle::wan_layer_norm(x_oracle.clone() + 3.0, affine.1, 1e-5, DType::F32),
         );
+        let ours = B::wan_layer_norm(x.clone(), None, 1e-6, DType::F32);
+        assert_close(&what, ours, Oracle::wan_layer_norm(x_oracle.clone(), None, 1e-6, DType::F32));
+        let ours = B::wan_rms_norm(x.clone(), w.clone(), 1e-6, DType::F32);
+        assert_close(
+            &what,
+            ours,
+            Oracle::wan_rms_norm(x_oracle.clone(), w_oracle.clone(), 1e-6, DType::F32),
+        );
+        assert_close(&what, B::wan_gelu(x.clone() * 3.0), Oracle::wan_gelu(x_oracle.clone() * 3.0));
 
         // One modulation a sample, as rows of a larger tensor; and one a token.
         for rows in [1, tokens] {
@@ -144,15 +209,16 @@ fn rows() {
             let theirs: [_; 3] =
                 std::array::from_fn(|i| m_oracle.clone().narrow(1, i * rows, rows));
             let ([shift, scale, gate], [shift_oracle, scale_oracle, gate_oracle]) = (ours, theirs);
-            let ours = Flex::wan_modulated_norm(x.clone(), shift.clone(), scale, 1e-6);
+            let ours = B::wan_modulated_norm(x.clone(), shift.clone(), scale, 1e-6, DType::F32);
             let theirs = Oracle::wan_modulated_norm(
                 x_oracle.clone(),
                 shift_oracle.clone(),
                 scale_oracle,
                 1e-6,
+                DType::F32,
             );
             assert_close(&what, ours.clone(), theirs.clone());
-            let ours = Flex::wan_gated_residual(x.clone(), ours, gate);
+            let ours = B::wan_gated_residual(x.clone(), ours, gate);
             assert_close(
                 &what,
                 ours,
@@ -163,36 +229,35 @@ fn rows() {
         let (cos, cos_oracle) = random.pair([tokens, half]);
         let (sin, sin_oracle) = random.pair([tokens, half]);
         let shape = [2, tokens, heads, 2 * half];
-        let ours = Flex::wan_rope(x.reshape(shape), cos, sin);
+        let ours = B::wan_rope(x.reshape(shape), cos, sin, DType::F32);
         assert_close(
             &what,
             ours,
-            Oracle::wan_rope(x_oracle.reshape(shape), cos_oracle, sin_oracle),
+            Oracle::wan_rope(x_oracle.reshape(shape), cos_oracle, sin_oracle, DType::F32),
         );
     }
 }
 
-#[test]
-fn frames() {
+fn frames<B: Backend>() {
     let mut random = Random::new(6);
     for channels in [1, 3, 16, 40] {
         let what = format!("frames with {channels} channels");
         let (x, x_oracle) = random.pair([2, 3, 5, 7, channels]);
         let (w, w_oracle) = random.pair([channels]);
-        let ours = Flex::wan_channel_norm(x.clone(), w.clone());
+        let ours = B::wan_channel_norm(x.clone(), w.clone());
         assert_close(&what, ours, Oracle::wan_channel_norm(x_oracle.clone(), w_oracle.clone()));
-        let ours = Flex::wan_channel_norm_silu(x.clone(), w);
+        let ours = B::wan_channel_norm_silu(x.clone(), w);
         assert_close(&what, ours, Oracle::wan_channel_norm_silu(x_oracle.clone(), w_oracle));
-        assert_close(&what, Flex::wan_upsample(x), Oracle::wan_upsample(x_oracle));
+        assert_close(&what, B::wan_upsample(x), Oracle::wan_upsample(x_oracle));
     }
     // A pixel of zeros stays zero.
-    let zeros: Tensor<Flex, 5> = Tensor::zeros([1, 1, 1, 1, 4], &Default::default());
-    let ones: Tensor<Flex, 1> = Tensor::ones([4], &Default::default());
-    assert_eq!(Flex::wan_channel_norm_silu(zeros, ones).abs().max().into_scalar(), 0.0);
+    let device = B::open_device(0).unwrap();
+    let zeros: Tensor<B, 5> = Tensor::zeros([1, 1, 1, 1, 4], (&device, DType::F32));
+    let ones: Tensor<B, 1> = Tensor::ones([4], (&device, DType::F32));
+    assert_eq!(values(B::wan_channel_norm_silu(zeros, ones)), [0.0; 4]);
 }
 
-#[test]
-fn convolution() {
+fn convolution<B: Backend>() {
     let around = [1, 1];
     let causal = |time| Padding { time, height: around, width: around };
     let behind = Padding { time: 0, height: [0, 1], width: [0, 1] };
@@ -219,9 +284,9 @@ fn convolution() {
             let (b, b_oracle) = random.pair([cout]);
             let past = (before > 0).then(|| random.pair([2, before, height, width, cin]));
             let (past, past_oracle) = past.unzip();
-            let (w, w_oracle) = (Flex::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
+            let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
             let scale = ((cin * kt * kh * kw) as f64).sqrt();
-            let ours = Flex::wan_conv3d(past, x, w, b, stride, padding) / scale;
+            let ours = B::wan_conv3d(past, x, w, b, stride, padding) / scale;
             let theirs =
                 Oracle::wan_conv3d(past_oracle, x_oracle, w_oracle, b_oracle, stride, padding);
             assert_close(&what, ours, theirs / scale);
@@ -229,24 +294,74 @@ fn convolution() {
     }
 }
 
-#[test]
-fn other_dtypes_take_the_portable_way() {
-    let mut random = Random::new(8);
-    let (x, x_oracle) = random.pair([1, 6, 16]);
-    let (w, w_oracle) = random.pair([16, 16]);
-    let ours = Flex::wan_linear(x.cast(DType::BF16), w.cast(DType::BF16), None);
-    assert_eq!(ours.dtype(), DType::BF16);
-    let theirs = Oracle::wan_linear(x_oracle, w_oracle, None);
-    let found = ours.cast(DType::F32).into_data().into_vec::<f32>().unwrap();
-    let expected = theirs.into_data().into_vec::<f32>().unwrap();
-    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 0.05 * (1.0 + b.abs())));
+/// With operands in 16 bits, what is computed in f32 differs only by the rounding of the result.
+fn half_precision<B: Backend>() {
+    let device = B::open_device(0).unwrap();
+    for (dtype, tolerance) in [(DType::BF16, 8e-3), (DType::F16, 1e-3)] {
+        if !B::supports_dtype(&device, dtype) {
+            println!("{} has no {dtype:?}", B::name(&device));
+            continue;
+        }
+        let mut random = Random::new(8);
+        let (weight, weight_oracle) = random.pair([96]);
+        let (shift, shift_oracle) = random.pair([2, 1, 96]);
+        let (cos, cos_oracle) = random.pair([5, 12]);
+        let (wide, wide_oracle) = random.pair([2, 5, 96]);
+        let (x, x_oracle) = rounded::<B, 3>(random.pair([2, 5, 96]), dtype);
+        let check = |what: &str, ours: Tensor<B, 3>, theirs: Tensor<Oracle, 3>| {
+            assert_eq!(ours.dtype(), dtype, "{what}");
+            assert_within(&format!("{what} in {dtype:?}"), ours, theirs, tolerance);
+        };
+        check("gelu", B::wan_gelu(x.clone()), Oracle::wan_gelu(x_oracle.clone()));
+        let f32 = DType::F32;
+        let theirs = Oracle::wan_rms_norm(x_oracle.clone(), weight_oracle.clone(), 1e-6, f32);
+        check("rms norm", B::wan_rms_norm(x.clone(), weight.clone(), 1e-6, dtype), theirs);
+        let affine = (weight.clone(), weight);
+        let theirs = Some((weight_oracle.clone(), weight_oracle));
+        let theirs = Oracle::wan_layer_norm(x_oracle.clone(), theirs, 1e-6, f32);
+        check("layer norm", B::wan_layer_norm(x.clone(), Some(affine), 1e-6, dtype), theirs);
+        let (a, b) = (shift_oracle.clone(), shift_oracle.clone());
+        let theirs = Oracle::wan_modulated_norm(x_oracle.clone(), a, b, 1e-6, f32);
+        let ours = B::wan_modulated_norm(x.clone(), shift.clone(), shift.clone(), 1e-6, dtype);
+        check("modulated norm", ours, theirs);
+        let theirs = Oracle::wan_gated_residual(wide_oracle, x_oracle.clone(), shift_oracle);
+        let ours = B::wan_gated_residual(wide, x.clone(), shift);
+        assert_eq!(ours.dtype(), f32, "the residual stream");
+        assert_close("gated residual", ours, theirs);
+
+        let heads = [2, 5, 4, 24];
+        let (q, q_oracle) = (x.reshape(heads), x_oracle.reshape(heads));
+        let ours = B::wan_rope(q.clone(), cos.clone(), cos, dtype);
+        let theirs = Oracle::wan_rope(q_oracle.clone(), cos_oracle.clone(), cos_oracle, f32);
+        check("rope", ours.reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
+
+        let (w, w_oracle) = rounded::<B, 2>(random.pair([96, 96]), dtype);
+        let rows = |x: Tensor<B, 4>| x.reshape([2, 5, 96]);
+        let ours = B::wan_linear(rows(q.clone()), B::wan_linear_weight(w), None) / 9.0;
+        let weight = Oracle::wan_linear_weight(w_oracle);
+        let theirs = Oracle::wan_linear(q_oracle.clone().reshape([2, 5, 96]), weight, None) / 9.0;
+        check("linear", ours, theirs);
+        let bare = |x: Tensor<B, 4>| B::wan_attention(x.clone(), x.clone(), x, None, 0.3);
+        let theirs = Oracle::wan_attention(q_oracle.clone(), q_oracle.clone(), q_oracle, None, 0.3);
+        check("attention", bare(q).reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
+    }
+}
+
+/// Both in f32 arithmetic on numbers that `dtype` can hold; ours in that dtype.
+fn rounded<B: Backend, const D: usize>(
+    (ours, _): (Tensor<B, D>, Tensor<Oracle, D>),
+    dtype: DType,
+) -> (Tensor<B, D>, Tensor<Oracle, D>) {
+    let ours = ours.cast(dtype);
+    let data = TensorData::new(values(ours.clone()), ours.shape());
+    (ours, on(&data))
 }
 
 #[test]
 #[should_panic(expected = "the input and the weight differ in dtype")]
 fn mixed_dtypes_are_refused() {
     let mut random = Random::new(9);
-    let ((x, _), (w, _)) = (random.pair([1, 6, 16]), random.pair([16, 16]));
+    let ((x, _), (w, _)) = (random.pair::<Flex, _>([1, 6, 16]), random.pair::<Flex, _>([16, 16]));
     Flex::wan_linear(x.cast(DType::BF16), w, None);
 }
 

@@ -50,6 +50,11 @@ impl<B: Backend> Linear<B> {
         Self { bias: Some(Param::from_tensor(bias)), ..Self::load_flattened(scope, &stored) }
     }
 
+    /// What it computes in.
+    pub(crate) fn dtype(&self) -> DType {
+        self.weight.val().dtype()
+    }
+
     /// `[.., in]` to `[.., out]`, in the dtype of the weight.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let weight = self.weight.val();

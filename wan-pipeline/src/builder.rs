@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use wan_core::{Backend, DTypePolicy};
+use wan_core::{Backend, Precision};
 #[cfg(feature = "hub")]
 use wan_io::hub::HubOptions;
 use wan_io::integrity::Verify;
@@ -50,9 +50,11 @@ pub struct PipelineBuilder<B: Backend> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
     pub(crate) device: usize,
-    pub(crate) dtypes: Option<DTypePolicy>,
+    pub(crate) precision: Precision,
+    pub(crate) vae_precision: Option<Precision>,
     pub(crate) vae_tiling: Option<Tiling>,
     pub(crate) require_finite: bool,
+    pub(crate) skip_finite_checks: bool,
 }
 
 impl<B: Backend> PipelineBuilder<B> {
@@ -128,9 +130,24 @@ impl<B: Backend> PipelineBuilder<B> {
         self
     }
 
-    /// What to compute in. Default: what suits the device.
-    pub fn dtypes(mut self, dtypes: DTypePolicy) -> Self {
-        self.options.dtypes = Some(dtypes);
+    /// What the text encoder and the transformer compute in. Default: [`Precision::Auto`], what suits
+    /// the device.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.options.precision = precision;
+        self
+    }
+
+    /// What the VAE computes in. Default: f32, as in the original.
+    pub fn vae_precision(mut self, precision: Precision) -> Self {
+        self.options.vae_precision = Some(precision);
+        self
+    }
+
+    /// Leave out the check after each step that no number has become infinite or not a number, which
+    /// copies the latents to the host. Without it the same is found when frames are decoded, but not
+    /// where it began.
+    pub fn skip_finite_checks(mut self, skip: bool) -> Self {
+        self.options.skip_finite_checks = skip;
         self
     }
 

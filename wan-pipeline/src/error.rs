@@ -128,10 +128,13 @@ pub enum Error {
         z_dim: usize,
     },
     /// A stage gave a value that is not a number.
-    #[error("{stage} gave values that are not finite: the weights are damaged or overflow")]
+    #[error(
+        "{stage} gave values that are not finite: the weights are damaged, or the precision is too \
+         small for them"
+    )]
     NotFinite {
         /// The stage.
-        stage: &'static str,
+        stage: String,
     },
     /// The observer asked to stop.
     #[error("cancelled")]

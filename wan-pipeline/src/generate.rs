@@ -94,7 +94,7 @@ impl<B: Backend> Pipeline<B> {
                 tell(observer, Event::PromptCut { which, kept: tokens, dropped })?;
             }
             let encoded = encoder.encode(&[ids], settings.text_length)?;
-            check_finite("text encoding", &encoded.embeddings)?;
+            check_finite(|| format!("encoding the {which}"), &encoded.embeddings)?;
             tell(observer, Event::Encoded { which, tokens })?;
             Ok(encoded)
         };
@@ -158,9 +158,14 @@ impl<B: Backend> Pipeline<B> {
                 _ => conditional,
             };
             latents = scheduler.step(velocity, latents);
+            if self.checks_finite {
+                check_finite(
+                    || format!("denoising, step {} of {}", i + 1, timesteps.len()),
+                    &latents,
+                )?;
+            }
             on_step(i + 1, timesteps.len(), &latents)?;
         }
-        check_finite("denoising", &latents)?;
         Ok(latents)
     }
 
@@ -194,8 +199,12 @@ impl<B: Backend> Pipeline<B> {
         Ok(())
     }
 
-    /// The scheduler that settings ask for: the model's own, or the other kind with its defaults.
-    pub(crate) fn scheduler<S: BurnBackend>(
+    /// The scheduler that settings ask for, for [`sample`](Self::sample): the model's own, or the other
+    /// kind with its defaults.
+    ///
+    /// # Errors
+    /// If the shift is so extreme that steps would have no length.
+    pub fn scheduler<S: BurnBackend>(
         &self,
         settings: &Settings,
     ) -> Result<Box<dyn Scheduler<S>>, Error> {
@@ -229,18 +238,20 @@ pub(crate) fn tell(observer: &mut Observer, event: Event) -> Result<(), Error> {
 fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<Vec<u8>, Error> {
     let values = host(frames.permute([0, 2, 3, 4, 1]));
     if values.iter().any(|v| !v.is_finite()) {
-        return Err(Error::NotFinite { stage: "decoding" });
+        return Err(Error::NotFinite { stage: "decoding".into() });
     }
     Ok(values.into_iter().map(|v| ((v + 1.0) / 2.0 * 255.0) as u8).collect())
 }
 
+/// On the host: a copy of some megabytes costs little beside a step, and shaders may be compiled as if
+/// there were no numbers that are not finite.
 fn check_finite<B: Backend, const D: usize>(
-    stage: &'static str,
+    stage: impl FnOnce() -> String,
     x: &Tensor<B, D>,
 ) -> Result<(), Error> {
     match host(x.clone()).iter().all(|v| v.is_finite()) {
         true => Ok(()),
-        false => Err(Error::NotFinite { stage }),
+        false => Err(Error::NotFinite { stage: stage() }),
     }
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backends;
 mod builder;
 mod embedded;
 mod error;
@@ -16,18 +17,19 @@ mod source;
 mod video;
 pub mod weights;
 
+pub use backends::{BackendChoice, BackendInfo, backends, best_backend};
 pub use builder::PipelineBuilder;
 pub use error::Error;
 pub use events::{Event, Observer, ignore_events};
 pub use generate::{Conditioning, StepObserver};
 pub use latents::LatentsWriter;
-pub use pipeline::Pipeline;
+pub use pipeline::{DTypes, Pipeline};
 pub use presets::Preset;
 pub use request::{Request, RequestError, Settings};
 pub use scheduler_config::{DynamicShifting, SchedulerConfig, SchedulerKind};
 pub use video::Video;
 pub use wan_core::scheduler::SigmaGrid;
-pub use wan_core::{Backend, DTypePolicy};
+pub use wan_core::{Backend, DeviceError, DeviceInfo, DeviceKind, Precision};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubError, HubEvent, HubOptions};
 pub use wan_io::integrity::{IntegrityError, Verify, verify};
@@ -36,14 +38,12 @@ pub use wan_models::vae::Tiling;
 
 /// The backends that are compiled in, each under the feature of its name.
 pub mod backend {
-    #[cfg(feature = "cuda")]
-    pub use burn::backend::Cuda;
     #[cfg(feature = "flex")]
     pub use burn::backend::Flex;
     #[cfg(feature = "ndarray")]
     pub use burn::backend::NdArray;
-    #[cfg(feature = "vulkan")]
-    pub use burn::backend::Vulkan;
+    #[cfg(feature = "cuda")]
+    pub use wan_core::backend::Cuda;
     #[cfg(feature = "wgpu")]
-    pub use burn::backend::Wgpu;
+    pub use wan_core::backend::Wgpu;
 }

@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use burn::tensor::DType;
-use wan_core::{Backend, DTypePolicy};
+use wan_core::{Backend, Precision};
 use wan_io::video::{Metadata, VideoSpec};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
@@ -23,11 +23,21 @@ use crate::{Error, Event, Observer, PipelineBuilder, Preset, Request, SchedulerC
 pub struct Pipeline<B: Backend> {
     pub(crate) model: Model,
     pub(crate) device: B::Device,
-    dtypes: DTypePolicy,
+    dtypes: DTypes,
     tiling: Option<Tiling>,
     require_finite: bool,
+    pub(crate) checks_finite: bool,
     transformer: OnceLock<WanTransformer<B>>,
     vae: OnceLock<WanVae<B>>,
+}
+
+/// What the parts compute their matrix products in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DTypes {
+    /// The text encoder and the transformer.
+    pub networks: DType,
+    /// The VAE.
+    pub vae: DType,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -67,16 +77,26 @@ impl<B: Backend> Pipeline<B> {
             checked.map_err(|source| Error::Config { path, source })?;
         }
         let device = B::open_device(options.device)?;
+        let dtypes = DTypes {
+            networks: options.precision.resolve::<B>(&device)?,
+            vae: options.vae_precision.unwrap_or(Precision::F32).resolve::<B>(&device)?,
+        };
         model.check_weights::<B>(&device)?;
         Ok(Self {
-            dtypes: options.dtypes.unwrap_or_else(|| B::dtype_policy(&device)),
+            dtypes,
             tiling: options.vae_tiling,
             require_finite: options.require_finite,
+            checks_finite: !options.skip_finite_checks,
             model,
             device,
             transformer: OnceLock::new(),
             vae: OnceLock::new(),
         })
+    }
+
+    /// What it computes in on its device.
+    pub fn dtypes(&self) -> DTypes {
+        self.dtypes
     }
 
     /// The defaults of this model.
@@ -185,7 +205,7 @@ impl<B: Backend> Pipeline<B> {
             Ok(load(
                 text_encoder_weights,
                 &self.device,
-                self.reading(self.dtypes.text_encoder),
+                self.reading(self.dtypes.networks),
                 |scope| Umt5Encoder::load(text_encoder, scope),
             )?)
         })
@@ -201,7 +221,7 @@ impl<B: Backend> Pipeline<B> {
             Ok(load(
                 transformer_weights,
                 &self.device,
-                self.reading(self.dtypes.denoiser),
+                self.reading(self.dtypes.networks),
                 |scope| WanTransformer::load(transformer, scope),
             )?)
         })?;

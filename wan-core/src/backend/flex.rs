@@ -6,7 +6,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor, TensorPrimitive, activation};
 use burn_flex::{FlexDevice, FlexTensor, Layout};
 
 use super::cpu::{self, Affine, Heads};
-use super::{Backend, DeviceError, Padding, portable};
+use super::{Backend, DeviceError, DeviceInfo, DeviceKind, Padding, portable};
 
 impl Backend for Flex {
     fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
@@ -14,6 +14,10 @@ impl Backend for Flex {
             0 => Ok(FlexDevice),
             _ => Err(DeviceError::NoSuchDevice { backend: "flex", index, count: 1 }),
         }
+    }
+
+    fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+        Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
     }
 
     fn wan_linear<const D: usize>(
@@ -72,19 +76,23 @@ impl Backend for Flex {
         tensor(out, [batch, queries, heads, width]).swap_dims(1, 2)
     }
 
-    fn wan_rope(x: Tensor<Self, 4>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 4> {
-        if x.dtype() != DType::F32 {
-            return portable::rope(x, cos, sin);
-        }
+    fn wan_rope(
+        x: Tensor<Self, 4>,
+        cos: Tensor<Self, 2>,
+        sin: Tensor<Self, 2>,
+        dtype: DType,
+    ) -> Tensor<Self, 4> {
         let [_, tokens, heads, _] = x.dims();
         let (cos, sin) = (contiguous(cos), contiguous(sin));
-        in_place(x, |x| cpu::rope(x, slice(&cos), slice(&sin), heads, tokens))
+        let rotate = |x: &mut [f32]| cpu::rope(x, slice(&cos), slice(&sin), heads, tokens);
+        in_place(x.cast(DType::F32), rotate).cast(dtype)
     }
 
     fn wan_layer_norm(
         x: Tensor<Self, 3>,
         affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
         eps: f64,
+        dtype: DType,
     ) -> Tensor<Self, 3> {
         let width = x.dims()[2];
         let affine = affine.map(|(weight, bias)| (contiguous(weight), contiguous(bias)));
@@ -93,11 +101,18 @@ impl Backend for Flex {
             let of_row = |_| affine.map(|(scale, shift)| Affine { scale, base: 0.0, shift });
             cpu::layer_norm(x, width, eps as f32, of_row);
         })
+        .cast(dtype)
     }
 
-    fn wan_rms_norm(x: Tensor<Self, 3>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, 3> {
+    fn wan_rms_norm(
+        x: Tensor<Self, 3>,
+        weight: Tensor<Self, 1>,
+        eps: f64,
+        dtype: DType,
+    ) -> Tensor<Self, 3> {
         let weight = contiguous(weight);
-        in_place(x.cast(DType::F32), |x| cpu::rms_norm(x, slice(&weight), eps as f32))
+        let norm = |x: &mut [f32]| cpu::rms_norm(x, slice(&weight), eps as f32);
+        in_place(x.cast(DType::F32), norm).cast(dtype)
     }
 
     fn wan_modulated_norm(
@@ -105,6 +120,7 @@ impl Backend for Flex {
         shift: Tensor<Self, 3>,
         scale: Tensor<Self, 3>,
         eps: f64,
+        dtype: DType,
     ) -> Tensor<Self, 3> {
         let [_, rows, width] = x.dims();
         let repeat = rows / shift.dims()[1];
@@ -117,6 +133,7 @@ impl Backend for Flex {
             };
             cpu::layer_norm(x, width, eps as f32, of_row);
         })
+        .cast(dtype)
     }
 
     fn wan_gated_residual(

@@ -6,62 +6,26 @@
 
 #[cfg(feature = "flex")]
 mod cpu;
-#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan"))]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
+mod device;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod portable;
+mod precision;
 
 use burn::tensor::{DType, Tensor};
 
 pub use burn::tensor::backend::Backend as BurnBackend;
-
-/// Which dtype each part of a pipeline computes its large matrix products in.
-///
-/// Norms, softmax, modulation, the residual stream, time embeddings and scheduler state are f32
-/// whatever stands here, as in the original Wan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DTypePolicy {
-    /// The text encoder.
-    pub text_encoder: DType,
-    /// The transformer.
-    pub denoiser: DType,
-    /// The video autoencoder. The original runs it in f32.
-    pub vae: DType,
-}
-
-impl DTypePolicy {
-    /// Everything in f32: the reference.
-    pub const F32: Self = Self { text_encoder: DType::F32, denoiser: DType::F32, vae: DType::F32 };
-}
-
-/// Why a device cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// The backend has fewer devices.
-    #[error("{backend} has no device {index}: it has {count}")]
-    NoSuchDevice {
-        /// Name of the backend.
-        backend: &'static str,
-        /// The device asked for.
-        index: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// The driver or an adapter is missing or does not start.
-    #[error("{backend} device {index} does not start: {reason}")]
-    Unavailable {
-        /// Name of the backend.
-        backend: &'static str,
-        /// The device asked for.
-        index: usize,
-        /// What the driver said.
-        reason: String,
-    },
-}
+#[cfg(feature = "cuda")]
+pub use cube::Cuda;
+#[cfg(feature = "wgpu")]
+pub use cube::Wgpu;
+pub use device::{DeviceError, DeviceInfo, DeviceKind};
+pub use portable::AttentionPlan;
+pub use precision::Precision;
 
 /// Zeros around the input of a convolution: in front of time, and before and after height and
 /// width.
@@ -85,9 +49,19 @@ pub trait Backend: BurnBackend {
     /// If there is no such device or its driver does not start.
     fn open_device(index: usize) -> Result<Self::Device, DeviceError>;
 
-    /// The dtypes that suit `device`.
-    fn dtype_policy(_device: &Self::Device) -> DTypePolicy {
-        DTypePolicy::F32
+    /// The devices that [`open_device`](Self::open_device) can be asked for, in the order of their
+    /// indices, the one that suits best first.
+    ///
+    /// # Errors
+    /// If something that they all need is missing, such as a driver.
+    fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+        let device = Self::open_device(0)?;
+        Ok(vec![DeviceInfo { name: Self::name(&device), kind: DeviceKind::Unknown }])
+    }
+
+    /// What [`Precision::Auto`] stands for on `device`.
+    fn auto_dtype(_device: &Self::Device) -> DType {
+        DType::F32
     }
 
     /// Puts a matrix `[out, in]`, as checkpoints hold it, into the form `[in, out]` that
@@ -117,7 +91,7 @@ pub trait Backend: BurnBackend {
     ///
     /// Shapes: `q` `[B, H, Sq, D]`, `k` and `v` `[B, H, Sk, D]`, `bias` broadcastable to
     /// `[B, H, Sq, Sk]` in f32; the result is `[B, H, Sq, D]` in the dtype of `q`. The scores are
-    /// never in memory as a whole.
+    /// never in memory as a whole: see [`AttentionPlan`].
     fn wan_attention(
         q: Tensor<Self, 4>,
         k: Tensor<Self, 4>,
@@ -131,26 +105,40 @@ pub trait Backend: BurnBackend {
     /// Rotates the pairs `(2i, 2i + 1)` of the last axis (rotary position embedding, interleaved).
     ///
     /// `x` is `[B, S, H, D]`; `cos` and `sin` are `[S, D / 2]` in f32. Computed in f32, the result
-    /// has the dtype of `x`.
-    fn wan_rope(x: Tensor<Self, 4>, cos: Tensor<Self, 2>, sin: Tensor<Self, 2>) -> Tensor<Self, 4> {
-        portable::rope(x, cos, sin)
+    /// is in `dtype`.
+    fn wan_rope(
+        x: Tensor<Self, 4>,
+        cos: Tensor<Self, 2>,
+        sin: Tensor<Self, 2>,
+        dtype: DType,
+    ) -> Tensor<Self, 4> {
+        portable::rope(x, cos, sin).cast(dtype)
     }
 
-    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, in f32.
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, computed in f32. The
+    /// result is in `dtype`: what reads it next.
     fn wan_layer_norm(
         x: Tensor<Self, 3>,
         affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
         eps: f64,
+        dtype: DType,
     ) -> Tensor<Self, 3> {
-        portable::layer_norm(x, affine, eps)
+        portable::layer_norm(x, affine, eps).cast(dtype)
     }
 
-    /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, in f32.
-    fn wan_rms_norm(x: Tensor<Self, 3>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, 3> {
-        portable::rms_norm(x, weight, eps)
+    /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, computed in f32. The result is in
+    /// `dtype`.
+    fn wan_rms_norm(
+        x: Tensor<Self, 3>,
+        weight: Tensor<Self, 1>,
+        eps: f64,
+        dtype: DType,
+    ) -> Tensor<Self, 3> {
+        portable::rms_norm(x, weight, eps).cast(dtype)
     }
 
-    /// `layer_norm(x) * (1 + scale) + shift` in f32: adaptive layer norm without weights of its own.
+    /// `layer_norm(x) * (1 + scale) + shift`, computed in f32: adaptive layer norm without weights
+    /// of its own. The result is in `dtype`.
     ///
     /// `x` is `[B, S, D]`; `shift` and `scale` are `[B, 1, D]` or `[B, S, D]`, in f32.
     fn wan_modulated_norm(
@@ -158,23 +146,25 @@ pub trait Backend: BurnBackend {
         shift: Tensor<Self, 3>,
         scale: Tensor<Self, 3>,
         eps: f64,
+        dtype: DType,
     ) -> Tensor<Self, 3> {
-        Self::wan_layer_norm(x, None, eps) * (scale + 1.0) + shift
+        portable::modulated_norm(x, shift, scale, eps).cast(dtype)
     }
 
-    /// `x + y * gate` in f32: the residual stream stays in f32 whatever `y` is in.
+    /// `x + y * gate` in f32: the residual stream stays in f32 whatever `y` is in. `gate` is
+    /// `[B, 1, D]` or `[B, S, D]`.
     fn wan_gated_residual(
         x: Tensor<Self, 3>,
         y: Tensor<Self, 3>,
         gate: Tensor<Self, 3>,
     ) -> Tensor<Self, 3> {
-        x + y.cast(DType::F32) * gate
+        portable::gated_residual(x, y, gate)
     }
 
     /// `silu(x / max(|x|, 1e-12) sqrt(C) weight)` over the channels of channels-last frames, in f32:
     /// the norm and the activation before each convolution of the VAE.
     fn wan_channel_norm_silu(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        burn::tensor::activation::silu(portable::channel_norm(x, weight))
+        portable::channel_norm_silu(x, weight)
     }
 
     /// The same without the activation.

@@ -1,13 +1,48 @@
 //! The kernels in burn tensors, for any backend; and the oracle for every override.
 
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{silu, softmax};
 use burn::tensor::module::conv3d as burn_conv3d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
 use super::{BurnBackend, Padding};
 
-/// The scores of this many bytes are in memory at a time.
+/// How attention is cut into pieces, so that its scores are never in memory as a whole.
+///
+/// A piece is some heads of some rows of queries against all keys. Its scores take at most the memory
+/// that was granted, however many queries there are; a single row of one head always passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionPlan {
+    /// Heads at a time.
+    pub heads: usize,
+    /// Rows of queries at a time.
+    pub rows: usize,
+}
+
+/// Fewer rows than this make matrix products slow: rather fewer heads at a time.
+const GOOD_ROWS: usize = 128;
+
+impl AttentionPlan {
+    /// A plan for scores `[batch, heads, queries, keys]` in f32 of which at most `bytes` are in
+    /// memory at a time.
+    pub fn new([batch, heads, queries, keys]: [usize; 4], bytes: usize) -> Self {
+        let row = 4 * batch * keys;
+        let all_heads = bytes / (row * heads).max(1);
+        if all_heads >= GOOD_ROWS.min(queries) {
+            return Self { heads, rows: all_heads.clamp(1, queries.max(1)) };
+        }
+        let heads_at_a_time = (bytes / (row * GOOD_ROWS.min(queries))).clamp(1, heads);
+        let rows = bytes / (row * heads_at_a_time);
+        Self { heads: heads_at_a_time, rows: rows.clamp(1, queries) }
+    }
+
+    /// What the scores `[batch, _, _, keys]` of a piece take in f32.
+    pub fn score_bytes(&self, batch: usize, keys: usize) -> usize {
+        4 * batch * self.heads * self.rows * keys
+    }
+}
+
+/// What the scores of the portable attention may take at a time.
 const MAX_SCORE_BYTES: usize = 64 << 20;
 
 pub(super) fn linear<B: BurnBackend, const D: usize>(
@@ -28,6 +63,7 @@ pub(super) fn linear<B: BurnBackend, const D: usize>(
     y.reshape(shape)
 }
 
+/// In f32 throughout, whatever the operands are in.
 pub(super) fn attention<B: BurnBackend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -35,28 +71,50 @@ pub(super) fn attention<B: BurnBackend>(
     bias: Option<Tensor<B, 4>>,
     scale: f64,
 ) -> Tensor<B, 4> {
-    let [batch, heads, rows, _] = q.dims();
-    let keys = k.dims()[2];
-    let chunk = (MAX_SCORE_BYTES / 4 / (batch * heads * keys)).clamp(1, rows);
     let dtype = q.dtype();
-    let k = k.swap_dims(2, 3);
-    let attend = |start: usize| {
-        let end = (start + chunk).min(rows);
-        let scores = (q.clone().slice([0..batch, 0..heads, start..end]) * scale).matmul(k.clone());
-        let scores = scores.cast(DType::F32);
-        let scores = match &bias {
-            None => scores,
-            // The bias may be one row for all queries.
-            Some(bias) if bias.dims()[2] == 1 => scores + bias.clone(),
-            Some(bias) => {
-                let [b, h, ..] = bias.dims();
-                scores + bias.clone().slice([0..b, 0..h, start..end])
-            }
-        };
-        softmax(scores, 3).cast(dtype).matmul(v.clone())
+    let [q, k, v] = [q * scale, k, v].map(|x| x.cast(DType::F32));
+    let weights = |q: Tensor<B, 4>, k: Tensor<B, 4>, bias: Option<Tensor<B, 4>>| {
+        let scores = q.matmul(k);
+        softmax(bias.map_or(scores.clone(), |bias| scores + bias), 3)
     };
-    let mut chunks: Vec<_> = (0..rows).step_by(chunk).map(attend).collect();
-    if chunks.len() == 1 { chunks.remove(0) } else { Tensor::cat(chunks, 2) }
+    let product = |weights: Tensor<B, 4>, v: Tensor<B, 4>| weights.matmul(v);
+    attention_in_pieces([q, k, v], bias, MAX_SCORE_BYTES, weights, product).cast(dtype)
+}
+
+/// Attention by an [`AttentionPlan`]. `weights` is told queries, transposed keys and bias of a piece
+/// and gives the softmax of their scores, which `product` multiplies with the values.
+pub(super) fn attention_in_pieces<B: BurnBackend>(
+    [q, k, v]: [Tensor<B, 4>; 3],
+    bias: Option<Tensor<B, 4>>,
+    max_score_bytes: usize,
+    weights: impl Fn(Tensor<B, 4>, Tensor<B, 4>, Option<Tensor<B, 4>>) -> Tensor<B, 4>,
+    product: impl Fn(Tensor<B, 4>, Tensor<B, 4>) -> Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    let ([batch, heads, rows, _], keys) = (q.dims(), k.dims()[2]);
+    let plan = AttentionPlan::new([batch, heads, rows, keys], max_score_bytes);
+    // An axis of 1 of the bias stands for all heads or all rows.
+    let part = |x: &Tensor<B, 4>, axis: usize, start: usize, count: usize| match x.dims()[axis] {
+        1 => x.clone(),
+        _ => x.clone().narrow(axis, start, count),
+    };
+    let attend_heads = |first: usize| {
+        let count = plan.heads.min(heads - first);
+        let of_heads = |x: &Tensor<B, 4>| part(x, 1, first, count);
+        let (q, k, v) = (of_heads(&q), of_heads(&k).swap_dims(2, 3), of_heads(&v));
+        let bias = bias.as_ref().map(of_heads);
+        let attend_rows = |start: usize| {
+            let count = plan.rows.min(rows - start);
+            let bias = bias.as_ref().map(|bias| part(bias, 2, start, count));
+            product(weights(part(&q, 2, start, count), k.clone(), bias), v.clone())
+        };
+        joined((0..rows).step_by(plan.rows).map(attend_rows).collect(), 2)
+    };
+    joined((0..heads).step_by(plan.heads).map(attend_heads).collect(), 1)
+}
+
+/// Parts along an axis; a single one is not copied.
+fn joined<B: BurnBackend>(mut parts: Vec<Tensor<B, 4>>, axis: usize) -> Tensor<B, 4> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, axis) }
 }
 
 pub(super) fn rope<B: BurnBackend>(
@@ -65,7 +123,6 @@ pub(super) fn rope<B: BurnBackend>(
     sin: Tensor<B, 2>,
 ) -> Tensor<B, 4> {
     let [batch, tokens, heads, width] = x.dims();
-    let dtype = x.dtype();
     let pairs = x.cast(DType::F32).reshape([batch, tokens, heads, width / 2, 2]);
     let first = pairs.clone().narrow(4, 0, 1);
     let second = pairs.narrow(4, 1, 1);
@@ -74,7 +131,7 @@ pub(super) fn rope<B: BurnBackend>(
     let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
     let rotated_second = first * sin + second * cos;
     let rotated = Tensor::cat(vec![rotated_first, rotated_second], 4);
-    rotated.reshape([batch, tokens, heads, width]).cast(dtype)
+    rotated.reshape([batch, tokens, heads, width])
 }
 
 pub(super) fn layer_norm<B: BurnBackend>(
@@ -102,6 +159,30 @@ pub(super) fn rms_norm<B: BurnBackend>(
     x / (mean_square + eps).sqrt() * weight.unsqueeze()
 }
 
+pub(super) fn modulated_norm<B: BurnBackend>(
+    x: Tensor<B, 3>,
+    shift: Tensor<B, 3>,
+    scale: Tensor<B, 3>,
+    eps: f64,
+) -> Tensor<B, 3> {
+    layer_norm(x, None, eps) * (scale + 1.0) + shift
+}
+
+pub(super) fn gated_residual<B: BurnBackend>(
+    x: Tensor<B, 3>,
+    y: Tensor<B, 3>,
+    gate: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    x + y.cast(DType::F32) * gate
+}
+
+pub(super) fn channel_norm_silu<B: BurnBackend>(
+    x: Tensor<B, 5>,
+    weight: Tensor<B, 1>,
+) -> Tensor<B, 5> {
+    silu(channel_norm(x, weight))
+}
+
 pub(super) fn channel_norm<B: BurnBackend>(x: Tensor<B, 5>, weight: Tensor<B, 1>) -> Tensor<B, 5> {
     let channels = x.dims()[4];
     let x = x.cast(DType::F32);
@@ -117,15 +198,24 @@ pub(super) fn conv3d<B: BurnBackend>(
     stride: [usize; 3],
     padding: Padding,
 ) -> Tensor<B, 5> {
+    let x = padded(past, x, padding).permute([0, 4, 1, 2, 3]);
+    let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
+    burn_conv3d(x, weight, Some(bias), options).permute([0, 2, 3, 4, 1])
+}
+
+/// The frames that a convolution sees.
+pub(super) fn padded<B: BurnBackend>(
+    past: Option<Tensor<B, 5>>,
+    x: Tensor<B, 5>,
+    padding: Padding,
+) -> Tensor<B, 5> {
     let x = match past {
         Some(past) => Tensor::cat(vec![past, x], 1),
         None => x,
     };
     let x = pad(x, 1, [padding.time, 0]);
     let x = pad(x, 2, padding.height);
-    let x = pad(x, 3, padding.width);
-    let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
-    burn_conv3d(x.permute([0, 4, 1, 2, 3]), weight, Some(bias), options).permute([0, 2, 3, 4, 1])
+    pad(x, 3, padding.width)
 }
 
 /// Zeros before and after one axis.

@@ -58,14 +58,16 @@ impl<B: Backend> Block<B> {
         let modulation = self.scale_shift_table.val() + time;
         let [attention, feed_forward] = [0, 3].map(|first| Modulation::take(&modulation, first));
 
-        probe.see(&format!("{name}.norm1"), || B::wan_layer_norm(x.clone(), None, self.eps));
-        let normed = attention.norm(x.clone(), self.eps);
+        let dtype = self.ffn_in.dtype();
+        let plain = |x: &Tensor<B, 3>| B::wan_layer_norm(x.clone(), None, self.eps, DType::F32);
+        probe.see(&format!("{name}.norm1"), || plain(&x));
+        let normed = attention.norm(x.clone(), self.eps, dtype);
         let y = self.attn1.forward(normed.clone(), normed, None, Some(rope));
         probe.see(&format!("{name}.attn1"), || y.clone());
         let x = B::wan_gated_residual(x, y, attention.gate);
 
         let normed = match &self.norm2 {
-            Some(norm) => norm.forward(x.clone(), self.eps),
+            Some(norm) => norm.forward(x.clone(), self.eps, dtype),
             None => x.clone(),
         };
         probe.see(&format!("{name}.norm2"), || normed.clone());
@@ -73,7 +75,7 @@ impl<B: Backend> Block<B> {
         probe.see(&format!("{name}.attn2"), || y.clone());
         let x = x + y.cast(DType::F32);
 
-        let normed = feed_forward.norm(x.clone(), self.eps);
+        let normed = feed_forward.norm(x.clone(), self.eps, dtype);
         let y = self.ffn_out.forward(B::wan_gelu(self.ffn_in.forward(normed)));
         probe.see(&format!("{name}.ffn"), || y.clone());
         let x = B::wan_gated_residual(x, y, feed_forward.gate);
@@ -96,8 +98,8 @@ impl<B: Backend> Modulation<B> {
         Self { shift, scale, gate }
     }
 
-    fn norm(&self, x: Tensor<B, 3>, eps: f64) -> Tensor<B, 3> {
-        B::wan_modulated_norm(x, self.shift.clone(), self.scale.clone(), eps)
+    fn norm(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
+        B::wan_modulated_norm(x, self.shift.clone(), self.scale.clone(), eps, dtype)
     }
 }
 
@@ -144,15 +146,20 @@ impl<B: Backend> Attention<B> {
         let k = self.to_k.forward(source.clone());
         let v = self.to_v.forward(source);
         let dtype = q.dtype();
-        let q = B::wan_rms_norm(q, self.norm_q.val(), self.eps);
-        let k = B::wan_rms_norm(k, self.norm_k.val(), self.eps);
         let split = |y: Tensor<B, 3>| {
             let [batch, tokens, inner] = y.dims();
             y.reshape([batch, tokens, self.heads, inner / self.heads])
         };
-        let rotate = |y: Tensor<B, 4>| rope.map_or(y.clone(), |rope| rope.rotate(y));
-        let heads = |y: Tensor<B, 4>| y.cast(dtype).swap_dims(1, 2);
-        let (q, k, v) = (heads(rotate(split(q))), heads(rotate(split(k))), heads(split(v)));
+        // Normed, and rotated if there are positions, without rounding in between.
+        let place = |y: Tensor<B, 3>, weight: Tensor<B, 1>| match rope {
+            Some(rope) => {
+                let normed = B::wan_rms_norm(y, weight, self.eps, DType::F32);
+                rope.rotate(split(normed), dtype)
+            }
+            None => split(B::wan_rms_norm(y, weight, self.eps, dtype)),
+        };
+        let (q, k) = (place(q, self.norm_q.val()), place(k, self.norm_k.val()));
+        let [q, k, v] = [q, k, split(v)].map(|y| y.swap_dims(1, 2));
         let scale = 1.0 / ((inner / self.heads) as f64).sqrt();
         let attended = B::wan_attention(q, k, v, bias, scale);
         self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, inner]))
@@ -171,7 +178,7 @@ impl<B: Backend> LayerNorm<B> {
         Self { weight: tensor("weight"), bias: tensor("bias") }
     }
 
-    fn forward(&self, x: Tensor<B, 3>, eps: f64) -> Tensor<B, 3> {
-        B::wan_layer_norm(x, Some((self.weight.val(), self.bias.val())), eps)
+    fn forward(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
+        B::wan_layer_norm(x, Some((self.weight.val(), self.bias.val())), eps, dtype)
     }
 }

@@ -97,10 +97,12 @@ impl<B: Backend> WanTransformer<B> {
             x = block.forward(x, &context, modulation.clone(), &rope, probe, &name);
         }
 
-        probe.see("norm_out", || B::wan_layer_norm(x.clone(), None, self.config.eps));
+        let eps = self.config.eps;
+        probe.see("norm_out", || B::wan_layer_norm(x.clone(), None, eps, DType::F32));
         let head = self.scale_shift_table.val() + temb;
         let [shift, scale] = [0, 1].map(|i| head.clone().narrow(1, i, 1));
-        let x = self.proj_out.forward(B::wan_modulated_norm(x, shift, scale, self.config.eps));
+        let normed = B::wan_modulated_norm(x, shift, scale, eps, self.proj_out.dtype());
+        let x = self.proj_out.forward(normed);
         unpatchify(x.cast(DType::F32), self.config.patch_size, grid)
     }
 

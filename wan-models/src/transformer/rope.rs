@@ -38,9 +38,9 @@ impl<B: Backend> RotaryEmbedding<B> {
         Self { cos: table(|r| r[0]), sin: table(|r| r[1]) }
     }
 
-    /// Rotates `[B, S, H, D]`.
-    pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        B::wan_rope(x, self.cos.clone(), self.sin.clone())
+    /// Rotates `[B, S, H, D]`; the result is in `dtype`.
+    pub fn rotate(&self, x: Tensor<B, 4>, dtype: DType) -> Tensor<B, 4> {
+        B::wan_rope(x, self.cos.clone(), self.sin.clone(), dtype)
     }
 }
 

@@ -103,7 +103,8 @@ impl<B: Backend> Umt5Encoder<B> {
             x = block.feed_forward(x, &self.config);
             probe.see(&format!("block.{i}.output"), || x.clone());
         }
-        Ok(B::wan_rms_norm(x, self.final_norm.val(), self.config.layer_norm_epsilon))
+        let eps = self.config.layer_norm_epsilon;
+        Ok(B::wan_rms_norm(x, self.final_norm.val(), eps, DType::F32))
     }
 
     /// The bucket of every pair of positions, `[S * S]`, rows are queries.
@@ -198,8 +199,8 @@ impl<B: Backend> Block<B> {
     fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>, config: &Umt5Config) -> Tensor<B, 3> {
         let [batch, length, _] = x.dims();
         let (heads, width) = (config.num_heads, config.d_kv);
-        let normed =
-            B::wan_rms_norm(x.clone(), self.attention_norm.val(), config.layer_norm_epsilon);
+        let (eps, dtype) = (config.layer_norm_epsilon, self.q.dtype());
+        let normed = B::wan_rms_norm(x.clone(), self.attention_norm.val(), eps, dtype);
         let split = |linear: &Linear<B>| {
             let y = linear.forward(normed.clone());
             y.reshape([batch, length, heads, width]).swap_dims(1, 2)
@@ -211,11 +212,24 @@ impl<B: Backend> Block<B> {
     }
 
     fn feed_forward(&self, x: Tensor<B, 3>, config: &Umt5Config) -> Tensor<B, 3> {
-        let normed =
-            B::wan_rms_norm(x.clone(), self.feed_forward_norm.val(), config.layer_norm_epsilon);
+        let (eps, dtype) = (config.layer_norm_epsilon, self.gate.dtype());
+        let normed = B::wan_rms_norm(x.clone(), self.feed_forward_norm.val(), eps, dtype);
         let gate = B::wan_gelu(self.gate.forward(normed.clone()));
-        let y = self.output.forward(gate * self.linear.forward(normed));
-        x + y.cast(DType::F32)
+        let linear = self.linear.forward(normed);
+        let y = match dtype {
+            DType::F16 => self.scaled_output(gate, linear),
+            _ => self.output.forward(gate * linear).cast(DType::F32),
+        };
+        x + y
+    }
+
+    /// The products of the gate go beyond 65,504, where f16 ends, and so do the outputs that they sum
+    /// up to. So each row is divided by its largest product before it is rounded to f16, and the
+    /// output multiplied with it after.
+    fn scaled_output(&self, gate: Tensor<B, 3>, linear: Tensor<B, 3>) -> Tensor<B, 3> {
+        let products = gate.cast(DType::F32) * linear.cast(DType::F32);
+        let largest = products.clone().abs().max_dim(2).clamp_min(1.0);
+        self.output.forward(products / largest.clone()).cast(DType::F32) * largest
     }
 }
 

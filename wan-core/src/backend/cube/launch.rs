@@ -1,0 +1,29 @@
+//! What all launches of kernels need.
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::{AddressType, StorageType};
+
+/// Row-major, without a copy if it is that already.
+pub(super) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(x)
+}
+
+/// Memory for a result of the same shape.
+pub(super) fn empty_like<R: CubeRuntime>(x: &CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let shape = x.meta.shape().clone();
+    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
+}
+
+/// The type of its numbers.
+pub(super) fn storage<R: CubeRuntime>(x: &CubeTensor<R>) -> StorageType {
+    x.dtype.into()
+}
+
+/// Integers that are large enough to index all of these.
+pub(super) fn address_type<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
+    tensors.iter().map(|x| x.required_address_type()).max().unwrap_or_default()
+}

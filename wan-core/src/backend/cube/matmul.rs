@@ -1,0 +1,42 @@
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul as launch};
+use burn_cubecl::tensor::CubeTensor;
+
+/// The product of matrices of the same dtype, summed up in f32 and rounded to `dtype` once.
+///
+/// burn's own product measures on the first call which of many kernels is fastest. Among those for
+/// devices without matrix units is one that is wrong for some sizes (burn#5626), and for small
+/// products the choice costs more than it saves; so only large products on matrix units are left to
+/// it. All others always take the same kernel and give the same bits.
+pub(super) fn matmul<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    assert_eq!(lhs.dtype, rhs.dtype, "matmul: the operands differ in dtype");
+    let strategy = match has_matrix_units(&lhs) && is_large(&lhs, &rhs) {
+        true => MatmulStrategy::Autotune,
+        false => MatmulStrategy::Cube,
+    };
+    // It fails only where not even the plain kernel can be launched: a bug of ours.
+    launch(lhs, rhs, None, strategy, dtype).expect("two matrices that fit each other")
+}
+
+/// Whether the device multiplies small matrices in one instruction.
+pub(super) fn has_matrix_units<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
+    let features = &x.client.properties().features.matmul;
+    !features.cmma.is_empty() || !features.mma.is_empty()
+}
+
+/// Whether only kernels for matrix units are tried, all of which are right for these sizes.
+fn is_large<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> bool {
+    let (rows, inner, columns) = (size(lhs, 2), size(lhs, 1), size(rhs, 1));
+    rows.min(inner).min(columns) >= 512 && inner.is_multiple_of(128) && columns.is_multiple_of(8)
+}
+
+/// The size of an axis, counted from the last.
+fn size<R: CubeRuntime>(x: &CubeTensor<R>, from_last: usize) -> usize {
+    let shape = x.meta.shape();
+    shape[shape.num_dims() - from_last]
+}

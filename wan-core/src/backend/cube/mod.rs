@@ -1,0 +1,202 @@
+//! CUDA, and wgpu for everything else: one source of kernels in CubeCL for both.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+mod attention;
+mod elementwise;
+mod launch;
+mod matmul;
+mod rows;
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
+
+use super::{Backend, BurnBackend, DeviceError, DeviceInfo, Padding, Precision, portable};
+use rows::Affine;
+
+/// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
+/// any crate of a program can turn on and which gives wrong results in this version of burn.
+#[cfg(feature = "cuda")]
+pub type Cuda = CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>;
+
+/// GPUs by Vulkan, Metal or DirectX 12; see [`Cuda`](super::Cuda) for why it is not burn's alias.
+#[cfg(feature = "wgpu")]
+pub type Wgpu = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
+
+/// What differs between the runtimes of CubeCL.
+pub trait Devices: CubeRuntime {
+    /// See [`Backend::devices`].
+    fn list() -> Result<Vec<DeviceInfo>, DeviceError>;
+
+    /// See [`Backend::open_device`].
+    fn open(index: usize) -> Result<Self::CubeDevice, DeviceError>;
+
+    /// See [`Backend::auto_dtype`].
+    fn auto_precision(device: &Self::CubeDevice) -> Precision;
+}
+
+type Cube<R, BT> = CubeBackend<R, f32, i32, BT>;
+
+impl<R: Devices, BT: BoolElement> Backend for Cube<R, BT> {
+    fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
+        R::open(index)
+    }
+
+    fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+        R::list()
+    }
+
+    fn auto_dtype(device: &Self::Device) -> DType {
+        R::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
+    }
+
+    /// A transposed view would do for the result, but not for the matrix products of burn 0.21 on
+    /// CUDA, which read a column-major right side wrongly (burn#5264).
+    fn wan_linear_weight(weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let [rows, columns] = weight.dims();
+        // Flattening a transposed view cannot be a view: it copies in row-major order.
+        weight.transpose().reshape([rows * columns]).reshape([columns, rows])
+    }
+
+    fn wan_linear<const D: usize>(
+        x: Tensor<Self, D>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, D> {
+        let (mut shape, [input, output]) = (x.dims(), weight.dims());
+        let rows = x.reshape([shape.iter().product::<usize>() / input, input]);
+        let dtype = rows.dtype();
+        let y: Tensor<Self, 2> = tensor(matmul::matmul(raw(rows), raw(weight), dtype));
+        shape[D - 1] = output;
+        match bias {
+            Some(bias) => (y + bias.unsqueeze()).reshape(shape),
+            None => y.reshape(shape),
+        }
+    }
+
+    fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        tensor(elementwise::gelu(raw(x)))
+    }
+
+    fn wan_attention(
+        q: Tensor<Self, 4>,
+        k: Tensor<Self, 4>,
+        v: Tensor<Self, 4>,
+        bias: Option<Tensor<Self, 4>>,
+        scale: f64,
+    ) -> Tensor<Self, 4> {
+        attention::attention(q, k, v, bias, scale)
+    }
+
+    fn wan_rope(
+        x: Tensor<Self, 4>,
+        cos: Tensor<Self, 2>,
+        sin: Tensor<Self, 2>,
+        dtype: DType,
+    ) -> Tensor<Self, 4> {
+        tensor(elementwise::rope(raw(x), raw(cos), raw(sin), dtype))
+    }
+
+    fn wan_layer_norm(
+        x: Tensor<Self, 3>,
+        affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
+        eps: f64,
+        dtype: DType,
+    ) -> Tensor<Self, 3> {
+        let affine =
+            affine.map(|(scale, shift)| Affine { scale: raw(scale), shift: raw(shift), base: 0.0 });
+        tensor(rows::layer_norm(raw(x), affine, eps, dtype))
+    }
+
+    fn wan_rms_norm(
+        x: Tensor<Self, 3>,
+        weight: Tensor<Self, 1>,
+        eps: f64,
+        dtype: DType,
+    ) -> Tensor<Self, 3> {
+        tensor(rows::rms_norm(raw(x), raw(weight), eps, dtype))
+    }
+
+    fn wan_modulated_norm(
+        x: Tensor<Self, 3>,
+        shift: Tensor<Self, 3>,
+        scale: Tensor<Self, 3>,
+        eps: f64,
+        dtype: DType,
+    ) -> Tensor<Self, 3> {
+        let affine = Affine { scale: raw(scale), shift: raw(shift), base: 1.0 };
+        tensor(rows::layer_norm(raw(x), Some(affine), eps, dtype))
+    }
+
+    fn wan_gated_residual(
+        x: Tensor<Self, 3>,
+        y: Tensor<Self, 3>,
+        gate: Tensor<Self, 3>,
+    ) -> Tensor<Self, 3> {
+        tensor(elementwise::gated_residual(raw(x), raw(y), raw(gate)))
+    }
+
+    fn wan_conv3d(
+        past: Option<Tensor<Self, 5>>,
+        x: Tensor<Self, 5>,
+        weight: Tensor<Self, 5>,
+        bias: Tensor<Self, 1>,
+        stride: [usize; 3],
+        padding: Padding,
+    ) -> Tensor<Self, 5> {
+        let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
+        let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
+        let out = if matmul::has_matrix_units(&raw(frames.clone())) {
+            let (frames, weight, bias) = (raw(frames), raw(weight), raw(bias));
+            conv_forward(frames, weight, Some(bias), options, ConvStrategy::Autotune)
+        } else {
+            // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
+            let [frames, weight] = [frames, weight].map(|x| raw(x.cast(DType::F32)));
+            let bias = raw(bias.cast(DType::F32));
+            conv_forward(frames, weight, Some(bias), options, ConvStrategy::Direct)
+        };
+        let out: Tensor<Self, 5> = tensor(out.expect("frames and a kernel that fit each other"));
+        out.permute([0, 2, 3, 4, 1])
+    }
+
+    fn wan_channel_norm_silu(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
+        tensor(rows::channel_norm(raw(x), raw(weight), true))
+    }
+
+    fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
+        tensor(rows::channel_norm(raw(x), raw(weight), false))
+    }
+}
+
+fn raw<R: Devices, BT: BoolElement, const D: usize>(x: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
+    x.into_primitive().tensor()
+}
+
+fn tensor<R: Devices, BT: BoolElement, const D: usize>(x: CubeTensor<R>) -> Tensor<Cube<R, BT>, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(x))
+}
+
+/// Starts a device. What a driver's binding panics with is an error here.
+fn start<B: BurnBackend>(
+    backend: &'static str,
+    index: usize,
+    device: B::Device,
+) -> Result<B::Device, DeviceError> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let unavailable = |reason| DeviceError::Unavailable { backend, index, reason };
+    match catch_unwind(AssertUnwindSafe(|| B::sync(&device))) {
+        Ok(Ok(())) => Ok(device),
+        Ok(Err(error)) => Err(unavailable(error.to_string())),
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().cloned();
+            let text = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err(unavailable(text.unwrap_or_else(|| "the driver stopped".into())))
+        }
+    }
+}

@@ -1,0 +1,64 @@
+use std::fmt;
+
+use burn::tensor::DType;
+
+use super::{Backend, DeviceError};
+
+/// What a network computes its matrix products in.
+///
+/// Norms, softmax, modulation, the residual stream, time embeddings and the scheduler's state are in
+/// f32 whatever stands here, as in the original Wan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// What suits the device: bf16 on GPUs that have it, else f16 on GPUs that have it, else f32.
+    #[default]
+    Auto,
+    /// 32 bits: the reference.
+    F32,
+    /// 16 bits with the range of f32: what the original computes in.
+    Bf16,
+    /// 16 bits with three more bits of precision than bf16, and numbers up to 65,504. Where values are
+    /// known to go beyond (the feed-forward network of umT5), they are scaled.
+    F16,
+}
+
+impl Precision {
+    /// The dtype that this is on `device`.
+    ///
+    /// # Errors
+    /// If the device does not compute in it.
+    pub fn resolve<B: Backend>(self, device: &B::Device) -> Result<DType, DeviceError> {
+        let Some(dtype) = self.dtype() else { return Ok(B::auto_dtype(device)) };
+        if B::supports_dtype(device, dtype) {
+            return Ok(dtype);
+        }
+        let works = |p: &Self| p.dtype().is_some_and(|dtype| B::supports_dtype(device, dtype));
+        let supported = [Self::F32, Self::Bf16, Self::F16].into_iter().filter(works);
+        let supported: Vec<String> = supported.map(|p| p.to_string()).collect();
+        Err(DeviceError::Precision {
+            backend: B::name(device),
+            precision: self,
+            supported: supported.join(" and "),
+        })
+    }
+
+    fn dtype(self) -> Option<DType> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(DType::F32),
+            Self::Bf16 => Some(DType::BF16),
+            Self::F16 => Some(DType::F16),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
