@@ -48,8 +48,19 @@ impl Folder {
         names
     }
 
+    /// Runs it on the CPU unless `arguments` name another backend, so that the result is that of any
+    /// machine.
     fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
-        Command::new(program()).current_dir(self.0.path()).args(arguments).output().unwrap()
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = Command::new(program());
+        command.current_dir(self.0.path()).args(arguments);
+        if !arguments.iter().any(|argument| argument.as_ref() == "--backend") {
+            command.args(["--backend", "flex"]);
+        }
+        command
     }
 
     /// Runs a small job that must go well; gives stdout.
@@ -209,6 +220,60 @@ fn backends_agree() {
 }
 
 #[test]
+fn auto_takes_a_backend_and_says_why() {
+    let folder = Folder::new();
+    let output = folder.run(&[&["a red circle", "--backend", "auto"], &SMALL[..]].concat());
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    let reason = err.lines().find_map(|line| line.strip_prefix("backend: ")).expect("a reason");
+    assert!(["cuda: ", "wgpu: ", "flex: "].iter().any(|name| reason.starts_with(name)), "{reason}");
+}
+
+/// The same bits, whatever the number of threads and however often.
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = Folder::new();
+    let mut made = Vec::new();
+    for threads in ["1", "2", "3", "8", "8"] {
+        let name = format!("{}.rgb", made.len());
+        let arguments = ["a red circle moving right", "--out", &name, "--save-latents", "latents"];
+        let size = ["--frames", "9", "--width", "48", "--height", "32", "--steps", "3"];
+        let mut command = folder.command(&[&arguments[..], &size].concat());
+        let output = command.env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        made.push(["latents", &name].map(|name| fs::read(folder.path(name)).unwrap()));
+    }
+    assert!(made.iter().all(|files| *files == made[0]), "they differ");
+}
+
+/// On one device of a GPU backend too, once it has been tuned.
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_repeats_itself() {
+    let wgpu = wan_pipeline::backends().into_iter().find(|backend| backend.name == "wgpu").unwrap();
+    if let Err(error) = wgpu.devices {
+        assert!(std::env::var_os("WAN_REQUIRE_WGPU").is_none(), "{error}");
+        return println!("skipped: {error}");
+    }
+    let folder = Folder::new();
+    let of = || folder.latents(&["a red circle moving right", "--backend", "wgpu"]);
+    let (first, second) = (of(), of());
+    assert!(first.iter().zip(&second).all(|(a, b)| a.to_bits() == b.to_bits()), "they differ");
+}
+
+/// A precision that a backend has not is an error that says which it has.
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_precision_that_is_not_there() {
+    let folder = Folder::new();
+    let arguments = ["a red circle", "--backend", "ndarray", "--precision", "bf16"];
+    let output = folder.run(&[&arguments[..], &SMALL].concat());
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert_eq!(err, "error: ndarray cannot compute in bf16 on this device, only in f32\n");
+}
+
+#[test]
 fn a_long_prompt_is_cut_with_a_warning() {
     let folder = Folder::new();
     let prompt = "a red circle moving right ".repeat(200);
@@ -259,7 +324,9 @@ fn help_explains_every_option_with_its_default() {
         ("fps", "tiny-wan 24"),
         ("scheduler", "unipc"),
         ("sigma-grid", "wan"),
-        ("backend", "flex"),
+        ("backend", "auto"),
+        ("device", "0"),
+        ("precision", "auto"),
     ] {
         let section = sections.get(option).unwrap_or_else(|| panic!("--{option} is not in {help}"));
         let section = section.split_whitespace().collect::<Vec<_>>().join(" ");

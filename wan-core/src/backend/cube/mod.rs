@@ -30,7 +30,7 @@ pub type Cuda = CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>;
 pub type Wgpu = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
 
 /// What differs between the runtimes of CubeCL.
-pub trait Devices: CubeRuntime {
+trait Devices: CubeRuntime {
     /// See [`Backend::devices`].
     fn list() -> Result<Vec<DeviceInfo>, DeviceError>;
 
@@ -43,136 +43,163 @@ pub trait Devices: CubeRuntime {
 
 type Cube<R, BT> = CubeBackend<R, f32, i32, BT>;
 
-impl<R: Devices, BT: BoolElement> Backend for Cube<R, BT> {
-    fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
-        R::open(index)
-    }
+/// Implements [`Backend`] for a concrete type: what kernels are made of is then compiled here, once, and
+/// not again with each program that uses the backend, which takes minutes.
+macro_rules! cube_backend {
+    ($backend:ty, $runtime:ty, $linear:ident) => {
+        impl Backend for $backend {
+            fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
+                <$runtime>::open(index)
+            }
 
-    fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
-        R::list()
-    }
+            fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+                <$runtime>::list()
+            }
 
-    fn auto_dtype(device: &Self::Device) -> DType {
-        R::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
-    }
+            fn auto_dtype(device: &Self::Device) -> DType {
+                <$runtime>::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
+            }
 
-    /// A transposed view would do for the result, but not for the matrix products of burn 0.21 on
-    /// CUDA, which read a column-major right side wrongly (burn#5264).
-    fn wan_linear_weight(weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        let [rows, columns] = weight.dims();
-        // Flattening a transposed view cannot be a view: it copies in row-major order.
-        weight.transpose().reshape([rows * columns]).reshape([columns, rows])
-    }
+            /// A transposed view would do for the result, but not for the matrix products of burn 0.21 on
+            /// CUDA, which read a column-major right side wrongly (burn#5264).
+            fn wan_linear_weight(weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+                let [rows, columns] = weight.dims();
+                // Flattening a transposed view cannot be a view: it copies in row-major order.
+                weight.transpose().reshape([rows * columns]).reshape([columns, rows])
+            }
 
-    fn wan_linear<const D: usize>(
-        x: Tensor<Self, D>,
-        weight: Tensor<Self, 2>,
-        bias: Option<Tensor<Self, 1>>,
-    ) -> Tensor<Self, D> {
-        let (mut shape, [input, output]) = (x.dims(), weight.dims());
-        let rows = x.reshape([shape.iter().product::<usize>() / input, input]);
-        let dtype = rows.dtype();
-        let y: Tensor<Self, 2> = tensor(matmul::matmul(raw(rows), raw(weight), dtype));
-        shape[D - 1] = output;
-        match bias {
-            Some(bias) => (y + bias.unsqueeze()).reshape(shape),
-            None => y.reshape(shape),
+            fn wan_linear<const D: usize>(
+                x: Tensor<Self, D>,
+                weight: Tensor<Self, 2>,
+                bias: Option<Tensor<Self, 1>>,
+            ) -> Tensor<Self, D> {
+                let (mut shape, [input, output]) = (x.dims(), weight.dims());
+                let rows = x.reshape([shape.iter().product::<usize>() / input, input]);
+                shape[D - 1] = output;
+                $linear(rows, weight, bias).reshape(shape)
+            }
+
+            fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
+                tensor(elementwise::gelu(raw(x)))
+            }
+
+            fn wan_attention(
+                q: Tensor<Self, 4>,
+                k: Tensor<Self, 4>,
+                v: Tensor<Self, 4>,
+                bias: Option<Tensor<Self, 4>>,
+                scale: f64,
+            ) -> Tensor<Self, 4> {
+                attention::attention(q, k, v, bias, scale)
+            }
+
+            fn wan_rope(
+                x: Tensor<Self, 4>,
+                cos: Tensor<Self, 2>,
+                sin: Tensor<Self, 2>,
+                dtype: DType,
+            ) -> Tensor<Self, 4> {
+                tensor(elementwise::rope(raw(x), raw(cos), raw(sin), dtype))
+            }
+
+            fn wan_layer_norm(
+                x: Tensor<Self, 3>,
+                affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
+                eps: f64,
+                dtype: DType,
+            ) -> Tensor<Self, 3> {
+                let affine = affine.map(|(scale, shift)| Affine {
+                    scale: raw(scale),
+                    shift: raw(shift),
+                    base: 0.0,
+                });
+                tensor(rows::layer_norm(raw(x), affine, eps, dtype))
+            }
+
+            fn wan_rms_norm(
+                x: Tensor<Self, 3>,
+                weight: Tensor<Self, 1>,
+                eps: f64,
+                dtype: DType,
+            ) -> Tensor<Self, 3> {
+                tensor(rows::rms_norm(raw(x), raw(weight), eps, dtype))
+            }
+
+            fn wan_modulated_norm(
+                x: Tensor<Self, 3>,
+                shift: Tensor<Self, 3>,
+                scale: Tensor<Self, 3>,
+                eps: f64,
+                dtype: DType,
+            ) -> Tensor<Self, 3> {
+                let affine = Affine { scale: raw(scale), shift: raw(shift), base: 1.0 };
+                tensor(rows::layer_norm(raw(x), Some(affine), eps, dtype))
+            }
+
+            fn wan_gated_residual(
+                x: Tensor<Self, 3>,
+                y: Tensor<Self, 3>,
+                gate: Tensor<Self, 3>,
+            ) -> Tensor<Self, 3> {
+                tensor(elementwise::gated_residual(raw(x), raw(y), raw(gate)))
+            }
+
+            fn wan_conv3d(
+                past: Option<Tensor<Self, 5>>,
+                x: Tensor<Self, 5>,
+                weight: Tensor<Self, 5>,
+                bias: Tensor<Self, 1>,
+                stride: [usize; 3],
+                padding: Padding,
+            ) -> Tensor<Self, 5> {
+                let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
+                let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
+                let out = if matmul::has_matrix_units(&raw(frames.clone())) {
+                    let (frames, weight, bias) = (raw(frames), raw(weight), raw(bias));
+                    conv_forward(frames, weight, Some(bias), options, ConvStrategy::Autotune)
+                } else {
+                    // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
+                    let [frames, weight] = [frames, weight].map(|x| raw(x.cast(DType::F32)));
+                    let bias = raw(bias.cast(DType::F32));
+                    conv_forward(frames, weight, Some(bias), options, ConvStrategy::Direct)
+                };
+                let out: Tensor<Self, 5> =
+                    tensor(out.expect("frames and a kernel that fit each other"));
+                out.permute([0, 2, 3, 4, 1])
+            }
+
+            fn wan_channel_norm_silu(
+                x: Tensor<Self, 5>,
+                weight: Tensor<Self, 1>,
+            ) -> Tensor<Self, 5> {
+                tensor(rows::channel_norm(raw(x), raw(weight), true))
+            }
+
+            fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
+                tensor(rows::channel_norm(raw(x), raw(weight), false))
+            }
         }
-    }
 
-    fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
-        tensor(elementwise::gelu(raw(x)))
-    }
-
-    fn wan_attention(
-        q: Tensor<Self, 4>,
-        k: Tensor<Self, 4>,
-        v: Tensor<Self, 4>,
-        bias: Option<Tensor<Self, 4>>,
-        scale: f64,
-    ) -> Tensor<Self, 4> {
-        attention::attention(q, k, v, bias, scale)
-    }
-
-    fn wan_rope(
-        x: Tensor<Self, 4>,
-        cos: Tensor<Self, 2>,
-        sin: Tensor<Self, 2>,
-        dtype: DType,
-    ) -> Tensor<Self, 4> {
-        tensor(elementwise::rope(raw(x), raw(cos), raw(sin), dtype))
-    }
-
-    fn wan_layer_norm(
-        x: Tensor<Self, 3>,
-        affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        let affine =
-            affine.map(|(scale, shift)| Affine { scale: raw(scale), shift: raw(shift), base: 0.0 });
-        tensor(rows::layer_norm(raw(x), affine, eps, dtype))
-    }
-
-    fn wan_rms_norm(
-        x: Tensor<Self, 3>,
-        weight: Tensor<Self, 1>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        tensor(rows::rms_norm(raw(x), raw(weight), eps, dtype))
-    }
-
-    fn wan_modulated_norm(
-        x: Tensor<Self, 3>,
-        shift: Tensor<Self, 3>,
-        scale: Tensor<Self, 3>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        let affine = Affine { scale: raw(scale), shift: raw(shift), base: 1.0 };
-        tensor(rows::layer_norm(raw(x), Some(affine), eps, dtype))
-    }
-
-    fn wan_gated_residual(
-        x: Tensor<Self, 3>,
-        y: Tensor<Self, 3>,
-        gate: Tensor<Self, 3>,
-    ) -> Tensor<Self, 3> {
-        tensor(elementwise::gated_residual(raw(x), raw(y), raw(gate)))
-    }
-
-    fn wan_conv3d(
-        past: Option<Tensor<Self, 5>>,
-        x: Tensor<Self, 5>,
-        weight: Tensor<Self, 5>,
-        bias: Tensor<Self, 1>,
-        stride: [usize; 3],
-        padding: Padding,
-    ) -> Tensor<Self, 5> {
-        let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
-        let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
-        let out = if matmul::has_matrix_units(&raw(frames.clone())) {
-            let (frames, weight, bias) = (raw(frames), raw(weight), raw(bias));
-            conv_forward(frames, weight, Some(bias), options, ConvStrategy::Autotune)
-        } else {
-            // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
-            let [frames, weight] = [frames, weight].map(|x| raw(x.cast(DType::F32)));
-            let bias = raw(bias.cast(DType::F32));
-            conv_forward(frames, weight, Some(bias), options, ConvStrategy::Direct)
-        };
-        let out: Tensor<Self, 5> = tensor(out.expect("frames and a kernel that fit each other"));
-        out.permute([0, 2, 3, 4, 1])
-    }
-
-    fn wan_channel_norm_silu(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        tensor(rows::channel_norm(raw(x), raw(weight), true))
-    }
-
-    fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        tensor(rows::channel_norm(raw(x), raw(weight), false))
-    }
+        /// The part of `wan_linear` that does not depend on the number of axes.
+        fn $linear(
+            x: Tensor<$backend, 2>,
+            weight: Tensor<$backend, 2>,
+            bias: Option<Tensor<$backend, 1>>,
+        ) -> Tensor<$backend, 2> {
+            let dtype = x.dtype();
+            let y: Tensor<$backend, 2> = tensor(matmul::matmul(raw(x), raw(weight), dtype));
+            match bias {
+                Some(bias) => y + bias.unsqueeze(),
+                None => y,
+            }
+        }
+    };
 }
+
+#[cfg(feature = "cuda")]
+cube_backend!(Cuda, cubecl::cuda::CudaRuntime, linear_on_cuda);
+#[cfg(feature = "wgpu")]
+cube_backend!(Wgpu, cubecl::wgpu::WgpuRuntime, linear_on_wgpu);
 
 fn raw<R: Devices, BT: BoolElement, const D: usize>(x: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
     x.into_primitive().tensor()
