@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -134,11 +135,14 @@ impl Tensors {
 
     /// Overwrites the numbers of a tensor of F16 with those that are not.
     pub fn fill_with_nan(&mut self, name: &str) {
+        self.fill(name, f16::NAN);
+    }
+
+    /// Overwrites the numbers of a tensor of F16.
+    pub fn fill(&mut self, name: &str, number: f16) {
         let (dtype, _, bytes) = self.0.get_mut(name).unwrap();
         assert_eq!(*dtype, Dtype::F16);
-        for number in bytes.chunks_exact_mut(2) {
-            number.copy_from_slice(&0x7e00u16.to_le_bytes());
-        }
+        bytes.chunks_exact_mut(2).for_each(|bytes| bytes.copy_from_slice(&number.to_le_bytes()));
     }
 }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use half::f16;
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{Error, Event, LatentsWriter, Pipeline, VideoWriter};
+use wan_pipeline::{Error, Event, LatentsWriter, Pipeline, Precision, VideoWriter};
 
 use crate::model::{
     Model, TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS, says, smallest, tiny_wan,
@@ -67,6 +68,22 @@ fn weights_that_are_not_numbers() {
             says(&error, &[stage, "not finite", "weights"]);
         }
     }
+}
+
+/// Activations that f32 holds and f16 does not: refused where they arise, not a black video.
+#[test]
+fn activations_beyond_f16() {
+    let model = Model::copy();
+    let mut tensors = model.tensors(TRANSFORMER_WEIGHTS);
+    tensors.fill("blocks.2.ffn.net.0.proj.bias", f16::from_f32(60_000.0));
+    tensors.fill("blocks.2.ffn.net.2.weight", f16::ONE);
+    model.write(TRANSFORMER_WEIGHTS, tensors.bytes());
+    let open = |precision| Pipeline::<Flex>::builder(model.path()).precision(precision).open();
+    let request = smallest("a red circle");
+    open(Precision::F32).unwrap().generate(&request).unwrap();
+    open(Precision::Bf16).unwrap().generate(&request).unwrap();
+    let error = open(Precision::F16).unwrap().generate(&request).unwrap_err();
+    says(&error, &["denoising, step 1 of ", "not finite", "precision is too small"]);
 }
 
 /// Without the checks of the steps it is found at the end.
