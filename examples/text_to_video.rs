@@ -132,7 +132,7 @@ enum BackendName {
     /// NVIDIA GPUs
     #[cfg(feature = "cuda")]
     Cuda,
-    /// GPUs by Vulkan, Metal, DirectX 12
+    /// GPUs by Vulkan, on macOS by Metal
     #[cfg(feature = "wgpu")]
     Wgpu,
 }

@@ -25,7 +25,8 @@ use rows::Affine;
 #[cfg(feature = "cuda")]
 pub type Cuda = CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>;
 
-/// GPUs by Vulkan, Metal or DirectX 12; see [`Cuda`](super::Cuda) for why it is not burn's alias.
+/// GPUs by Vulkan, on macOS by Metal. Not burn's alias of this name, which changes with burn's feature
+/// `fusion`.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
 
