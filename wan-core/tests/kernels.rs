@@ -344,6 +344,15 @@ fn half_precision<B: Backend>() {
         let bare = |x: Tensor<B, 4>| B::wan_attention(x.clone(), x.clone(), x, None, 0.3);
         let theirs = Oracle::wan_attention(q_oracle.clone(), q_oracle.clone(), q_oracle, None, 0.3);
         check("attention", bare(q).reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
+
+        // So many queries that a flash kernel is asked first, and no multiple of what it takes.
+        let (x, oracle) = rounded::<B, 4>(random.pair([2, 1100, 2, 32]), dtype);
+        let (x, oracle) = (x.swap_dims(1, 2), oracle.swap_dims(1, 2));
+        let scale = 1.0 / 32f64.sqrt();
+        let ours = B::wan_attention(x.clone(), x.clone(), x, None, scale);
+        let theirs = Oracle::wan_attention(oracle.clone(), oracle.clone(), oracle, None, scale);
+        let joined = [2, 2200, 32];
+        check("attention over many queries", ours.reshape(joined), theirs.reshape(joined));
     }
 }
 
