@@ -7,7 +7,7 @@ use burn_cubecl::kernel::attention::{AttentionStrategy, attention as launch};
 use cubek::attention::routines::blackbox_accelerated::BlackboxAcceleratedStrategy;
 
 use super::launch::contiguous;
-use super::matmul::matmul;
+use super::matmul::{has_matrix_units, matmul};
 use super::{Cube, Devices, raw, rows, tensor};
 use crate::backend::portable::attention_in_pieces;
 
@@ -60,7 +60,12 @@ fn flash<R: Devices, BT: BoolElement>(
         && queries < 4 * k.dims()[2]
         && width.is_multiple_of(16)
         && (scale * (width as f64).sqrt() - 1.0).abs() < 1e-6;
-    if !suits {
+    // Asked before anything is copied for it.
+    if !suits || !has_matrix_units(&raw(q.clone())) {
+        tracing::debug!(
+            "attention of {:?} goes in pieces: no flash kernel is for it here",
+            q.dims()
+        );
         return None;
     }
     let missing = queries.next_multiple_of(QUERIES_AT_A_TIME) - queries;
@@ -78,10 +83,7 @@ fn flash<R: Devices, BT: BoolElement>(
     match launch(q, k, v, None, None, Default::default(), strategy) {
         Ok(attended) => Some(tensor::<R, BT, 4>(attended).narrow(2, 0, queries)),
         Err(error) => {
-            tracing::debug!(
-                "attention in pieces: the flash kernel does not run on {queries} queries of width \
-                 {width} here: {error:?}"
-            );
+            tracing::debug!("attention goes in pieces: the flash kernel does not run: {error:?}");
             None
         }
     }
