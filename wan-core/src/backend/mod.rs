@@ -4,8 +4,6 @@
 //! default written with burn tensors, and a backend overrides what it does better. Everything that
 //! depends on burn's internals stays in this module.
 
-#[cfg(feature = "flex")]
-mod cpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod device;

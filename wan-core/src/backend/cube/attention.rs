@@ -2,13 +2,16 @@
 //! over pieces of the scores.
 
 use burn::tensor::{DType, Tensor};
-use burn_cubecl::BoolElement;
 use burn_cubecl::kernel::attention::{AttentionStrategy, attention as launch};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeRuntime};
+use cubecl::prelude::*;
 use cubek::attention::routines::blackbox_accelerated::BlackboxAcceleratedStrategy;
 
-use super::launch::contiguous;
-use super::matmul::{has_matrix_units, matmul};
-use super::{Cube, Devices, raw, rows, tensor};
+use super::lanes::{Lanes, largest_of_lanes, rows_of, sum_of_lanes};
+use super::launch::{address_type, contiguous, empty_like, storage};
+use super::linear::{has_matrix_units, matmul};
+use super::{Cube, Devices, raw, tensor};
 use crate::backend::portable::attention_in_pieces;
 
 /// What the scores may take at a time where there is no flash kernel; the softmax of them takes as much
@@ -39,7 +42,7 @@ pub(super) fn attention<R: Devices, BT: BoolElement>(
     // The scores are summed up and kept in f32, whatever the operands are in.
     let weights = |q, k, bias: Option<_>| {
         let scores = matmul(raw(q), raw(k), DType::F32);
-        tensor(rows::softmax(scores, bias.map(raw), scale as f32, dtype))
+        tensor(softmax(scores, bias.map(raw), scale as f32, dtype))
     };
     let product = |weights, v| tensor(matmul(raw(weights), raw(v), dtype));
     attention_in_pieces([q, k, v], bias, max_score_bytes, weights, product)
@@ -85,6 +88,115 @@ fn flash<R: Devices, BT: BoolElement>(
         Err(error) => {
             tracing::debug!("attention goes in pieces: the flash kernel does not run: {error:?}");
             None
+        }
+    }
+}
+
+/// `softmax(scores scale + bias)` over the last axis; an axis of 1 of the bias stands for all of
+/// `scores` `[B, H, S, L]`.
+fn softmax<R: CubeRuntime>(
+    scores: CubeTensor<R>,
+    bias: Option<CubeTensor<R>>,
+    scale: f32,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let scores = contiguous(scores);
+    let (rows, width) = rows_of(&scores);
+    let (out, has_bias) = (empty_like(&scores, dtype), bias.is_some());
+    let [_, heads, queries, _] = scores.meta.shape().dims();
+    let bias = contiguous(bias.unwrap_or_else(|| scores.clone()));
+    let [b, h, q, _] = bias.meta.shape().dims();
+    let step = |size: usize, step: usize| if size == 1 { 0 } else { step };
+    let lanes = Lanes::for_width(width);
+    let (count, dim) = lanes.launch(&scores, rows);
+    let dtype = storage(&out);
+    // SAFETY: rows are compared with their number, columns with the width; the bias is addressed by
+    // its own strides.
+    #[allow(unsafe_code)]
+    unsafe {
+        softmax_kernel::launch_unchecked(
+            &scores.client.clone(),
+            count,
+            dim,
+            address_type(&[&scores, &out, &bias]),
+            scores.into_array_arg(),
+            bias.into_array_arg(),
+            out.clone().into_array_arg(),
+            rows,
+            width,
+            heads,
+            queries,
+            step(b, h * q * width),
+            step(h, q * width),
+            step(q, width),
+            scale,
+            has_bias,
+            lanes.lanes as usize,
+            dtype,
+        );
+    }
+    out
+}
+
+/// Not above any score, and not infinite: WGSL has no literal for that, and its difference with itself
+/// is not a number.
+const LOWEST: f32 = f32::MIN;
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+fn softmax_kernel<O: Float>(
+    scores: &Array<f32>,
+    bias: &Array<f32>,
+    out: &mut Array<O>,
+    rows: usize,
+    width: usize,
+    heads: usize,
+    queries: usize,
+    bias_of_batch: usize,
+    bias_of_head: usize,
+    bias_of_query: usize,
+    scale: f32,
+    #[comptime] has_bias: bool,
+    #[comptime] lanes: usize,
+    #[define(O)] _dtype: StorageType,
+) {
+    let mut shared = SharedMemory::<f32>::new(Lanes::CUBE as usize);
+    let row = CUBE_POS * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    let lane = UNIT_POS_X as usize;
+    // Threads beyond the last row go along, since all have to meet at the sums.
+    let row_or_first = select(row < rows, row, 0);
+    let start = row_or_first * width;
+    let bias_start = row_or_first / (heads * queries) * bias_of_batch
+        + row_or_first / queries % heads * bias_of_head
+        + row_or_first % queries * bias_of_query;
+
+    // The largest of a row and the sum of the exponentials in one pass: the sum so far is scaled down
+    // when something larger comes.
+    let mut largest = f32::new(LOWEST);
+    let mut sum = 0.0f32;
+    let mut column = lane;
+    while column < width {
+        let mut score = scores[start + column] * scale;
+        if has_bias {
+            score += bias[bias_start + column];
+        }
+        let larger = max(largest, score);
+        sum = sum * (largest - larger).exp() + (score - larger).exp();
+        largest = larger;
+        column += lanes;
+    }
+    let largest_of_row = largest_of_lanes(largest, &mut shared, lanes);
+    let total = sum_of_lanes(sum * (largest - largest_of_row).exp(), &mut shared, lanes);
+
+    if row < rows {
+        column = lane;
+        while column < width {
+            let mut score = scores[start + column] * scale;
+            if has_bias {
+                score += bias[bias_start + column];
+            }
+            out[start + column] = O::cast_from((score - largest_of_row).exp() / total);
+            column += lanes;
         }
     }
 }

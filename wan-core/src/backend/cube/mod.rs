@@ -6,19 +6,18 @@ mod cuda;
 mod wgpu;
 
 mod attention;
+mod conv3d;
 mod elementwise;
+mod lanes;
 mod launch;
-mod matmul;
-mod rows;
+mod linear;
+mod norms;
 
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
-use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
-use super::{Backend, BurnBackend, DeviceError, DeviceInfo, Padding, Precision, portable};
-use rows::Affine;
+use super::{Backend, BurnBackend, DeviceError, DeviceInfo, Padding, Precision};
 
 /// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
 /// any crate of a program can turn on and which gives wrong results in this version of burn.
@@ -61,12 +60,8 @@ macro_rules! cube_backend {
                 <$runtime>::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
             }
 
-            /// A transposed view would do for the result, but not for the matrix products of burn 0.21 on
-            /// CUDA, which read a column-major right side wrongly (burn#5264).
             fn wan_linear_weight(weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-                let [rows, columns] = weight.dims();
-                // Flattening a transposed view cannot be a view: it copies in row-major order.
-                weight.transpose().reshape([rows * columns]).reshape([columns, rows])
+                linear::transposed(weight)
             }
 
             fn wan_linear<const D: usize>(
@@ -109,12 +104,8 @@ macro_rules! cube_backend {
                 eps: f64,
                 dtype: DType,
             ) -> Tensor<Self, 3> {
-                let affine = affine.map(|(scale, shift)| Affine {
-                    scale: raw(scale),
-                    shift: raw(shift),
-                    base: 0.0,
-                });
-                tensor(rows::layer_norm(raw(x), affine, eps, dtype))
+                let affine = affine.map(|(weight, bias)| (raw(weight), raw(bias)));
+                tensor(norms::layer_norm(raw(x), affine, eps, dtype))
             }
 
             fn wan_rms_norm(
@@ -123,7 +114,7 @@ macro_rules! cube_backend {
                 eps: f64,
                 dtype: DType,
             ) -> Tensor<Self, 3> {
-                tensor(rows::rms_norm(raw(x), raw(weight), eps, dtype))
+                tensor(norms::rms_norm(raw(x), raw(weight), eps, dtype))
             }
 
             fn wan_modulated_norm(
@@ -133,8 +124,7 @@ macro_rules! cube_backend {
                 eps: f64,
                 dtype: DType,
             ) -> Tensor<Self, 3> {
-                let affine = Affine { scale: raw(scale), shift: raw(shift), base: 1.0 };
-                tensor(rows::layer_norm(raw(x), Some(affine), eps, dtype))
+                tensor(norms::modulated_norm(raw(x), raw(shift), raw(scale), eps, dtype))
             }
 
             fn wan_gated_residual(
@@ -153,31 +143,18 @@ macro_rules! cube_backend {
                 stride: [usize; 3],
                 padding: Padding,
             ) -> Tensor<Self, 5> {
-                let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
-                let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
-                let out = if matmul::has_matrix_units(&raw(frames.clone())) {
-                    let (frames, weight, bias) = (raw(frames), raw(weight), raw(bias));
-                    conv_forward(frames, weight, Some(bias), options, ConvStrategy::Autotune)
-                } else {
-                    // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
-                    let [frames, weight] = [frames, weight].map(|x| raw(x.cast(DType::F32)));
-                    let bias = raw(bias.cast(DType::F32));
-                    conv_forward(frames, weight, Some(bias), options, ConvStrategy::Direct)
-                };
-                let out: Tensor<Self, 5> =
-                    tensor(out.expect("frames and a kernel that fit each other"));
-                out.permute([0, 2, 3, 4, 1])
+                conv3d::conv3d(past, x, weight, bias, stride, padding)
             }
 
             fn wan_channel_norm_silu(
                 x: Tensor<Self, 5>,
                 weight: Tensor<Self, 1>,
             ) -> Tensor<Self, 5> {
-                tensor(rows::channel_norm(raw(x), raw(weight), true))
+                tensor(norms::channel_norm(raw(x), raw(weight), true))
             }
 
             fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-                tensor(rows::channel_norm(raw(x), raw(weight), false))
+                tensor(norms::channel_norm(raw(x), raw(weight), false))
             }
         }
 
@@ -187,12 +164,7 @@ macro_rules! cube_backend {
             weight: Tensor<$backend, 2>,
             bias: Option<Tensor<$backend, 1>>,
         ) -> Tensor<$backend, 2> {
-            let dtype = x.dtype();
-            let y: Tensor<$backend, 2> = tensor(matmul::matmul(raw(x), raw(weight), dtype));
-            match bias {
-                Some(bias) => y + bias.unsqueeze(),
-                None => y,
-            }
+            linear::linear(x, weight, bias)
         }
     };
 }

@@ -1,3 +1,5 @@
+//! Matrix products on slices.
+
 use gemm::Parallelism;
 
 /// A matrix inside a slice. Rows may overlap, which makes a convolution of it.
@@ -32,19 +34,22 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What a product is added to.
+/// The beta of a matrix product: what the destination is multiplied with before the product is added.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Onto {
+pub(super) enum Beta {
+    /// The product replaces the destination.
     Zero,
-    Destination,
+    /// The product is added to the destination.
+    One,
 }
 
-/// `destination = onto + factor * left * right`. The destination's rows are `stride` apart.
+/// `destination = alpha * left * right + beta * destination`. The destination's rows are `stride`
+/// apart.
 pub(super) fn multiply(
     destination: &mut [f32],
     stride: usize,
-    onto: Onto,
-    factor: f32,
+    beta: Beta,
+    alpha: f32,
     left: Matrix,
     right: Matrix,
     parallelism: Parallelism,
@@ -70,7 +75,7 @@ pub(super) fn multiply(
             destination.as_mut_ptr(),
             1,
             stride as isize,
-            onto == Onto::Destination,
+            beta == Beta::One,
             left.data.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
@@ -78,7 +83,7 @@ pub(super) fn multiply(
             right.column_stride as isize,
             right.row_stride as isize,
             1.0,
-            factor,
+            alpha,
             false,
             false,
             false,

@@ -1,7 +1,36 @@
-use burn::tensor::DType;
-use burn_cubecl::CubeRuntime;
+//! The linear layer, and the matrix products that attention consists of too.
+
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul as launch};
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeRuntime};
+
+use super::{Cube, Devices, raw, tensor};
+
+/// `x w + b`
+pub(super) fn linear<R: Devices, BT: BoolElement>(
+    x: Tensor<Cube<R, BT>, 2>,
+    weight: Tensor<Cube<R, BT>, 2>,
+    bias: Option<Tensor<Cube<R, BT>, 1>>,
+) -> Tensor<Cube<R, BT>, 2> {
+    let dtype = x.dtype();
+    let y: Tensor<Cube<R, BT>, 2> = tensor(matmul(raw(x), raw(weight), dtype));
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+}
+
+/// A weight `[out, in]` as `[in, out]` in row-major order. A transposed view would do for the result,
+/// but not for the matrix products of burn 0.21 on CUDA, which read a column-major right side wrongly
+/// (burn#5264).
+pub(super) fn transposed<R: Devices, BT: BoolElement>(
+    weight: Tensor<Cube<R, BT>, 2>,
+) -> Tensor<Cube<R, BT>, 2> {
+    let [rows, columns] = weight.dims();
+    // Flattening a transposed view cannot be a view: it copies in row-major order.
+    weight.transpose().reshape([rows * columns]).reshape([columns, rows])
+}
 
 /// The product of matrices of the same dtype, summed up in f32 and rounded to `dtype` once.
 ///

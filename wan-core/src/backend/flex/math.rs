@@ -1,5 +1,7 @@
 //! Functions that vectorise: no branches, no calls.
 
+use super::parallel::inlined;
+
 /// `e^x` within 2 ulp for normal results; below -87 it stays at the smallest normal number.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
@@ -40,9 +42,26 @@ pub(super) fn gelu(x: f32) -> f32 {
 /// How many partial sums a sum has: as many as the widest vector register has lanes.
 const LANES: usize = 16;
 
-/// Sum of `map(x)`.
+/// Sum of the values.
 #[inline(always)]
-pub(super) fn sum(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(values: &[f32]) -> f32 {
+    sum_of(values, inlined!(|x| x))
+}
+
+/// Sum of `x^2`.
+#[inline(always)]
+pub(super) fn sum_of_squares(values: &[f32]) -> f32 {
+    sum_of(values, inlined!(|x| x * x))
+}
+
+/// Sum of `(x - mean)^2`.
+#[inline(always)]
+pub(super) fn sum_of_squared_deviations(values: &[f32], mean: f32) -> f32 {
+    sum_of(values, inlined!(|x| (x - mean) * (x - mean)))
+}
+
+#[inline(always)]
+fn sum_of(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
     let (blocks, rest) = values.as_chunks::<LANES>();
     let mut sums = [0f32; LANES];
     for block in blocks {

@@ -2,35 +2,91 @@
 //! together, the inputs of `kw` taps in a row are one stretch of memory, so a matrix whose rows
 //! overlap stands for all positions of a tap row, and nothing is copied out of place (no im2col).
 
+use burn::backend::Flex;
+use burn::tensor::{DType, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::super::Padding;
-use super::matrix::{Matrix, Onto, multiply};
+use super::matrix::{Beta, Matrix, multiply};
+use super::memory::{contiguous, slice, tensor};
+use crate::backend::{Padding, portable};
 
-/// Numbers of output that a task collects before it writes them: within the second-level cache.
+/// Elements of output that a task collects before it writes them: within the second-level cache.
 const BLOCK: usize = 1 << 15;
 
-/// The operands of [`conv3d`].
-pub(in super::super) struct Conv3d<'a> {
-    /// Frames before and including this chunk, `[T, H, W, Cin]` each, one batch.
-    pub(in super::super) frames: Vec<&'a [f32]>,
-    pub(in super::super) height: usize,
-    pub(in super::super) width: usize,
-    /// Input and output.
-    pub(in super::super) channels: [usize; 2],
-    /// `[kt, kh, kw, Cin, Cout]`
-    pub(in super::super) weight: &'a [f32],
-    pub(in super::super) bias: &'a [f32],
-    /// Along time, height and width.
-    pub(in super::super) kernel: [usize; 3],
-    pub(in super::super) stride: [usize; 3],
-    pub(in super::super) padding: Padding,
+/// In memory the taps come first and the output channels last, see [`Operands::weight`].
+pub(super) fn taps_first(weight: Tensor<Flex, 5>) -> Tensor<Flex, 5> {
+    if weight.dtype() != DType::F32 {
+        return weight;
+    }
+    let taps_first = weight.permute([2, 3, 4, 1, 0]);
+    let shape = taps_first.dims();
+    let copied = contiguous(taps_first);
+    tensor(slice(&copied).to_vec(), shape).permute([4, 3, 0, 1, 2])
 }
 
-impl Conv3d<'_> {
+pub(super) fn conv3d(
+    past: Option<Tensor<Flex, 5>>,
+    x: Tensor<Flex, 5>,
+    weight: Tensor<Flex, 5>,
+    bias: Tensor<Flex, 1>,
+    stride: [usize; 3],
+    padding: Padding,
+) -> Tensor<Flex, 5> {
+    if weight.dtype() != DType::F32 {
+        return portable::conv3d(past, x, weight, bias, stride, padding);
+    }
+    let [batch, chunk, height, width, cin] = x.dims();
+    let [cout, _, kt, kh, kw] = weight.dims();
+    let known = past.as_ref().map_or(0, |past| past.dims()[1]);
+    let (past, x) = (past.map(contiguous), contiguous(x));
+    let (weight, bias) = (contiguous(weight.permute([2, 3, 4, 1, 0])), contiguous(bias));
+    let frame = height * width * cin;
+    let operands = |b: usize| {
+        let frames = |tensor, frames: usize| {
+            slice(tensor)[b * frames * frame..(b + 1) * frames * frame].chunks_exact(frame)
+        };
+        let before = past.iter().flat_map(|past| frames(past, known));
+        Operands {
+            frames: before.chain(frames(&x, chunk)).collect(),
+            height,
+            width,
+            channels: [cin, cout],
+            weight: slice(&weight),
+            bias: slice(&bias),
+            kernel: [kt, kh, kw],
+            stride,
+            padding,
+        }
+    };
+    let [t, h, w] = operands(0).output();
+    let mut out = vec![0.0; batch * t * h * w * cout];
+    for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
+        convolve(&operands(b), out);
+    }
+    tensor(out, [batch, t, h, w, cout])
+}
+
+/// The operands of [`convolve`].
+struct Operands<'a> {
+    /// Frames before and including this chunk, `[T, H, W, Cin]` each, one batch.
+    frames: Vec<&'a [f32]>,
+    height: usize,
+    width: usize,
+    /// Input and output.
+    channels: [usize; 2],
+    /// `[kt, kh, kw, Cin, Cout]`
+    weight: &'a [f32],
+    bias: &'a [f32],
+    /// Along time, height and width.
+    kernel: [usize; 3],
+    stride: [usize; 3],
+    padding: Padding,
+}
+
+impl Operands<'_> {
     /// Frames, rows and columns of the output.
-    pub(in super::super) fn output(&self) -> [usize; 3] {
+    fn output(&self) -> [usize; 3] {
         let [pt, ph, pw] = self.padded();
         let ([kt, kh, kw], [st, sh, sw]) = (self.kernel, self.stride);
         [(pt - kt) / st + 1, (ph - kh) / sh + 1, (pw - kw) / sw + 1]
@@ -58,7 +114,7 @@ impl Conv3d<'_> {
 }
 
 /// Convolves one video of a batch into `out` `[T', H', W', Cout]`.
-pub(in super::super) fn conv3d(operands: &Conv3d, out: &mut [f32]) {
+fn convolve(operands: &Operands, out: &mut [f32]) {
     let [_, height, width] = operands.output();
     let [_, cout] = operands.channels;
     let unpadded = operands.padding.height == [0, 0] && operands.padding.width == [0, 0];
@@ -83,7 +139,7 @@ pub(in super::super) fn conv3d(operands: &Conv3d, out: &mut [f32]) {
 }
 
 /// The rows from `first` on of the output frame `t`.
-fn convolve_rows(operands: &Conv3d, frames: &[&[f32]], [t, first]: [usize; 2], out: &mut [f32]) {
+fn convolve_rows(operands: &Operands, frames: &[&[f32]], [t, first]: [usize; 2], out: &mut [f32]) {
     let [cin, cout] = operands.channels;
     let ([kt, kh, kw], [st, sh, sw]) = (operands.kernel, operands.stride);
     let [_, _, pitch] = operands.padded();
@@ -102,7 +158,7 @@ fn convolve_rows(operands: &Conv3d, frames: &[&[f32]], [t, first]: [usize; 2], o
             let taps = (dt * kh + dy) * kw * cin * cout;
             let left = Matrix::rows(&frames[frame][start..], positions, kw * cin, sw * cin);
             let right = Matrix::rows(&operands.weight[taps..], kw * cin, cout, cout);
-            multiply(&mut block, cout, Onto::Destination, 1.0, left, right, Parallelism::None);
+            multiply(&mut block, cout, Beta::One, 1.0, left, right, Parallelism::None);
         }
     }
     let rows = block.chunks(step * cout);

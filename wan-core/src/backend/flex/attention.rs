@@ -1,12 +1,17 @@
 //! Attention that never holds its scores: a tile of queries meets the keys block by block, with the
 //! running maximum and sum of the softmax (Milakov and Gimelshein 2018; FlashAttention).
 
+use burn::backend::Flex;
+use burn::tensor::{DType, Tensor};
+use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::math;
-use super::matrix::{Matrix, Onto, multiply};
-use super::vectorised;
+use super::matrix::{Beta, Matrix, multiply};
+use super::memory::{raw, tensor};
+use super::parallel::{inlined, vectorised};
+use crate::backend::portable;
 
 /// Keys that a tile of queries meets at a time.
 const KEY_BLOCK: usize = 256;
@@ -16,13 +21,22 @@ const MAX_TILE: usize = 256;
 
 /// A tensor `[B, H, S, D]` with the elements of a row together and the other axes anywhere.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Heads<'a> {
-    pub(in super::super) data: &'a [f32],
+struct Heads<'a> {
+    data: &'a [f32],
     /// Strides of batch, head and row; 0 where an axis is broadcast.
-    pub(in super::super) strides: [usize; 3],
+    strides: [usize; 3],
 }
 
 impl<'a> Heads<'a> {
+    /// Of a tensor that went through [`rows_together`].
+    fn of(x: &'a FlexTensor) -> Self {
+        let strides = x.layout().strides();
+        Self {
+            data: &x.storage::<f32>()[x.layout().start_offset()..],
+            strides: [0, 1, 2].map(|axis| strides[axis] as usize),
+        }
+    }
+
     fn rows(
         &self,
         batch: usize,
@@ -36,24 +50,61 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// The operands of [`attention`].
-pub(in super::super) struct Attention<'a> {
-    pub(in super::super) q: Heads<'a>,
-    pub(in super::super) k: Heads<'a>,
-    pub(in super::super) v: Heads<'a>,
+/// The operands of [`attend_all`].
+struct Operands<'a> {
+    q: Heads<'a>,
+    k: Heads<'a>,
+    v: Heads<'a>,
     /// `[B, H, Sq, Sk]`, any axis but the last broadcast.
-    pub(in super::super) bias: Option<Heads<'a>>,
-    pub(in super::super) scale: f32,
-    pub(in super::super) batch: usize,
-    pub(in super::super) heads: usize,
-    pub(in super::super) queries: usize,
-    pub(in super::super) keys: usize,
-    pub(in super::super) width: usize,
+    bias: Option<Heads<'a>>,
+    scale: f32,
+    batch: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
 }
 
-/// `softmax(q k^T scale + bias) v`, as `[B, Sq, H, D]`.
-pub(in super::super) fn attention(operands: &Attention) -> Vec<f32> {
-    let &Attention { batch, heads, queries, width, .. } = operands;
+/// `softmax(q k^T scale + bias) v`
+pub(super) fn attention(
+    q: Tensor<Flex, 4>,
+    k: Tensor<Flex, 4>,
+    v: Tensor<Flex, 4>,
+    bias: Option<Tensor<Flex, 4>>,
+    scale: f64,
+) -> Tensor<Flex, 4> {
+    if q.dtype() != DType::F32 {
+        return portable::attention(q, k, v, bias, scale);
+    }
+    let [batch, heads, queries, width] = q.dims();
+    let keys = k.dims()[2];
+    let (q, k, v) = (rows_together(q), rows_together(k), rows_together(v));
+    let bias = bias.map(|bias| rows_together(bias.expand([batch, heads, queries, keys])));
+    let out = attend_all(&Operands {
+        q: Heads::of(&q),
+        k: Heads::of(&k),
+        v: Heads::of(&v),
+        bias: bias.as_ref().map(Heads::of),
+        scale: scale as f32,
+        batch,
+        heads,
+        queries,
+        keys,
+        width,
+    });
+    tensor(out, [batch, queries, heads, width]).swap_dims(1, 2)
+}
+
+/// With the elements of each row together; the rows may lie anywhere.
+fn rows_together(x: Tensor<Flex, 4>) -> FlexTensor {
+    let x = raw(x);
+    let ok = x.layout().strides()[3] == 1 && x.layout().strides().iter().all(|&s| s >= 0);
+    if ok { x } else { x.to_contiguous() }
+}
+
+/// The result as `[B, Sq, H, D]`.
+fn attend_all(operands: &Operands) -> Vec<f32> {
+    let &Operands { batch, heads, queries, width, .. } = operands;
     let row = heads * width;
     let mut out = vec![0.0; batch * queries * row];
     // Small enough that all threads have work to the end.
@@ -93,12 +144,12 @@ impl Scratch {
 
 /// One head of one tile; `out` begins at that head, its rows are `heads * width` apart.
 fn attend(
-    operands: &Attention,
+    operands: &Operands,
     [batch, head, first]: [usize; 3],
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let &Attention { q, k, v, bias, scale, heads, queries, keys, width, .. } = operands;
+    let &Operands { q, k, v, bias, scale, heads, queries, keys, width, .. } = operands;
     let rows = scratch.largest.len().min(queries - first);
     let queries = q.rows(batch, head, first, rows, width);
     scratch.largest.fill(f32::NEG_INFINITY);
@@ -108,24 +159,20 @@ fn attend(
         let block = KEY_BLOCK.min(keys - start);
         let scores = &mut scratch.scores[..rows * block];
         let keys = k.rows(batch, head, start, block, width).transpose();
-        multiply(scores, block, Onto::Zero, scale, queries, keys, Parallelism::None);
+        multiply(scores, block, Beta::Zero, scale, queries, keys, Parallelism::None);
         if let Some(bias) = bias {
             add_bias(scores, block, &bias, [batch, head, first], start);
         }
-        vectorised(
-            #[inline(always)]
-            || {
-                for (i, scores) in scores.chunks_exact_mut(block).enumerate() {
-                    let (largest, sum) = (&mut scratch.largest[i], &mut scratch.sums[i]);
-                    let values = &mut scratch.values[i * width..(i + 1) * width];
-                    update_softmax(scores, largest, sum, values);
-                }
-            },
-        );
+        vectorised(inlined!(|| {
+            for (i, scores) in scores.chunks_exact_mut(block).enumerate() {
+                let (largest, sum) = (&mut scratch.largest[i], &mut scratch.sums[i]);
+                let values = &mut scratch.values[i * width..(i + 1) * width];
+                update_softmax(scores, largest, sum, values);
+            }
+        }));
         let weights = Matrix::rows(scores, rows, block, block);
         let values = v.rows(batch, head, start, block, width);
-        let onto = Onto::Destination;
-        multiply(&mut scratch.values, width, onto, 1.0, weights, values, Parallelism::None);
+        multiply(&mut scratch.values, width, Beta::One, 1.0, weights, values, Parallelism::None);
     }
     for i in 0..rows {
         let values = &scratch.values[i * width..(i + 1) * width];
@@ -161,9 +208,5 @@ fn update_softmax(scores: &mut [f32], largest: &mut f32, sum: &mut f32, values: 
     }
     *largest = new;
     scores.iter_mut().for_each(|score| *score = math::exp(*score - new));
-    *sum += math::sum(
-        scores,
-        #[inline(always)]
-        |weight| weight,
-    );
+    *sum += math::sum(scores);
 }

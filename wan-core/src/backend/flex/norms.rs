@@ -1,0 +1,115 @@
+//! Norms: each row alone, in f32 and in place.
+
+use burn::backend::Flex;
+use burn::tensor::{DType, Tensor};
+
+use super::math::{self, sum, sum_of_squared_deviations, sum_of_squares};
+use super::memory::{contiguous, in_place, slice};
+use super::parallel::{for_rows, inlined};
+
+/// What is done to a row after it was normalised.
+enum Affine<'a> {
+    /// Nothing.
+    Identity,
+    /// `y * weight + bias`
+    Weights { weight: &'a [f32], bias: &'a [f32] },
+    /// `y * (1 + scale) + shift`
+    Modulation { scale: &'a [f32], shift: &'a [f32] },
+}
+
+pub(super) fn layer_norm(
+    x: Tensor<Flex, 3>,
+    affine: Option<(Tensor<Flex, 1>, Tensor<Flex, 1>)>,
+    eps: f64,
+    dtype: DType,
+) -> Tensor<Flex, 3> {
+    let affine = affine.map(|(weight, bias)| (contiguous(weight), contiguous(bias)));
+    let affine = affine.as_ref().map(|(weight, bias)| (slice(weight), slice(bias)));
+    normalised(x, eps, |_| match affine {
+        Some((weight, bias)) => Affine::Weights { weight, bias },
+        None => Affine::Identity,
+    })
+    .cast(dtype)
+}
+
+pub(super) fn modulated_norm(
+    x: Tensor<Flex, 3>,
+    shift: Tensor<Flex, 3>,
+    scale: Tensor<Flex, 3>,
+    eps: f64,
+    dtype: DType,
+) -> Tensor<Flex, 3> {
+    let [_, rows, width] = x.dims();
+    let repeat = rows / shift.dims()[1];
+    let (shift, scale) = (contiguous(shift), contiguous(scale));
+    let (shift, scale) = (slice(&shift), slice(&scale));
+    normalised(x, eps, |row| {
+        let vector = row / repeat * width..(row / repeat + 1) * width;
+        Affine::Modulation { scale: &scale[vector.clone()], shift: &shift[vector] }
+    })
+    .cast(dtype)
+}
+
+/// `(x - mean) / sqrt(var + eps)`, then `affine(row)`.
+fn normalised<'a>(
+    x: Tensor<Flex, 3>,
+    eps: f64,
+    affine: impl Fn(usize) -> Affine<'a> + Sync,
+) -> Tensor<Flex, 3> {
+    let (width, eps) = (x.dims()[2], eps as f32);
+    let each = inlined!(|row: &mut [f32], index: usize| {
+        let mean = sum(row) / width as f32;
+        let variance = sum_of_squared_deviations(row, mean) / width as f32;
+        let factor = 1.0 / (variance + eps).sqrt();
+        match affine(index) {
+            Affine::Identity => row.iter_mut().for_each(|x| *x = (*x - mean) * factor),
+            Affine::Weights { weight, bias } => {
+                for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                    *x = (*x - mean) * factor * weight + bias;
+                }
+            }
+            Affine::Modulation { scale, shift } => {
+                for ((x, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
+                    *x = (*x - mean) * factor * (1.0 + scale) + shift;
+                }
+            }
+        }
+    });
+    in_place(x.cast(DType::F32), |x| for_rows(x, width, each))
+}
+
+pub(super) fn rms_norm(
+    x: Tensor<Flex, 3>,
+    weight: Tensor<Flex, 1>,
+    eps: f64,
+    dtype: DType,
+) -> Tensor<Flex, 3> {
+    let (weight, eps) = (contiguous(weight), eps as f32);
+    let weight = slice(&weight);
+    let each = inlined!(|row: &mut [f32], _| {
+        let factor = 1.0 / (sum_of_squares(row) / weight.len() as f32 + eps).sqrt();
+        row.iter_mut().zip(weight).for_each(|(x, weight)| *x = *x * factor * weight);
+    });
+    in_place(x.cast(DType::F32), |x| for_rows(x, weight.len(), each)).cast(dtype)
+}
+
+/// `x / max(|x|, 1e-12) * sqrt(C) * weight`, and SiLU after it if asked for.
+pub(super) fn channel_norm(
+    x: Tensor<Flex, 5>,
+    weight: Tensor<Flex, 1>,
+    silu: bool,
+) -> Tensor<Flex, 5> {
+    let weight = contiguous(weight);
+    let weight = slice(&weight);
+    let root = (weight.len() as f32).sqrt();
+    let each = inlined!(|row: &mut [f32], _| {
+        let factor = root / sum_of_squares(row).sqrt().max(1e-12);
+        let pairs = row.iter_mut().zip(weight);
+        if silu {
+            pairs.for_each(|(x, weight)| *x = math::silu(*x * factor * weight));
+        } else {
+            pairs.for_each(|(x, weight)| *x = *x * factor * weight);
+        }
+    });
+    in_place(x.cast(DType::F32), |x| for_rows(x, weight.len(), each))
+}
