@@ -11,7 +11,7 @@ use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, TensorData, activation};
 use criterion::{Criterion, criterion_group, criterion_main};
 use wan_core::Backend;
-use wan_core::backend::Padding;
+use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
 use wan_core::noise::TorchGenerator;
 
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
@@ -29,7 +29,7 @@ fn bench_attention(criterion: &mut Criterion) {
     group.bench_function("ours", |bencher| {
         bencher.iter(|| {
             let (q, k, v) = operands();
-            black_box(Flex::wan_attention(q, k, v, None, 1.0 / 128f64.sqrt()))
+            black_box(Flex::wan_attention(AttentionArgs::new(q, k, v, 1.0 / 128f64.sqrt())))
         });
     });
     group.bench_function("burn", |bencher| {
@@ -51,8 +51,8 @@ fn bench_conv3d(criterion: &mut Criterion) {
     group.bench_function("ours", |bencher| {
         bencher.iter(|| {
             let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
-            let (past, x) = (Some(past.clone()), x.clone());
-            black_box(Flex::wan_conv3d(past, x, weight.clone(), bias.clone(), [1, 1, 1], padding))
+            let args = Conv3dArgs::new(x.clone(), weight.clone(), bias.clone());
+            black_box(Flex::wan_conv3d(args.past(past.clone()).padding(padding)))
         });
     });
     group.bench_function("burn", |bencher| {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{Tensor, TensorPrimitive};
+use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, DeviceError};
 use wan_pipeline::{Pipeline, Request, backend::Flex};
 
@@ -37,15 +38,11 @@ impl<B: Backend> Backend for Counting<B> {
         B::open_device(index)
     }
 
-    fn wan_attention(
-        q: Tensor<Self, 4>,
-        k: Tensor<Self, 4>,
-        v: Tensor<Self, 4>,
-        bias: Option<Tensor<Self, 4>>,
-        scale: f64,
-    ) -> Tensor<Self, 4> {
+    fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
         ATTENTION_CALLS.fetch_add(1, Ordering::Relaxed);
-        outer(B::wan_attention(inner(q), inner(k), inner(v), bias.map(inner), scale))
+        let AttentionArgs { q, k, v, bias, scale, .. } = args;
+        let args = AttentionArgs::new(inner(q), inner(k), inner(v), scale);
+        outer(B::wan_attention(args.bias(bias.map(inner))))
     }
 }
 

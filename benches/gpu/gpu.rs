@@ -16,7 +16,7 @@ use burn::tensor::{DType, Distribution, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wan_core::backend::Padding;
+use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
 use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, Denoiser, Precision, TextConditioning, TextEncoder, VideoVae};
@@ -310,7 +310,7 @@ impl<'a, B: Backend> Bench<'a, B> {
 
 fn attend<B: Backend>([q, k, v]: [Tensor<B, 4>; 3], bias: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
     let scale = 1.0 / (q.dims()[3] as f64).sqrt();
-    B::wan_attention(q, k, v, bias, scale)
+    B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias))
 }
 
 struct Convolution<B: Backend> {
@@ -323,8 +323,8 @@ struct Convolution<B: Backend> {
 impl<B: Backend> Convolution<B> {
     fn convolve(&self) -> Tensor<B, 5> {
         let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
-        let (past, x) = (Some(self.past.clone()), self.x.clone());
-        B::wan_conv3d(past, x, self.weight.clone(), self.bias.clone(), [1, 1, 1], padding)
+        let args = Conv3dArgs::new(self.x.clone(), self.weight.clone(), self.bias.clone());
+        B::wan_conv3d(args.past(self.past.clone()).padding(padding))
     }
 
     fn on_cpu(&self) -> Convolution<Flex> {

@@ -39,6 +39,7 @@ fn the_plan_stays_within_its_memory() {
 mod peaks {
     use burn::tensor::{DType, Tensor};
     use wan_core::Backend;
+    use wan_core::backend::AttentionArgs;
 
     const MIB: usize = 1 << 20;
 
@@ -66,7 +67,7 @@ mod peaks {
         let v = Tensor::ones(shape, (&device, DType::F32));
         let mut sums: Vec<f32> = Vec::new();
         let peak = peak_after(|| {
-            let attended = B::wan_attention(q, k, v, None, 0.1);
+            let attended = B::wan_attention(AttentionArgs::new(q, k, v, 0.1));
             sums = attended.into_data().convert::<f32>().into_vec().unwrap();
         });
         let scores = 4 * tokens * tokens / MIB;

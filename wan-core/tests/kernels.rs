@@ -4,7 +4,9 @@
 
 use burn::backend::{Flex, NdArray};
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::backend::Padding;
+use wan_core::backend::{
+    AttentionArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, Padding, RmsNormArgs, RopeArgs,
+};
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, BurnBackend};
 
@@ -137,9 +139,10 @@ fn attention<B: Backend>() {
         {
             let (bias, bias_oracle) = bias.map(|shape| random.pair(shape)).unzip();
             let what = format!("attention {queries} {keys} {bias:?}");
-            let ours = B::wan_attention(q.clone(), k.clone(), v.clone(), bias, 0.3);
+            let ours = AttentionArgs::new(q.clone(), k.clone(), v.clone(), 0.3).bias(bias);
             let (q, k, v) = (q_oracle.clone(), k_oracle.clone(), v_oracle.clone());
-            assert_close(&what, ours, Oracle::wan_attention(q, k, v, bias_oracle, 0.3));
+            let theirs = AttentionArgs::new(q, k, v, 0.3).bias(bias_oracle);
+            assert_close(&what, B::wan_attention(ours), Oracle::wan_attention(theirs));
         }
     }
 }
@@ -151,12 +154,9 @@ fn attention_in_chunks<B: Backend>() {
     let rows = 4500;
     let ((q, q_oracle), (k, k_oracle)) =
         (random.pair([1, 1, rows, 8]), random.pair([1, 1, rows, 8]));
-    let ours = B::wan_attention(q, k.clone(), k, None, 0.35);
-    assert_close(
-        "chunks",
-        ours,
-        Oracle::wan_attention(q_oracle, k_oracle.clone(), k_oracle, None, 0.35),
-    );
+    let ours = AttentionArgs::new(q, k.clone(), k, 0.35);
+    let theirs = AttentionArgs::new(q_oracle, k_oracle.clone(), k_oracle, 0.35);
+    assert_close("chunks", B::wan_attention(ours), Oracle::wan_attention(theirs));
 }
 
 /// A last key with a bias of `ln(n)` is the same as that key n times.
@@ -169,9 +169,9 @@ fn a_repeated_key_is_one_key_with_a_bias<B: Backend>() {
         let last = t.clone().narrow(2, 3, 1).expand([1, 2, repeats - 1, 8]);
         Tensor::cat(vec![t.clone(), last], 2)
     };
-    let all = B::wan_attention(q.clone(), repeat(&k), repeat(&v), None, 0.4);
+    let all = B::wan_attention(AttentionArgs::new(q.clone(), repeat(&k), repeat(&v), 0.4));
     let bias = TensorData::new(vec![0.0, 0.0, 0.0, (repeats as f32).ln()], [1, 1, 1, 4]);
-    let one = B::wan_attention(q, k, v, Some(on(&bias)), 0.4);
+    let one = B::wan_attention(AttentionArgs::new(q, k, v, 0.4).bias(on(&bias)));
     let difference = values((all - one).abs().max())[0];
     // The sum of 509 equal weights is rounded 509 times, the one weight once.
     assert!(difference < 3e-5, "{difference}");
@@ -185,21 +185,16 @@ fn rows<B: Backend>() {
         let (x, x_oracle) = random.pair([2, tokens, width]);
         let (w, w_oracle) = random.pair([width]);
         let (b, b_oracle) = random.pair([width]);
-        let affine = (Some((w.clone(), b)), Some((w_oracle.clone(), b_oracle)));
-        let ours = B::wan_layer_norm(x.clone() + 3.0, affine.0, 1e-5, DType::F32);
-        assert_close(
-            &what,
-            ours,
-            Oracle::wan_layer_norm(x_oracle.clone() + 3.0, affine.1, 1e-5, DType::F32),
-        );
-        let ours = B::wan_layer_norm(x.clone(), None, 1e-6, DType::F32);
-        assert_close(&what, ours, Oracle::wan_layer_norm(x_oracle.clone(), None, 1e-6, DType::F32));
-        let ours = B::wan_rms_norm(x.clone(), w.clone(), 1e-6, DType::F32);
-        assert_close(
-            &what,
-            ours,
-            Oracle::wan_rms_norm(x_oracle.clone(), w_oracle.clone(), 1e-6, DType::F32),
-        );
+        let ours = LayerNormArgs::new(x.clone() + 3.0, 1e-5).affine((w.clone(), b));
+        let theirs = LayerNormArgs::new(x_oracle.clone() + 3.0, 1e-5);
+        let theirs = theirs.affine((w_oracle.clone(), b_oracle));
+        assert_close(&what, B::wan_layer_norm(ours), Oracle::wan_layer_norm(theirs));
+        let ours = LayerNormArgs::new(x.clone(), 1e-6);
+        let theirs = LayerNormArgs::new(x_oracle.clone(), 1e-6);
+        assert_close(&what, B::wan_layer_norm(ours), Oracle::wan_layer_norm(theirs));
+        let ours = RmsNormArgs::new(x.clone(), w, 1e-6);
+        let theirs = RmsNormArgs::new(x_oracle.clone(), w_oracle, 1e-6);
+        assert_close(&what, B::wan_rms_norm(ours), Oracle::wan_rms_norm(theirs));
         assert_close(&what, B::wan_gelu(x.clone() * 3.0), Oracle::wan_gelu(x_oracle.clone() * 3.0));
 
         // One modulation a sample, as rows of a larger tensor; and one a token.
@@ -209,14 +204,9 @@ fn rows<B: Backend>() {
             let theirs: [_; 3] =
                 std::array::from_fn(|i| m_oracle.clone().narrow(1, i * rows, rows));
             let ([shift, scale, gate], [shift_oracle, scale_oracle, gate_oracle]) = (ours, theirs);
-            let ours = B::wan_modulated_norm(x.clone(), shift.clone(), scale, 1e-6, DType::F32);
-            let theirs = Oracle::wan_modulated_norm(
-                x_oracle.clone(),
-                shift_oracle.clone(),
-                scale_oracle,
-                1e-6,
-                DType::F32,
-            );
+            let ours = ModulatedNormArgs::new(x.clone(), shift, scale, 1e-6);
+            let theirs = ModulatedNormArgs::new(x_oracle.clone(), shift_oracle, scale_oracle, 1e-6);
+            let (ours, theirs) = (B::wan_modulated_norm(ours), Oracle::wan_modulated_norm(theirs));
             assert_close(&what, ours.clone(), theirs.clone());
             let ours = B::wan_gated_residual(x.clone(), ours, gate);
             assert_close(
@@ -229,12 +219,9 @@ fn rows<B: Backend>() {
         let (cos, cos_oracle) = random.pair([tokens, half]);
         let (sin, sin_oracle) = random.pair([tokens, half]);
         let shape = [2, tokens, heads, 2 * half];
-        let ours = B::wan_rope(x.reshape(shape), cos, sin, DType::F32);
-        assert_close(
-            &what,
-            ours,
-            Oracle::wan_rope(x_oracle.reshape(shape), cos_oracle, sin_oracle, DType::F32),
-        );
+        let ours = RopeArgs::new(x.reshape(shape), cos, sin);
+        let theirs = RopeArgs::new(x_oracle.reshape(shape), cos_oracle, sin_oracle);
+        assert_close(&what, B::wan_rope(ours), Oracle::wan_rope(theirs));
     }
 }
 
@@ -286,10 +273,11 @@ fn convolution<B: Backend>() {
             let (past, past_oracle) = past.unzip();
             let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
             let scale = ((cin * kt * kh * kw) as f64).sqrt();
-            let ours = B::wan_conv3d(past, x, w, b, stride, padding) / scale;
-            let theirs =
-                Oracle::wan_conv3d(past_oracle, x_oracle, w_oracle, b_oracle, stride, padding);
-            assert_close(&what, ours, theirs / scale);
+            let ours = Conv3dArgs::new(x, w, b).past(past).stride(stride).padding(padding);
+            let theirs = Conv3dArgs::new(x_oracle, w_oracle, b_oracle).past(past_oracle);
+            let theirs = theirs.stride(stride).padding(padding);
+            let (ours, theirs) = (B::wan_conv3d(ours), Oracle::wan_conv3d(theirs));
+            assert_close(&what, ours / scale, theirs / scale);
         }
     }
 }
@@ -313,26 +301,29 @@ fn half_precision<B: Backend>() {
             assert_within(&format!("{what} in {dtype:?}"), ours, theirs, tolerance);
         };
         check("gelu", B::wan_gelu(x.clone()), Oracle::wan_gelu(x_oracle.clone()));
-        let f32 = DType::F32;
-        let theirs = Oracle::wan_rms_norm(x_oracle.clone(), weight_oracle.clone(), 1e-6, f32);
-        check("rms norm", B::wan_rms_norm(x.clone(), weight.clone(), 1e-6, dtype), theirs);
-        let affine = (weight.clone(), weight);
-        let theirs = Some((weight_oracle.clone(), weight_oracle));
-        let theirs = Oracle::wan_layer_norm(x_oracle.clone(), theirs, 1e-6, f32);
-        check("layer norm", B::wan_layer_norm(x.clone(), Some(affine), 1e-6, dtype), theirs);
+        let ours = RmsNormArgs::new(x.clone(), weight.clone(), 1e-6).dtype(dtype);
+        let theirs = RmsNormArgs::new(x_oracle.clone(), weight_oracle.clone(), 1e-6);
+        check("rms norm", B::wan_rms_norm(ours), Oracle::wan_rms_norm(theirs));
+        let ours = LayerNormArgs::new(x.clone(), 1e-6).affine((weight.clone(), weight));
+        let theirs = LayerNormArgs::new(x_oracle.clone(), 1e-6);
+        let theirs = theirs.affine((weight_oracle.clone(), weight_oracle));
+        let theirs = Oracle::wan_layer_norm(theirs);
+        check("layer norm", B::wan_layer_norm(ours.dtype(dtype)), theirs);
         let (a, b) = (shift_oracle.clone(), shift_oracle.clone());
-        let theirs = Oracle::wan_modulated_norm(x_oracle.clone(), a, b, 1e-6, f32);
-        let ours = B::wan_modulated_norm(x.clone(), shift.clone(), shift.clone(), 1e-6, dtype);
-        check("modulated norm", ours, theirs);
+        let theirs =
+            Oracle::wan_modulated_norm(ModulatedNormArgs::new(x_oracle.clone(), a, b, 1e-6));
+        let ours = ModulatedNormArgs::new(x.clone(), shift.clone(), shift.clone(), 1e-6);
+        check("modulated norm", B::wan_modulated_norm(ours.dtype(dtype)), theirs);
         let theirs = Oracle::wan_gated_residual(wide_oracle, x_oracle.clone(), shift_oracle);
         let ours = B::wan_gated_residual(wide, x.clone(), shift);
-        assert_eq!(ours.dtype(), f32, "the residual stream");
+        assert_eq!(ours.dtype(), DType::F32, "the residual stream");
         assert_close("gated residual", ours, theirs);
 
         let heads = [2, 5, 4, 24];
         let (q, q_oracle) = (x.reshape(heads), x_oracle.reshape(heads));
-        let ours = B::wan_rope(q.clone(), cos.clone(), cos, dtype);
-        let theirs = Oracle::wan_rope(q_oracle.clone(), cos_oracle.clone(), cos_oracle, f32);
+        let ours = B::wan_rope(RopeArgs::new(q.clone(), cos.clone(), cos).dtype(dtype));
+        let theirs = RopeArgs::new(q_oracle.clone(), cos_oracle.clone(), cos_oracle);
+        let theirs = Oracle::wan_rope(theirs);
         check("rope", ours.reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
 
         let (w, w_oracle) = rounded::<B, 2>(random.pair([96, 96]), dtype);
@@ -341,19 +332,24 @@ fn half_precision<B: Backend>() {
         let weight = Oracle::wan_linear_weight(w_oracle);
         let theirs = Oracle::wan_linear(q_oracle.clone().reshape([2, 5, 96]), weight, None) / 9.0;
         check("linear", ours, theirs);
-        let bare = |x: Tensor<B, 4>| B::wan_attention(x.clone(), x.clone(), x, None, 0.3);
-        let theirs = Oracle::wan_attention(q_oracle.clone(), q_oracle.clone(), q_oracle, None, 0.3);
-        check("attention", bare(q).reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
+        let ours = B::wan_attention(to_itself(q, 0.3));
+        let theirs = Oracle::wan_attention(to_itself(q_oracle, 0.3));
+        check("attention", ours.reshape([2, 5, 96]), theirs.reshape([2, 5, 96]));
 
         // So many queries that a flash kernel is asked first, and no multiple of what it takes.
         let (x, oracle) = rounded::<B, 4>(random.pair([2, 1100, 2, 32]), dtype);
         let (x, oracle) = (x.swap_dims(1, 2), oracle.swap_dims(1, 2));
         let scale = 1.0 / 32f64.sqrt();
-        let ours = B::wan_attention(x.clone(), x.clone(), x, None, scale);
-        let theirs = Oracle::wan_attention(oracle.clone(), oracle.clone(), oracle, None, scale);
+        let ours = B::wan_attention(to_itself(x, scale));
+        let theirs = Oracle::wan_attention(to_itself(oracle, scale));
         let joined = [2, 2200, 32];
         check("attention over many queries", ours.reshape(joined), theirs.reshape(joined));
     }
+}
+
+/// Attention whose keys and values are its queries.
+fn to_itself<B: Backend>(x: Tensor<B, 4>, scale: f64) -> AttentionArgs<B> {
+    AttentionArgs::new(x.clone(), x.clone(), x, scale)
 }
 
 /// Both in f32 arithmetic on numbers that `dtype` can hold; ours in that dtype.

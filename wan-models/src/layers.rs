@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
-use wan_core::backend::Padding;
+use wan_core::backend::{Conv3dArgs, Padding};
 use wan_core::{Backend, BurnBackend};
 
 use crate::weights::Scope;
@@ -103,6 +103,7 @@ impl<B: Backend> Conv3d<B> {
     ) -> Tensor<B, 5> {
         let weight = self.weight.val();
         let (past, x) = (past.map(|past| past.cast(weight.dtype())), x.cast(weight.dtype()));
-        B::wan_conv3d(past, x, weight, self.bias.val(), stride, padding).cast(DType::F32)
+        let args = Conv3dArgs::new(x, weight, self.bias.val()).past(past);
+        B::wan_conv3d(args.stride(stride).padding(padding)).cast(DType::F32)
     }
 }

@@ -4,6 +4,7 @@
 //! default written with burn tensors, and a backend overrides what it does better. Everything that
 //! depends on burn's internals stays in this module.
 
+mod args;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod device;
@@ -16,6 +17,9 @@ mod precision;
 
 use burn::tensor::{DType, Tensor};
 
+pub use args::{
+    AttentionArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs, RopeArgs,
+};
 pub use burn::tensor::backend::Backend as BurnBackend;
 #[cfg(feature = "cuda")]
 pub use cube::Cuda;
@@ -85,68 +89,34 @@ pub trait Backend: BurnBackend {
         burn::tensor::activation::gelu_approximate(x)
     }
 
-    /// `softmax(q k^T scale + bias) v` with a softmax in f32.
-    ///
-    /// Shapes: `q` `[B, H, Sq, D]`, `k` and `v` `[B, H, Sk, D]`, `bias` broadcastable to
-    /// `[B, H, Sq, Sk]` in f32; the result is `[B, H, Sq, D]` in the dtype of `q`. The scores are
-    /// never in memory as a whole: see [`AttentionPlan`].
-    fn wan_attention(
-        q: Tensor<Self, 4>,
-        k: Tensor<Self, 4>,
-        v: Tensor<Self, 4>,
-        bias: Option<Tensor<Self, 4>>,
-        scale: f64,
-    ) -> Tensor<Self, 4> {
-        portable::attention(q, k, v, bias, scale)
+    /// `softmax(q k^T scale + bias) v` with a softmax in f32: `[B, H, Sq, D]` in the dtype of `q`.
+    /// The scores are never in memory as a whole: see [`AttentionPlan`].
+    fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
+        portable::attention(args)
     }
 
-    /// Rotates the pairs `(2i, 2i + 1)` of the last axis (rotary position embedding, interleaved).
-    ///
-    /// `x` is `[B, S, H, D]`; `cos` and `sin` are `[S, D / 2]` in f32. Computed in f32, the result
-    /// is in `dtype`.
-    fn wan_rope(
-        x: Tensor<Self, 4>,
-        cos: Tensor<Self, 2>,
-        sin: Tensor<Self, 2>,
-        dtype: DType,
-    ) -> Tensor<Self, 4> {
-        portable::rope(x, cos, sin).cast(dtype)
+    /// Rotates the pairs `(2i, 2i + 1)` of the last axis (rotary position embedding, interleaved),
+    /// computed in f32: `[B, S, H, D]` in `dtype`.
+    fn wan_rope(args: RopeArgs<Self>) -> Tensor<Self, 4> {
+        portable::rope(args)
     }
 
-    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, computed in f32. The
-    /// result is in `dtype`: what reads it next.
-    fn wan_layer_norm(
-        x: Tensor<Self, 3>,
-        affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        portable::layer_norm(x, affine, eps).cast(dtype)
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, computed in f32:
+    /// `[B, S, D]` in `dtype`.
+    fn wan_layer_norm(args: LayerNormArgs<Self>) -> Tensor<Self, 3> {
+        portable::layer_norm(args)
     }
 
-    /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, computed in f32. The result is in
+    /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, computed in f32: `[B, S, D]` in
     /// `dtype`.
-    fn wan_rms_norm(
-        x: Tensor<Self, 3>,
-        weight: Tensor<Self, 1>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        portable::rms_norm(x, weight, eps).cast(dtype)
+    fn wan_rms_norm(args: RmsNormArgs<Self>) -> Tensor<Self, 3> {
+        portable::rms_norm(args)
     }
 
     /// `layer_norm(x) * (1 + scale) + shift`, computed in f32: adaptive layer norm without weights
-    /// of its own. The result is in `dtype`.
-    ///
-    /// `x` is `[B, S, D]`; `shift` and `scale` are `[B, 1, D]` or `[B, S, D]`, in f32.
-    fn wan_modulated_norm(
-        x: Tensor<Self, 3>,
-        shift: Tensor<Self, 3>,
-        scale: Tensor<Self, 3>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        portable::modulated_norm(x, shift, scale, eps).cast(dtype)
+    /// of its own, `[B, S, D]` in `dtype`.
+    fn wan_modulated_norm(args: ModulatedNormArgs<Self>) -> Tensor<Self, 3> {
+        portable::modulated_norm(args)
     }
 
     /// `x + y * gate` in f32: the residual stream stays in f32 whatever `y` is in. `gate` is
@@ -176,20 +146,12 @@ pub trait Backend: BurnBackend {
         weight
     }
 
-    /// A 3-D convolution over channels-last frames `[B, T, H, W, Cin]`, to
-    /// `[B, T', H', W', Cout]`.
+    /// A 3-D convolution over channels-last frames, to `[B, T', H', W', Cout]`.
     ///
     /// `past` holds frames that came before `x` (the feature cache of a causal convolution);
     /// `padding.time` zero frames stand in front of them.
-    fn wan_conv3d(
-        past: Option<Tensor<Self, 5>>,
-        x: Tensor<Self, 5>,
-        weight: Tensor<Self, 5>,
-        bias: Tensor<Self, 1>,
-        stride: [usize; 3],
-        padding: Padding,
-    ) -> Tensor<Self, 5> {
-        portable::conv3d(past, x, weight, bias, stride, padding)
+    fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
+        portable::conv3d(args)
     }
 
     /// Doubles height and width of channels-last frames by repeating each pixel.

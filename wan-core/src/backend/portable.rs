@@ -5,7 +5,10 @@ use burn::tensor::module::conv3d as burn_conv3d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
-use super::{BurnBackend, Padding};
+use super::{
+    AttentionArgs, BurnBackend, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, Padding, RmsNormArgs,
+    RopeArgs,
+};
 
 /// How attention is cut into pieces, so that its scores are never in memory as a whole.
 ///
@@ -64,13 +67,8 @@ pub(super) fn linear<B: BurnBackend, const D: usize>(
 }
 
 /// In f32 throughout, whatever the operands are in.
-pub(super) fn attention<B: BurnBackend>(
-    q: Tensor<B, 4>,
-    k: Tensor<B, 4>,
-    v: Tensor<B, 4>,
-    bias: Option<Tensor<B, 4>>,
-    scale: f64,
-) -> Tensor<B, 4> {
+pub(super) fn attention<B: BurnBackend>(args: AttentionArgs<B>) -> Tensor<B, 4> {
+    let AttentionArgs { q, k, v, bias, scale } = args;
     let dtype = q.dtype();
     let [q, k, v] = [q * scale, k, v].map(|x| x.cast(DType::F32));
     let weights = |q: Tensor<B, 4>, k: Tensor<B, 4>, bias: Option<Tensor<B, 4>>| {
@@ -117,11 +115,8 @@ fn joined<B: BurnBackend>(mut parts: Vec<Tensor<B, 4>>, axis: usize) -> Tensor<B
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, axis) }
 }
 
-pub(super) fn rope<B: BurnBackend>(
-    x: Tensor<B, 4>,
-    cos: Tensor<B, 2>,
-    sin: Tensor<B, 2>,
-) -> Tensor<B, 4> {
+pub(super) fn rope<B: BurnBackend>(args: RopeArgs<B>) -> Tensor<B, 4> {
+    let RopeArgs { x, cos, sin, dtype } = args;
     let [batch, tokens, heads, width] = x.dims();
     let pairs = x.cast(DType::F32).reshape([batch, tokens, heads, width / 2, 2]);
     let first = pairs.clone().narrow(4, 0, 1);
@@ -131,41 +126,37 @@ pub(super) fn rope<B: BurnBackend>(
     let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
     let rotated_second = first * sin + second * cos;
     let rotated = Tensor::cat(vec![rotated_first, rotated_second], 4);
-    rotated.reshape([batch, tokens, heads, width])
+    rotated.reshape([batch, tokens, heads, width]).cast(dtype)
 }
 
-pub(super) fn layer_norm<B: BurnBackend>(
-    x: Tensor<B, 3>,
-    affine: Option<(Tensor<B, 1>, Tensor<B, 1>)>,
-    eps: f64,
-) -> Tensor<B, 3> {
+pub(super) fn layer_norm<B: BurnBackend>(args: LayerNormArgs<B>) -> Tensor<B, 3> {
+    let LayerNormArgs { x, affine, eps, dtype } = args;
+    let normal = normalised(x, eps);
+    let y = match affine {
+        Some((weight, bias)) => normal * weight.unsqueeze() + bias.unsqueeze(),
+        None => normal,
+    };
+    y.cast(dtype)
+}
+
+/// `(x - mean) / sqrt(var + eps)` in f32.
+fn normalised<B: BurnBackend>(x: Tensor<B, 3>, eps: f64) -> Tensor<B, 3> {
     let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(2);
     let variance = (centred.clone() * centred.clone()).mean_dim(2);
-    let normal = centred / (variance + eps).sqrt();
-    match affine {
-        Some((weight, bias)) => normal * weight.unsqueeze() + bias.unsqueeze(),
-        None => normal,
-    }
+    centred / (variance + eps).sqrt()
 }
 
-pub(super) fn rms_norm<B: BurnBackend>(
-    x: Tensor<B, 3>,
-    weight: Tensor<B, 1>,
-    eps: f64,
-) -> Tensor<B, 3> {
+pub(super) fn rms_norm<B: BurnBackend>(args: RmsNormArgs<B>) -> Tensor<B, 3> {
+    let RmsNormArgs { x, weight, eps, dtype } = args;
     let x = x.cast(DType::F32);
     let mean_square = (x.clone() * x.clone()).mean_dim(2);
-    x / (mean_square + eps).sqrt() * weight.unsqueeze()
+    (x / (mean_square + eps).sqrt() * weight.unsqueeze()).cast(dtype)
 }
 
-pub(super) fn modulated_norm<B: BurnBackend>(
-    x: Tensor<B, 3>,
-    shift: Tensor<B, 3>,
-    scale: Tensor<B, 3>,
-    eps: f64,
-) -> Tensor<B, 3> {
-    layer_norm(x, None, eps) * (scale + 1.0) + shift
+pub(super) fn modulated_norm<B: BurnBackend>(args: ModulatedNormArgs<B>) -> Tensor<B, 3> {
+    let ModulatedNormArgs { x, shift, scale, eps, dtype } = args;
+    (normalised(x, eps) * (scale + 1.0) + shift).cast(dtype)
 }
 
 pub(super) fn gated_residual<B: BurnBackend>(
@@ -190,14 +181,8 @@ pub(super) fn channel_norm<B: BurnBackend>(x: Tensor<B, 5>, weight: Tensor<B, 1>
     x / length * (weight.unsqueeze() * (channels as f64).sqrt())
 }
 
-pub(super) fn conv3d<B: BurnBackend>(
-    past: Option<Tensor<B, 5>>,
-    x: Tensor<B, 5>,
-    weight: Tensor<B, 5>,
-    bias: Tensor<B, 1>,
-    stride: [usize; 3],
-    padding: Padding,
-) -> Tensor<B, 5> {
+pub(super) fn conv3d<B: BurnBackend>(args: Conv3dArgs<B>) -> Tensor<B, 5> {
+    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
     let x = padded(past, x, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     burn_conv3d(x, weight, Some(bias), options).permute([0, 2, 3, 4, 1])

@@ -1,5 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
+use wan_core::backend::{AttentionArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 use wan_core::{Backend, BurnBackend};
 
 use super::{RotaryEmbedding, WanTransformerConfig};
@@ -59,7 +60,7 @@ impl<B: Backend> Block<B> {
         let [attention, feed_forward] = [0, 3].map(|first| Modulation::take(&modulation, first));
 
         let dtype = self.ffn_in.dtype();
-        let plain = |x: &Tensor<B, 3>| B::wan_layer_norm(x.clone(), None, self.eps, DType::F32);
+        let plain = |x: &Tensor<B, 3>| B::wan_layer_norm(LayerNormArgs::new(x.clone(), self.eps));
         probe.see(&format!("{name}.norm1"), || plain(&x));
         let normed = attention.norm(x.clone(), self.eps, dtype);
         let y = self.attn1.forward(normed.clone(), normed, None, Some(rope));
@@ -99,7 +100,8 @@ impl<B: Backend> Modulation<B> {
     }
 
     fn norm(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
-        B::wan_modulated_norm(x, self.shift.clone(), self.scale.clone(), eps, dtype)
+        let args = ModulatedNormArgs::new(x, self.shift.clone(), self.scale.clone(), eps);
+        B::wan_modulated_norm(args.dtype(dtype))
     }
 }
 
@@ -153,15 +155,15 @@ impl<B: Backend> Attention<B> {
         // Normed, and rotated if there are positions, without rounding in between.
         let place = |y: Tensor<B, 3>, weight: Tensor<B, 1>| match rope {
             Some(rope) => {
-                let normed = B::wan_rms_norm(y, weight, self.eps, DType::F32);
+                let normed = B::wan_rms_norm(RmsNormArgs::new(y, weight, self.eps));
                 rope.rotate(split(normed), dtype)
             }
-            None => split(B::wan_rms_norm(y, weight, self.eps, dtype)),
+            None => split(B::wan_rms_norm(RmsNormArgs::new(y, weight, self.eps).dtype(dtype))),
         };
         let (q, k) = (place(q, self.norm_q.val()), place(k, self.norm_k.val()));
         let [q, k, v] = [q, k, split(v)].map(|y| y.swap_dims(1, 2));
         let scale = 1.0 / ((inner / self.heads) as f64).sqrt();
-        let attended = B::wan_attention(q, k, v, bias, scale);
+        let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
         self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, inner]))
     }
 }
@@ -179,6 +181,7 @@ impl<B: Backend> LayerNorm<B> {
     }
 
     fn forward(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
-        B::wan_layer_norm(x, Some((self.weight.val(), self.bias.val())), eps, dtype)
+        let affine = (self.weight.val(), self.bias.val());
+        B::wan_layer_norm(LayerNormArgs::new(x, eps).affine(affine).dtype(dtype))
     }
 }

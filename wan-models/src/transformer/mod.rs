@@ -13,6 +13,7 @@ mod rope;
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::backend::{LayerNormArgs, ModulatedNormArgs};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
@@ -98,10 +99,11 @@ impl<B: Backend> WanTransformer<B> {
         }
 
         let eps = self.config.eps;
-        probe.see("norm_out", || B::wan_layer_norm(x.clone(), None, eps, DType::F32));
+        probe.see("norm_out", || B::wan_layer_norm(LayerNormArgs::new(x.clone(), eps)));
         let head = self.scale_shift_table.val() + temb;
         let [shift, scale] = [0, 1].map(|i| head.clone().narrow(1, i, 1));
-        let normed = B::wan_modulated_norm(x, shift, scale, eps, self.proj_out.dtype());
+        let args = ModulatedNormArgs::new(x, shift, scale, eps).dtype(self.proj_out.dtype());
+        let normed = B::wan_modulated_norm(args);
         let x = self.proj_out.forward(normed);
         unpatchify(x.cast(DType::F32), self.config.patch_size, grid)
     }

@@ -1,4 +1,5 @@
 use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::backend::RopeArgs;
 use wan_core::{Backend, BurnBackend};
 
 const THETA: f64 = 10_000.0;
@@ -40,7 +41,7 @@ impl<B: Backend> RotaryEmbedding<B> {
 
     /// Rotates `[B, S, H, D]`; the result is in `dtype`.
     pub fn rotate(&self, x: Tensor<B, 4>, dtype: DType) -> Tensor<B, 4> {
-        B::wan_rope(x, self.cos.clone(), self.sin.clone(), dtype)
+        B::wan_rope(RopeArgs::new(x, self.cos.clone(), self.sin.clone()).dtype(dtype))
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::backend::{AttentionArgs, RmsNormArgs};
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
 pub use checkpoint::checkpoint;
@@ -104,7 +105,7 @@ impl<B: Backend> Umt5Encoder<B> {
             probe.see(&format!("block.{i}.output"), || x.clone());
         }
         let eps = self.config.layer_norm_epsilon;
-        Ok(B::wan_rms_norm(x, self.final_norm.val(), eps, DType::F32))
+        Ok(B::wan_rms_norm(RmsNormArgs::new(x, self.final_norm.val(), eps)))
     }
 
     /// The bucket of every pair of positions, `[S * S]`, rows are queries.
@@ -200,20 +201,24 @@ impl<B: Backend> Block<B> {
         let [batch, length, _] = x.dims();
         let (heads, width) = (config.num_heads, config.d_kv);
         let (eps, dtype) = (config.layer_norm_epsilon, self.q.dtype());
-        let normed = B::wan_rms_norm(x.clone(), self.attention_norm.val(), eps, dtype);
+        let normed = B::wan_rms_norm(
+            RmsNormArgs::new(x.clone(), self.attention_norm.val(), eps).dtype(dtype),
+        );
         let split = |linear: &Linear<B>| {
             let y = linear.forward(normed.clone());
             y.reshape([batch, length, heads, width]).swap_dims(1, 2)
         };
-        let attended =
-            B::wan_attention(split(&self.q), split(&self.k), split(&self.v), Some(bias), 1.0);
+        let (q, k, v) = (split(&self.q), split(&self.k), split(&self.v));
+        let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
         let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
         x + self.o.forward(joined).cast(DType::F32)
     }
 
     fn feed_forward(&self, x: Tensor<B, 3>, config: &Umt5Config) -> Tensor<B, 3> {
         let (eps, dtype) = (config.layer_norm_epsilon, self.gate.dtype());
-        let normed = B::wan_rms_norm(x.clone(), self.feed_forward_norm.val(), eps, dtype);
+        let normed = B::wan_rms_norm(
+            RmsNormArgs::new(x.clone(), self.feed_forward_norm.val(), eps).dtype(dtype),
+        );
         let gate = B::wan_gelu(self.gate.forward(normed.clone()));
         let linear = self.linear.forward(normed);
         let y = match dtype {

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
-use wan_core::backend::Padding;
+use wan_core::backend::{AttentionArgs, Padding};
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::{FeatureCache, Slot};
@@ -94,7 +94,8 @@ impl<B: Backend> AttentionBlock<B> {
         let pixels = normed.reshape([batch * frames, 1, height * width, channels]);
         let qkv = self.to_qkv.forward(pixels);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels));
-        let attended = B::wan_attention(q, k, v, None, 1.0 / (channels as f64).sqrt());
+        let attended =
+            B::wan_attention(AttentionArgs::new(q, k, v, 1.0 / (channels as f64).sqrt()));
         let y = self.proj.forward(attended).cast(DType::F32);
         y.reshape([batch, frames, height, width, channels]) + x
     }

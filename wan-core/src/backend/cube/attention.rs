@@ -12,6 +12,7 @@ use super::lanes::{Lanes, largest_of_lanes, rows_of, sum_of_lanes};
 use super::launch::{address_type, contiguous, empty_like, storage};
 use super::linear::{has_matrix_units, matmul};
 use super::{Cube, Devices, raw, tensor};
+use crate::backend::AttentionArgs;
 use crate::backend::portable::attention_in_pieces;
 
 /// What the scores may take at a time where there is no flash kernel; the softmax of them takes as much
@@ -25,12 +26,9 @@ const QUERIES_AT_A_TIME: usize = 128;
 const MIN_QUERIES: usize = 1024;
 
 pub(super) fn attention<R: Devices, BT: BoolElement>(
-    q: Tensor<Cube<R, BT>, 4>,
-    k: Tensor<Cube<R, BT>, 4>,
-    v: Tensor<Cube<R, BT>, 4>,
-    bias: Option<Tensor<Cube<R, BT>, 4>>,
-    scale: f64,
+    args: AttentionArgs<Cube<R, BT>>,
 ) -> Tensor<Cube<R, BT>, 4> {
+    let AttentionArgs { q, k, v, bias, scale } = args;
     if bias.is_none()
         && let Some(attended) = flash(&q, &k, &v, scale)
     {

@@ -5,17 +5,13 @@ use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
 
 use super::linear::has_matrix_units;
 use super::{Cube, Devices, raw, tensor};
-use crate::backend::{Padding, portable};
+use crate::backend::{Conv3dArgs, portable};
 
 /// burn's convolution, by the kernel that suits the device.
 pub(super) fn conv3d<R: Devices, BT: BoolElement>(
-    past: Option<Tensor<Cube<R, BT>, 5>>,
-    x: Tensor<Cube<R, BT>, 5>,
-    weight: Tensor<Cube<R, BT>, 5>,
-    bias: Tensor<Cube<R, BT>, 1>,
-    stride: [usize; 3],
-    padding: Padding,
+    args: Conv3dArgs<Cube<R, BT>>,
 ) -> Tensor<Cube<R, BT>, 5> {
+    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
     let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     let out = if has_matrix_units(&raw(frames.clone())) {

@@ -3,15 +3,18 @@
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use burn::tensor::DType;
-use burn_cubecl::CubeRuntime;
-use burn_cubecl::tensor::CubeTensor;
+use burn::tensor::Tensor;
+use burn_cubecl::BoolElement;
 
 use super::launch::{address_type, contiguous, empty_like, storage};
+use super::{Cube, Devices, raw, tensor};
+use crate::backend::RopeArgs;
 
 /// GELU in its tanh approximation, in f32, to the dtype of `x`.
-pub(super) fn gelu<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    let x = contiguous(x);
+pub(super) fn gelu<R: Devices, BT: BoolElement>(
+    x: Tensor<Cube<R, BT>, 3>,
+) -> Tensor<Cube<R, BT>, 3> {
+    let x = contiguous(raw(x));
     let out = empty_like(&x, x.dtype);
     let count = x.meta.num_elements();
     let dim = CubeDim::new(&x.client, count);
@@ -31,17 +34,15 @@ pub(super) fn gelu<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
             dtype,
         );
     }
-    out
+    tensor(out)
 }
 
 /// Rotates pairs of `x` `[B, S, H, D]` by the angles of their token.
-pub(super) fn rope<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    cos: CubeTensor<R>,
-    sin: CubeTensor<R>,
-    dtype: DType,
-) -> CubeTensor<R> {
-    let (x, cos, sin) = (contiguous(x), contiguous(cos), contiguous(sin));
+pub(super) fn rope<R: Devices, BT: BoolElement>(
+    args: RopeArgs<Cube<R, BT>>,
+) -> Tensor<Cube<R, BT>, 4> {
+    let RopeArgs { x, cos, sin, dtype } = args;
+    let [x, cos, sin] = [raw(x), raw(cos), raw(sin)].map(contiguous);
     let [_, tokens, heads, width] = x.meta.shape().dims();
     let out = empty_like(&x, dtype);
     let pairs = x.meta.num_elements() / 2;
@@ -67,16 +68,16 @@ pub(super) fn rope<R: CubeRuntime>(
             types,
         );
     }
-    out
+    tensor(out)
 }
 
 /// `x + y * gate`, in the memory of `x` if nobody else has it.
-pub(super) fn gated_residual<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    y: CubeTensor<R>,
-    gate: CubeTensor<R>,
-) -> CubeTensor<R> {
-    let (x, y, gate) = (contiguous(x), contiguous(y), contiguous(gate));
+pub(super) fn gated_residual<R: Devices, BT: BoolElement>(
+    x: Tensor<Cube<R, BT>, 3>,
+    y: Tensor<Cube<R, BT>, 3>,
+    gate: Tensor<Cube<R, BT>, 3>,
+) -> Tensor<Cube<R, BT>, 3> {
+    let [x, y, gate] = [x, y, gate].map(|x| contiguous(raw(x)));
     let [_, rows, width] = x.meta.shape().dims();
     let [_, gates, _] = gate.meta.shape().dims();
     let count = x.meta.num_elements();
@@ -102,7 +103,7 @@ pub(super) fn gated_residual<R: CubeRuntime>(
             dtype,
         );
     }
-    out
+    tensor(out)
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]

@@ -17,7 +17,10 @@ use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
-use super::{Backend, BurnBackend, DeviceError, DeviceInfo, Padding, Precision};
+use super::{
+    AttentionArgs, Backend, BurnBackend, Conv3dArgs, DeviceError, DeviceInfo, LayerNormArgs,
+    ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
+};
 
 /// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
 /// any crate of a program can turn on and which gives wrong results in this version of burn.
@@ -76,55 +79,27 @@ macro_rules! cube_backend {
             }
 
             fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
-                tensor(elementwise::gelu(raw(x)))
+                elementwise::gelu(x)
             }
 
-            fn wan_attention(
-                q: Tensor<Self, 4>,
-                k: Tensor<Self, 4>,
-                v: Tensor<Self, 4>,
-                bias: Option<Tensor<Self, 4>>,
-                scale: f64,
-            ) -> Tensor<Self, 4> {
-                attention::attention(q, k, v, bias, scale)
+            fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
+                attention::attention(args)
             }
 
-            fn wan_rope(
-                x: Tensor<Self, 4>,
-                cos: Tensor<Self, 2>,
-                sin: Tensor<Self, 2>,
-                dtype: DType,
-            ) -> Tensor<Self, 4> {
-                tensor(elementwise::rope(raw(x), raw(cos), raw(sin), dtype))
+            fn wan_rope(args: RopeArgs<Self>) -> Tensor<Self, 4> {
+                elementwise::rope(args)
             }
 
-            fn wan_layer_norm(
-                x: Tensor<Self, 3>,
-                affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
-                eps: f64,
-                dtype: DType,
-            ) -> Tensor<Self, 3> {
-                let affine = affine.map(|(weight, bias)| (raw(weight), raw(bias)));
-                tensor(norms::layer_norm(raw(x), affine, eps, dtype))
+            fn wan_layer_norm(args: LayerNormArgs<Self>) -> Tensor<Self, 3> {
+                norms::layer_norm(args)
             }
 
-            fn wan_rms_norm(
-                x: Tensor<Self, 3>,
-                weight: Tensor<Self, 1>,
-                eps: f64,
-                dtype: DType,
-            ) -> Tensor<Self, 3> {
-                tensor(norms::rms_norm(raw(x), raw(weight), eps, dtype))
+            fn wan_rms_norm(args: RmsNormArgs<Self>) -> Tensor<Self, 3> {
+                norms::rms_norm(args)
             }
 
-            fn wan_modulated_norm(
-                x: Tensor<Self, 3>,
-                shift: Tensor<Self, 3>,
-                scale: Tensor<Self, 3>,
-                eps: f64,
-                dtype: DType,
-            ) -> Tensor<Self, 3> {
-                tensor(norms::modulated_norm(raw(x), raw(shift), raw(scale), eps, dtype))
+            fn wan_modulated_norm(args: ModulatedNormArgs<Self>) -> Tensor<Self, 3> {
+                norms::modulated_norm(args)
             }
 
             fn wan_gated_residual(
@@ -132,29 +107,22 @@ macro_rules! cube_backend {
                 y: Tensor<Self, 3>,
                 gate: Tensor<Self, 3>,
             ) -> Tensor<Self, 3> {
-                tensor(elementwise::gated_residual(raw(x), raw(y), raw(gate)))
+                elementwise::gated_residual(x, y, gate)
             }
 
-            fn wan_conv3d(
-                past: Option<Tensor<Self, 5>>,
-                x: Tensor<Self, 5>,
-                weight: Tensor<Self, 5>,
-                bias: Tensor<Self, 1>,
-                stride: [usize; 3],
-                padding: Padding,
-            ) -> Tensor<Self, 5> {
-                conv3d::conv3d(past, x, weight, bias, stride, padding)
+            fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
+                conv3d::conv3d(args)
             }
 
             fn wan_channel_norm_silu(
                 x: Tensor<Self, 5>,
                 weight: Tensor<Self, 1>,
             ) -> Tensor<Self, 5> {
-                tensor(norms::channel_norm(raw(x), raw(weight), true))
+                norms::channel_norm(x, weight, true)
             }
 
             fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-                tensor(norms::channel_norm(raw(x), raw(weight), false))
+                norms::channel_norm(x, weight, false)
             }
         }
 

@@ -3,12 +3,14 @@
 
 use cubecl::prelude::*;
 
-use burn::tensor::DType;
-use burn_cubecl::CubeRuntime;
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeRuntime};
 
 use super::lanes::{Lanes, rows_of, sum_of_lanes};
 use super::launch::{address_type, contiguous, empty_like, storage};
+use super::{Cube, Devices, raw, tensor};
+use crate::backend::{LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 
 /// What a layer norm does to the normalised rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,28 +23,24 @@ enum Affine {
     Modulation,
 }
 
-pub(super) fn layer_norm<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    affine: Option<(CubeTensor<R>, CubeTensor<R>)>,
-    eps: f64,
-    dtype: DType,
-) -> CubeTensor<R> {
-    match affine {
+pub(super) fn layer_norm<R: Devices, BT: BoolElement>(
+    args: LayerNormArgs<Cube<R, BT>>,
+) -> Tensor<Cube<R, BT>, 3> {
+    let LayerNormArgs { x, affine, eps, dtype } = args;
+    let x = contiguous(raw(x));
+    tensor(match affine.map(|(weight, bias)| (raw(weight), raw(bias))) {
         Some((weight, bias)) => normalised(x, weight, bias, Affine::Weights, eps, dtype),
         // A kernel has to be given something, which is not read.
         None => normalised(x.clone(), x.clone(), x, Affine::Identity, eps, dtype),
-    }
+    })
 }
 
-/// `shift` and `scale` are `[B, groups, D]`, each for as many rows that follow each other.
-pub(super) fn modulated_norm<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    shift: CubeTensor<R>,
-    scale: CubeTensor<R>,
-    eps: f64,
-    dtype: DType,
-) -> CubeTensor<R> {
-    normalised(x, scale, shift, Affine::Modulation, eps, dtype)
+/// Each row of `shift` and `scale` is for as many rows of `x` that follow each other.
+pub(super) fn modulated_norm<R: Devices, BT: BoolElement>(
+    args: ModulatedNormArgs<Cube<R, BT>>,
+) -> Tensor<Cube<R, BT>, 3> {
+    let ModulatedNormArgs { x, shift, scale, eps, dtype } = args;
+    tensor(normalised(raw(x), raw(scale), raw(shift), Affine::Modulation, eps, dtype))
 }
 
 fn normalised<R: CubeRuntime>(
@@ -84,22 +82,20 @@ fn normalised<R: CubeRuntime>(
     out
 }
 
-pub(super) fn rms_norm<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    weight: CubeTensor<R>,
-    eps: f64,
-    dtype: DType,
-) -> CubeTensor<R> {
-    scaled_rows(x, weight, Scaling::MeanSquare, eps as f32, dtype)
+pub(super) fn rms_norm<R: Devices, BT: BoolElement>(
+    args: RmsNormArgs<Cube<R, BT>>,
+) -> Tensor<Cube<R, BT>, 3> {
+    let RmsNormArgs { x, weight, eps, dtype } = args;
+    tensor(scaled_rows(raw(x), raw(weight), Scaling::MeanSquare, eps as f32, dtype))
 }
 
-pub(super) fn channel_norm<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    weight: CubeTensor<R>,
+pub(super) fn channel_norm<R: Devices, BT: BoolElement>(
+    x: Tensor<Cube<R, BT>, 5>,
+    weight: Tensor<Cube<R, BT>, 1>,
     silu: bool,
-) -> CubeTensor<R> {
+) -> Tensor<Cube<R, BT>, 5> {
     let scaling = if silu { Scaling::LengthThenSilu } else { Scaling::Length };
-    scaled_rows(x, weight, scaling, 1e-12, DType::F32)
+    tensor(scaled_rows(raw(x), raw(weight), scaling, 1e-12, DType::F32))
 }
 
 fn scaled_rows<R: CubeRuntime>(

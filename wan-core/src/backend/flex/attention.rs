@@ -11,7 +11,7 @@ use super::math;
 use super::matrix::{Beta, Matrix, multiply};
 use super::memory::{raw, tensor};
 use super::parallel::{inlined, vectorised};
-use crate::backend::portable;
+use crate::backend::{AttentionArgs, portable};
 
 /// Keys that a tile of queries meets at a time.
 const KEY_BLOCK: usize = 256;
@@ -66,16 +66,11 @@ struct Operands<'a> {
 }
 
 /// `softmax(q k^T scale + bias) v`
-pub(super) fn attention(
-    q: Tensor<Flex, 4>,
-    k: Tensor<Flex, 4>,
-    v: Tensor<Flex, 4>,
-    bias: Option<Tensor<Flex, 4>>,
-    scale: f64,
-) -> Tensor<Flex, 4> {
-    if q.dtype() != DType::F32 {
-        return portable::attention(q, k, v, bias, scale);
+pub(super) fn attention(args: AttentionArgs<Flex>) -> Tensor<Flex, 4> {
+    if args.q.dtype() != DType::F32 {
+        return portable::attention(args);
     }
+    let AttentionArgs { q, k, v, bias, scale } = args;
     let [batch, heads, queries, width] = q.dims();
     let keys = k.dims()[2];
     let (q, k, v) = (rows_together(q), rows_together(k), rows_together(v));

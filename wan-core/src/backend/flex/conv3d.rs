@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::matrix::{Beta, Matrix, multiply};
 use super::memory::{contiguous, slice, tensor};
-use crate::backend::{Padding, portable};
+use crate::backend::{Conv3dArgs, Padding, portable};
 
 /// Elements of output that a task collects before it writes them: within the second-level cache.
 const BLOCK: usize = 1 << 15;
@@ -25,17 +25,11 @@ pub(super) fn taps_first(weight: Tensor<Flex, 5>) -> Tensor<Flex, 5> {
     tensor(slice(&copied).to_vec(), shape).permute([4, 3, 0, 1, 2])
 }
 
-pub(super) fn conv3d(
-    past: Option<Tensor<Flex, 5>>,
-    x: Tensor<Flex, 5>,
-    weight: Tensor<Flex, 5>,
-    bias: Tensor<Flex, 1>,
-    stride: [usize; 3],
-    padding: Padding,
-) -> Tensor<Flex, 5> {
-    if weight.dtype() != DType::F32 {
-        return portable::conv3d(past, x, weight, bias, stride, padding);
+pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
+    if args.weight.dtype() != DType::F32 {
+        return portable::conv3d(args);
     }
+    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
     let [batch, chunk, height, width, cin] = x.dims();
     let [cout, _, kt, kh, kw] = weight.dims();
     let known = past.as_ref().map_or(0, |past| past.dims()[1]);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::math;
 use super::memory::{contiguous, in_place, slice, tensor};
 use super::parallel::{MIN_PER_THREAD, for_elements, for_rows, inlined};
-use crate::backend::portable;
+use crate::backend::{RopeArgs, portable};
 
 /// The tanh approximation of GELU.
 pub(super) fn gelu(x: Tensor<Flex, 3>) -> Tensor<Flex, 3> {
@@ -19,12 +19,8 @@ pub(super) fn gelu(x: Tensor<Flex, 3>) -> Tensor<Flex, 3> {
 }
 
 /// Rotates the pairs of each head of `x` `[B, S, H, D]`; the tables are `[S, D / 2]`.
-pub(super) fn rope(
-    x: Tensor<Flex, 4>,
-    cos: Tensor<Flex, 2>,
-    sin: Tensor<Flex, 2>,
-    dtype: DType,
-) -> Tensor<Flex, 4> {
+pub(super) fn rope(args: RopeArgs<Flex>) -> Tensor<Flex, 4> {
+    let RopeArgs { x, cos, sin, dtype } = args;
     let [_, tokens, heads, width] = x.dims();
     let pairs = width / 2;
     let (cos, sin) = (contiguous(cos), contiguous(sin));

@@ -12,10 +12,13 @@ mod norms;
 mod parallel;
 
 use burn::backend::Flex;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use burn_flex::FlexDevice;
 
-use super::{Backend, DeviceError, DeviceInfo, DeviceKind, Padding};
+use super::{
+    AttentionArgs, Backend, Conv3dArgs, DeviceError, DeviceInfo, DeviceKind, LayerNormArgs,
+    ModulatedNormArgs, RmsNormArgs, RopeArgs,
+};
 
 impl Backend for Flex {
     fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
@@ -41,51 +44,24 @@ impl Backend for Flex {
         elementwise::gelu(x)
     }
 
-    fn wan_attention(
-        q: Tensor<Self, 4>,
-        k: Tensor<Self, 4>,
-        v: Tensor<Self, 4>,
-        bias: Option<Tensor<Self, 4>>,
-        scale: f64,
-    ) -> Tensor<Self, 4> {
-        attention::attention(q, k, v, bias, scale)
+    fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
+        attention::attention(args)
     }
 
-    fn wan_rope(
-        x: Tensor<Self, 4>,
-        cos: Tensor<Self, 2>,
-        sin: Tensor<Self, 2>,
-        dtype: DType,
-    ) -> Tensor<Self, 4> {
-        elementwise::rope(x, cos, sin, dtype)
+    fn wan_rope(args: RopeArgs<Self>) -> Tensor<Self, 4> {
+        elementwise::rope(args)
     }
 
-    fn wan_layer_norm(
-        x: Tensor<Self, 3>,
-        affine: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        norms::layer_norm(x, affine, eps, dtype)
+    fn wan_layer_norm(args: LayerNormArgs<Self>) -> Tensor<Self, 3> {
+        norms::layer_norm(args)
     }
 
-    fn wan_rms_norm(
-        x: Tensor<Self, 3>,
-        weight: Tensor<Self, 1>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        norms::rms_norm(x, weight, eps, dtype)
+    fn wan_rms_norm(args: RmsNormArgs<Self>) -> Tensor<Self, 3> {
+        norms::rms_norm(args)
     }
 
-    fn wan_modulated_norm(
-        x: Tensor<Self, 3>,
-        shift: Tensor<Self, 3>,
-        scale: Tensor<Self, 3>,
-        eps: f64,
-        dtype: DType,
-    ) -> Tensor<Self, 3> {
-        norms::modulated_norm(x, shift, scale, eps, dtype)
+    fn wan_modulated_norm(args: ModulatedNormArgs<Self>) -> Tensor<Self, 3> {
+        norms::modulated_norm(args)
     }
 
     fn wan_gated_residual(
@@ -109,15 +85,8 @@ impl Backend for Flex {
         conv3d::taps_first(weight)
     }
 
-    fn wan_conv3d(
-        past: Option<Tensor<Self, 5>>,
-        x: Tensor<Self, 5>,
-        weight: Tensor<Self, 5>,
-        bias: Tensor<Self, 1>,
-        stride: [usize; 3],
-        padding: Padding,
-    ) -> Tensor<Self, 5> {
-        conv3d::conv3d(past, x, weight, bias, stride, padding)
+    fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
+        conv3d::conv3d(args)
     }
 
     fn wan_upsample(x: Tensor<Self, 5>) -> Tensor<Self, 5> {

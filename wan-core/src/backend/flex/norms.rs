@@ -6,6 +6,7 @@ use burn::tensor::{DType, Tensor};
 use super::math::{self, sum, sum_of_squared_deviations, sum_of_squares};
 use super::memory::{contiguous, in_place, slice};
 use super::parallel::{for_rows, inlined};
+use crate::backend::{LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 
 /// What is done to a row after it was normalised.
 enum Affine<'a> {
@@ -17,12 +18,8 @@ enum Affine<'a> {
     Modulation { scale: &'a [f32], shift: &'a [f32] },
 }
 
-pub(super) fn layer_norm(
-    x: Tensor<Flex, 3>,
-    affine: Option<(Tensor<Flex, 1>, Tensor<Flex, 1>)>,
-    eps: f64,
-    dtype: DType,
-) -> Tensor<Flex, 3> {
+pub(super) fn layer_norm(args: LayerNormArgs<Flex>) -> Tensor<Flex, 3> {
+    let LayerNormArgs { x, affine, eps, dtype } = args;
     let affine = affine.map(|(weight, bias)| (contiguous(weight), contiguous(bias)));
     let affine = affine.as_ref().map(|(weight, bias)| (slice(weight), slice(bias)));
     normalised(x, eps, |_| match affine {
@@ -32,13 +29,8 @@ pub(super) fn layer_norm(
     .cast(dtype)
 }
 
-pub(super) fn modulated_norm(
-    x: Tensor<Flex, 3>,
-    shift: Tensor<Flex, 3>,
-    scale: Tensor<Flex, 3>,
-    eps: f64,
-    dtype: DType,
-) -> Tensor<Flex, 3> {
+pub(super) fn modulated_norm(args: ModulatedNormArgs<Flex>) -> Tensor<Flex, 3> {
+    let ModulatedNormArgs { x, shift, scale, eps, dtype } = args;
     let [_, rows, width] = x.dims();
     let repeat = rows / shift.dims()[1];
     let (shift, scale) = (contiguous(shift), contiguous(scale));
@@ -78,12 +70,8 @@ fn normalised<'a>(
     in_place(x.cast(DType::F32), |x| for_rows(x, width, each))
 }
 
-pub(super) fn rms_norm(
-    x: Tensor<Flex, 3>,
-    weight: Tensor<Flex, 1>,
-    eps: f64,
-    dtype: DType,
-) -> Tensor<Flex, 3> {
+pub(super) fn rms_norm(args: RmsNormArgs<Flex>) -> Tensor<Flex, 3> {
+    let RmsNormArgs { x, weight, eps, dtype } = args;
     let (weight, eps) = (contiguous(weight), eps as f32);
     let weight = slice(&weight);
     let each = inlined!(|row: &mut [f32], _| {

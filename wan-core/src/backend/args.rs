@@ -1,0 +1,191 @@
+//! The operands of the kernels that take more than three.
+//!
+//! Each struct is made by `new` with what the kernel cannot do without; the rest has a default and a
+//! method of its own. A field that is added later has a default too, so that neither backends nor
+//! callers have to change for it.
+
+use burn::tensor::{DType, Tensor};
+
+use super::{BurnBackend, Padding};
+
+/// What [`wan_attention`](super::Backend::wan_attention) computes: `softmax(q k^T scale + bias) v`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AttentionArgs<B: BurnBackend> {
+    /// Queries, `[B, H, Sq, D]`.
+    pub q: Tensor<B, 4>,
+    /// Keys, `[B, H, Sk, D]`.
+    pub k: Tensor<B, 4>,
+    /// Values, `[B, H, Sk, D]`.
+    pub v: Tensor<B, 4>,
+    /// Added to the scores: broadcastable to `[B, H, Sq, Sk]`, in f32.
+    pub bias: Option<Tensor<B, 4>>,
+    /// The factor of the scores, usually `1 / sqrt(D)`.
+    pub scale: f64,
+}
+
+impl<B: BurnBackend> AttentionArgs<B> {
+    /// Attention without a bias.
+    pub fn new(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, scale: f64) -> Self {
+        Self { q, k, v, bias: None, scale }
+    }
+
+    /// Sets [`bias`](Self::bias).
+    pub fn bias(self, bias: impl Into<Option<Tensor<B, 4>>>) -> Self {
+        Self { bias: bias.into(), ..self }
+    }
+}
+
+/// What [`wan_rope`](super::Backend::wan_rope) rotates, and by which angles.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RopeArgs<B: BurnBackend> {
+    /// `[B, S, H, D]`
+    pub x: Tensor<B, 4>,
+    /// Cosines of the angles, `[S, D / 2]` in f32.
+    pub cos: Tensor<B, 2>,
+    /// Sines of the angles, `[S, D / 2]` in f32.
+    pub sin: Tensor<B, 2>,
+    /// The dtype of the result.
+    pub dtype: DType,
+}
+
+impl<B: BurnBackend> RopeArgs<B> {
+    /// A rotation to f32.
+    pub fn new(x: Tensor<B, 4>, cos: Tensor<B, 2>, sin: Tensor<B, 2>) -> Self {
+        Self { x, cos, sin, dtype: DType::F32 }
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// What [`wan_layer_norm`](super::Backend::wan_layer_norm) computes:
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LayerNormArgs<B: BurnBackend> {
+    /// `[B, S, D]`
+    pub x: Tensor<B, 3>,
+    /// Weight and bias, `[D]` each in f32; without them the norm ends with the division.
+    pub affine: Option<(Tensor<B, 1>, Tensor<B, 1>)>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// The dtype of the result: that of what reads it next.
+    pub dtype: DType,
+}
+
+impl<B: BurnBackend> LayerNormArgs<B> {
+    /// A norm without weight and bias, to f32.
+    pub fn new(x: Tensor<B, 3>, eps: f64) -> Self {
+        Self { x, affine: None, eps, dtype: DType::F32 }
+    }
+
+    /// Sets [`affine`](Self::affine): weight and bias.
+    pub fn affine(self, affine: impl Into<Option<(Tensor<B, 1>, Tensor<B, 1>)>>) -> Self {
+        Self { affine: affine.into(), ..self }
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// What [`wan_rms_norm`](super::Backend::wan_rms_norm) computes:
+/// `x / sqrt(mean(x^2) + eps) * weight` over the last axis.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RmsNormArgs<B: BurnBackend> {
+    /// `[B, S, D]`
+    pub x: Tensor<B, 3>,
+    /// `[D]` in f32.
+    pub weight: Tensor<B, 1>,
+    /// Added to the mean square.
+    pub eps: f64,
+    /// The dtype of the result: that of what reads it next.
+    pub dtype: DType,
+}
+
+impl<B: BurnBackend> RmsNormArgs<B> {
+    /// A norm to f32.
+    pub fn new(x: Tensor<B, 3>, weight: Tensor<B, 1>, eps: f64) -> Self {
+        Self { x, weight, eps, dtype: DType::F32 }
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// What [`wan_modulated_norm`](super::Backend::wan_modulated_norm) computes:
+/// `(x - mean) / sqrt(var + eps) * (1 + scale) + shift` over the last axis.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ModulatedNormArgs<B: BurnBackend> {
+    /// `[B, S, D]`
+    pub x: Tensor<B, 3>,
+    /// `[B, 1, D]` or `[B, S, D]`, in f32.
+    pub shift: Tensor<B, 3>,
+    /// Of the shape of `shift`, in f32.
+    pub scale: Tensor<B, 3>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// The dtype of the result: that of what reads it next.
+    pub dtype: DType,
+}
+
+impl<B: BurnBackend> ModulatedNormArgs<B> {
+    /// A norm to f32.
+    pub fn new(x: Tensor<B, 3>, shift: Tensor<B, 3>, scale: Tensor<B, 3>, eps: f64) -> Self {
+        Self { x, shift, scale, eps, dtype: DType::F32 }
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// What [`wan_conv3d`](super::Backend::wan_conv3d) convolves. Frames are channels-last.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Conv3dArgs<B: BurnBackend> {
+    /// Frames that came before `x`, `[B, Tp, H, W, Cin]`: the feature cache of a causal convolution.
+    pub past: Option<Tensor<B, 5>>,
+    /// `[B, T, H, W, Cin]`
+    pub x: Tensor<B, 5>,
+    /// `[Cout, Cin, kt, kh, kw]`, from [`wan_conv3d_weight`](super::Backend::wan_conv3d_weight).
+    pub weight: Tensor<B, 5>,
+    /// `[Cout]`
+    pub bias: Tensor<B, 1>,
+    /// Along time, height and width.
+    pub stride: [usize; 3],
+    /// Zeros around `past` and `x` together.
+    pub padding: Padding,
+}
+
+impl<B: BurnBackend> Conv3dArgs<B> {
+    /// A convolution of `x` alone, with a stride of 1 and no padding.
+    pub fn new(x: Tensor<B, 5>, weight: Tensor<B, 5>, bias: Tensor<B, 1>) -> Self {
+        Self { past: None, x, weight, bias, stride: [1; 3], padding: Padding::default() }
+    }
+
+    /// Sets [`past`](Self::past).
+    pub fn past(self, past: impl Into<Option<Tensor<B, 5>>>) -> Self {
+        Self { past: past.into(), ..self }
+    }
+
+    /// Sets [`stride`](Self::stride).
+    pub fn stride(self, stride: [usize; 3]) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// Sets [`padding`](Self::padding).
+    pub fn padding(self, padding: Padding) -> Self {
+        Self { padding, ..self }
+    }
+}
