@@ -1,11 +1,11 @@
-use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
-use wan_core::backend::{AttentionArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
+use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend};
 
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
-use crate::layers::Linear;
+use crate::layers::{LayerNorm, Linear, ModulatedNorm, RmsNorm};
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 /// The text after the text embedder, as every block attends to it.
@@ -16,72 +16,64 @@ pub(super) struct Context<B: BurnBackend> {
     pub(super) bias: Option<Tensor<B, 4>>,
 }
 
-/// Self-attention over the video, cross-attention to the text, feed-forward network.
-#[derive(Module, Debug)]
+/// Self-attention over the video, cross-attention to the text, feed-forward network; each after a norm
+/// and added to the residual stream.
+#[derive(Debug, Clone)]
 pub(super) struct Block<B: BurnBackend> {
     /// `[1, 6, inner]`: what is added to the timestep's modulation.
-    scale_shift_table: Param<Tensor<B, 3>>,
+    scale_shift_table: Tensor<B, 3>,
+    norm1: ModulatedNorm,
     attn1: Attention<B>,
-    attn2: Attention<B>,
     norm2: Option<LayerNorm<B>>,
-    ffn_in: Linear<B>,
-    ffn_out: Linear<B>,
-    eps: f64,
+    attn2: Attention<B>,
+    norm3: ModulatedNorm,
+    ffn: FeedForward<B>,
 }
 
 impl<B: Backend> Block<B> {
     pub(super) fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
-        let inner = config.inner_dim();
-        let table = scope.in_f32().tensor("scale_shift_table", [1, 6, inner]);
-        let norm2 = || LayerNorm::load(&scope.at("norm2"), inner);
-        Self {
-            scale_shift_table: Param::from_tensor(table),
-            attn1: Attention::load(config, &scope.at("attn1")),
-            attn2: Attention::load(config, &scope.at("attn2")),
-            norm2: config.cross_attn_norm.then(norm2),
-            ffn_in: Linear::load(&scope.at("ffn.net.0.proj"), inner, config.ffn_dim),
-            ffn_out: Linear::load(&scope.at("ffn.net.2"), config.ffn_dim, inner),
-            eps: config.eps,
-        }
+        let (inner, eps) = (config.inner_dim(), config.eps);
+        let scale_shift_table = scope.in_f32().tensor("scale_shift_table", [1, 6, inner]);
+        let attn1 = Attention::load_rotated(config, &scope.at("attn1"));
+        let attn2 = Attention::load(config, &scope.at("attn2"));
+        let norm2 = || LayerNorm::load(&scope.at("norm2"), inner, eps, attn2.to_q.dtype());
+        let norm2 = config.cross_attn_norm.then(norm2);
+        let ffn = FeedForward::load(config, &scope.at("ffn"));
+        let norm1 = ModulatedNorm::new(eps, attn1.to_q.dtype());
+        let norm3 = ModulatedNorm::new(eps, ffn.input.dtype());
+        Self { scale_shift_table, norm1, attn1, norm2, attn2, norm3, ffn }
     }
 
     /// `x` is the residual stream `[B, S, inner]` in f32, `time` the timestep's modulation
-    /// `[B, 6, inner]`. `see` is told the outputs of the sub-modules.
+    /// `[B, 6, inner]`.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 3>,
         context: &Context<B>,
         time: Tensor<B, 3>,
         rope: &RotaryEmbedding<B>,
-        probe: &mut impl Probe<B>,
-        name: &str,
+        mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
-        let modulation = self.scale_shift_table.val() + time;
+        let modulation = self.scale_shift_table.clone() + time;
         let [attention, feed_forward] = [0, 3].map(|first| Modulation::take(&modulation, first));
 
-        let dtype = self.ffn_in.dtype();
-        let plain = |x: &Tensor<B, 3>| B::wan_layer_norm(LayerNormArgs::new(x.clone(), self.eps));
-        probe.see(&format!("{name}.norm1"), || plain(&x));
-        let normed = attention.norm(x.clone(), self.eps, dtype);
+        trace.see("norm1", || self.norm1.unmodulated(x.clone()));
+        let normed = self.norm1.forward(x.clone(), attention.shift, attention.scale);
         let y = self.attn1.forward(normed.clone(), normed, None, Some(rope));
-        probe.see(&format!("{name}.attn1"), || y.clone());
-        let x = B::wan_gated_residual(x, y, attention.gate);
+        let x = B::wan_gated_residual(x, trace.seen("attn1", y), attention.gate);
 
         let normed = match &self.norm2 {
-            Some(norm) => norm.forward(x.clone(), self.eps, dtype),
+            Some(norm) => norm.forward(x.clone()),
             None => x.clone(),
         };
-        probe.see(&format!("{name}.norm2"), || normed.clone());
+        let normed = trace.seen("norm2", normed);
         let y = self.attn2.forward(normed, context.text.clone(), context.bias.clone(), None);
-        probe.see(&format!("{name}.attn2"), || y.clone());
-        let x = x + y.cast(DType::F32);
+        let x = x + trace.seen("attn2", y).cast(DType::F32);
 
-        let normed = feed_forward.norm(x.clone(), self.eps, dtype);
-        let y = self.ffn_out.forward(B::wan_gelu(self.ffn_in.forward(normed)));
-        probe.see(&format!("{name}.ffn"), || y.clone());
-        let x = B::wan_gated_residual(x, y, feed_forward.gate);
-        probe.see(&format!("{name}.output"), || x.clone());
-        x
+        let normed = self.norm3.forward(x.clone(), feed_forward.shift, feed_forward.scale);
+        let y = self.ffn.forward(normed);
+        let x = B::wan_gated_residual(x, trace.seen("ffn", y), feed_forward.gate);
+        trace.seen("output", x)
     }
 }
 
@@ -98,41 +90,41 @@ impl<B: Backend> Modulation<B> {
         let [shift, scale, gate] = [0, 1, 2].map(|i| rows.clone().narrow(1, first + i, 1));
         Self { shift, scale, gate }
     }
-
-    fn norm(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
-        let args = ModulatedNormArgs::new(x, self.shift.clone(), self.scale.clone(), eps);
-        B::wan_modulated_norm(args.dtype(dtype))
-    }
 }
 
 /// Attention with an RMS norm of queries and keys over all heads together.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 struct Attention<B: BurnBackend> {
     to_q: Linear<B>,
     to_k: Linear<B>,
     to_v: Linear<B>,
     to_out: Linear<B>,
-    norm_q: Param<Tensor<B, 1>>,
-    norm_k: Param<Tensor<B, 1>>,
+    norm_q: RmsNorm<B>,
+    norm_k: RmsNorm<B>,
     heads: usize,
-    eps: f64,
 }
 
 impl<B: Backend> Attention<B> {
     fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        Self::load_with(config, scope, None)
+    }
+
+    /// For positions: queries and keys are normed to f32, since they are rotated before they are
+    /// rounded.
+    fn load_rotated(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        Self::load_with(config, scope, Some(DType::F32))
+    }
+
+    /// `normed` is the dtype of queries and keys after their norm, if it is not the one of `to_q`.
+    fn load_with(config: &WanTransformerConfig, scope: &Scope<B>, normed: Option<DType>) -> Self {
         let inner = config.inner_dim();
-        let norm =
-            |name: &str| Param::from_tensor(scope.in_f32().at(name).tensor("weight", [inner]));
-        Self {
-            to_q: Linear::load(&scope.at("to_q"), inner, inner),
-            to_k: Linear::load(&scope.at("to_k"), inner, inner),
-            to_v: Linear::load(&scope.at("to_v"), inner, inner),
-            to_out: Linear::load(&scope.at("to_out.0"), inner, inner),
-            norm_q: norm("norm_q"),
-            norm_k: norm("norm_k"),
-            heads: config.num_attention_heads,
-            eps: config.eps,
-        }
+        let linear = |name| Linear::load(&scope.at(name), inner, inner);
+        let (to_q, to_k, to_v, to_out) =
+            (linear("to_q"), linear("to_k"), linear("to_v"), linear("to_out.0"));
+        let dtype = normed.unwrap_or(to_q.dtype());
+        let norm = |name| RmsNorm::load(&scope.at(name), inner, config.eps, dtype);
+        let (norm_q, norm_k) = (norm("norm_q"), norm("norm_k"));
+        Self { to_q, to_k, to_v, to_out, norm_q, norm_k, heads: config.num_attention_heads }
     }
 
     /// Queries are from `x` `[B, S, inner]`, keys and values from `source` `[B, L, inner]`.
@@ -144,44 +136,43 @@ impl<B: Backend> Attention<B> {
         rope: Option<&RotaryEmbedding<B>>,
     ) -> Tensor<B, 3> {
         let [batch, tokens, inner] = x.dims();
-        let q = self.to_q.forward(x);
-        let k = self.to_k.forward(source.clone());
+        let q = self.norm_q.forward(self.to_q.forward(x));
+        let k = self.norm_k.forward(self.to_k.forward(source.clone()));
         let v = self.to_v.forward(source);
-        let dtype = q.dtype();
-        let split = |y: Tensor<B, 3>| {
-            let [batch, tokens, inner] = y.dims();
-            y.reshape([batch, tokens, self.heads, inner / self.heads])
-        };
-        // Normed, and rotated if there are positions, without rounding in between.
-        let place = |y: Tensor<B, 3>, weight: Tensor<B, 1>| match rope {
-            Some(rope) => {
-                let normed = B::wan_rms_norm(RmsNormArgs::new(y, weight, self.eps));
-                rope.rotate(split(normed), dtype)
-            }
-            None => split(B::wan_rms_norm(RmsNormArgs::new(y, weight, self.eps).dtype(dtype))),
-        };
-        let (q, k) = (place(q, self.norm_q.val()), place(k, self.norm_k.val()));
-        let [q, k, v] = [q, k, split(v)].map(|y| y.swap_dims(1, 2));
+        let [q, k] = [q, k].map(|y| match rope {
+            Some(rope) => rope.rotate(self.split(y), v.dtype()),
+            None => self.split(y),
+        });
+        let [q, k, v] = [q, k, self.split(v)].map(|y| y.swap_dims(1, 2));
         let scale = 1.0 / ((inner / self.heads) as f64).sqrt();
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
         self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, inner]))
     }
+
+    /// `[B, S, inner]` to `[B, S, H, D]`.
+    fn split(&self, y: Tensor<B, 3>) -> Tensor<B, 4> {
+        let [batch, tokens, inner] = y.dims();
+        y.reshape([batch, tokens, self.heads, inner / self.heads])
+    }
 }
 
-#[derive(Module, Debug)]
-struct LayerNorm<B: BurnBackend> {
-    weight: Param<Tensor<B, 1>>,
-    bias: Param<Tensor<B, 1>>,
+/// Two linear layers with GELU between them.
+#[derive(Debug, Clone)]
+struct FeedForward<B: BurnBackend> {
+    input: Linear<B>,
+    output: Linear<B>,
 }
 
-impl<B: Backend> LayerNorm<B> {
-    fn load(scope: &Scope<B>, width: usize) -> Self {
-        let tensor = |name| Param::from_tensor(scope.in_f32().tensor(name, [width]));
-        Self { weight: tensor("weight"), bias: tensor("bias") }
+impl<B: Backend> FeedForward<B> {
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        let inner = config.inner_dim();
+        Self {
+            input: Linear::load(&scope.at("net.0.proj"), inner, config.ffn_dim),
+            output: Linear::load(&scope.at("net.2"), config.ffn_dim, inner),
+        }
     }
 
-    fn forward(&self, x: Tensor<B, 3>, eps: f64, dtype: DType) -> Tensor<B, 3> {
-        let affine = (self.weight.val(), self.bias.val());
-        B::wan_layer_norm(LayerNormArgs::new(x, eps).affine(affine).dtype(dtype))
+    fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.output.forward(B::wan_gelu(self.input.forward(x)))
     }
 }

@@ -10,10 +10,8 @@ mod config;
 mod patches;
 mod rope;
 
-use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::backend::{LayerNormArgs, ModulatedNormArgs};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
@@ -23,11 +21,12 @@ use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
 
 use crate::Probe;
-use crate::layers::Linear;
+use crate::layers::{Linear, ModulatedNorm};
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 /// The transformer.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct WanTransformer<B: BurnBackend> {
     patch_embedding: Linear<B>,
     time_in: Linear<B>,
@@ -37,7 +36,8 @@ pub struct WanTransformer<B: BurnBackend> {
     text_out: Linear<B>,
     blocks: Vec<Block<B>>,
     /// `[1, 2, inner]`
-    scale_shift_table: Param<Tensor<B, 3>>,
+    scale_shift_table: Tensor<B, 3>,
+    norm_out: ModulatedNorm,
     proj_out: Linear<B>,
     config: WanTransformerConfig,
 }
@@ -46,20 +46,31 @@ impl<B: Backend> WanTransformer<B> {
     /// Loads the transformer; `config` must be valid.
     pub fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
         let inner = config.inner_dim();
-        let (exact, condition) = (scope.in_f32(), scope.at("condition_embedder"));
+        let condition = scope.at("condition_embedder");
         let time = condition.in_f32();
         let block = |i| Block::load(config, &scope.at(format_args!("blocks.{i}")));
         let patch_values = config.out_channels * config.patch_size.iter().product::<usize>();
+        let patch_embedding = load_patch_embedding(config, &scope.at("patch_embedding"));
+        let time_in = Linear::load(&time.at("time_embedder.linear_1"), config.freq_dim, inner);
+        let time_out = Linear::load(&time.at("time_embedder.linear_2"), inner, inner);
+        let time_proj = Linear::load(&time.at("time_proj"), inner, 6 * inner);
+        let text = condition.at("text_embedder");
+        let text_in = Linear::load(&text.at("linear_1"), config.text_dim, inner);
+        let text_out = Linear::load(&text.at("linear_2"), inner, inner);
+        let blocks = (0..config.num_layers).map(block).collect();
+        let scale_shift_table = scope.in_f32().tensor("scale_shift_table", [1, 2, inner]);
+        let proj_out = Linear::load(&scope.at("proj_out"), inner, patch_values);
         Self {
-            patch_embedding: load_patch_embedding(config, &scope.at("patch_embedding")),
-            time_in: Linear::load(&time.at("time_embedder.linear_1"), config.freq_dim, inner),
-            time_out: Linear::load(&time.at("time_embedder.linear_2"), inner, inner),
-            time_proj: Linear::load(&time.at("time_proj"), inner, 6 * inner),
-            text_in: Linear::load(&condition.at("text_embedder.linear_1"), config.text_dim, inner),
-            text_out: Linear::load(&condition.at("text_embedder.linear_2"), inner, inner),
-            blocks: (0..config.num_layers).map(block).collect(),
-            scale_shift_table: Param::from_tensor(exact.tensor("scale_shift_table", [1, 2, inner])),
-            proj_out: Linear::load(&scope.at("proj_out"), inner, patch_values),
+            patch_embedding,
+            time_in,
+            time_out,
+            time_proj,
+            text_in,
+            text_out,
+            blocks,
+            scale_shift_table,
+            norm_out: ModulatedNorm::new(config.eps, proj_out.dtype()),
+            proj_out,
             config: config.clone(),
         }
     }
@@ -82,29 +93,26 @@ impl<B: Backend> WanTransformer<B> {
         text: &TextConditioning<B>,
         probe: &mut impl Probe<B>,
     ) -> Tensor<B, 5> {
-        let grid = self.grid(&latents);
+        let (grid, mut trace) = (self.grid(&latents), Trace::new(probe));
         let rope = RotaryEmbedding::new(self.config.attention_head_dim, grid, &latents.device());
-        probe.see("rope.cos", || rope.cos.clone());
-        probe.see("rope.sin", || rope.sin.clone());
+        trace.see("rope.cos", || rope.cos.clone());
+        trace.see("rope.sin", || rope.sin.clone());
 
-        let mut x = self.patch_embedding.forward(patchify(latents, self.config.patch_size));
-        probe.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
-        x = x.cast(DType::F32);
+        let x = self.patch_embedding.forward(patchify(latents, self.config.patch_size));
+        trace.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
+        let (temb, modulation) = self.embed_time(timestep, trace.at("cond"));
+        let context = self.embed_text(text, trace.at("cond"));
 
-        let (temb, modulation) = self.embed_time(timestep, probe);
-        let context = self.embed_text(text, probe);
+        let mut x = x.cast(DType::F32);
         for (i, block) in self.blocks.iter().enumerate() {
-            let name = format!("block.{i}");
-            x = block.forward(x, &context, modulation.clone(), &rope, probe, &name);
+            let trace = trace.at(format_args!("block.{i}"));
+            x = block.forward(x, &context, modulation.clone(), &rope, trace);
         }
 
-        let eps = self.config.eps;
-        probe.see("norm_out", || B::wan_layer_norm(LayerNormArgs::new(x.clone(), eps)));
-        let head = self.scale_shift_table.val() + temb;
-        let [shift, scale] = [0, 1].map(|i| head.clone().narrow(1, i, 1));
-        let args = ModulatedNormArgs::new(x, shift, scale, eps).dtype(self.proj_out.dtype());
-        let normed = B::wan_modulated_norm(args);
-        let x = self.proj_out.forward(normed);
+        trace.see("norm_out", || self.norm_out.unmodulated(x.clone()));
+        let modulation = self.scale_shift_table.clone() + temb;
+        let [shift, scale] = [0, 1].map(|i| modulation.clone().narrow(1, i, 1));
+        let x = self.proj_out.forward(self.norm_out.forward(x, shift, scale));
         unpatchify(x.cast(DType::F32), self.config.patch_size, grid)
     }
 
@@ -124,27 +132,26 @@ impl<B: Backend> WanTransformer<B> {
     fn embed_time(
         &self,
         timestep: &[f32],
-        probe: &mut impl Probe<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
     ) -> (Tensor<B, 3>, Tensor<B, 3>) {
-        let (batch, inner) = (timestep.len(), self.config.inner_dim());
-        let device = self.scale_shift_table.val().device();
-        let sinusoid = TensorData::new(
-            sinusoid(timestep, self.config.freq_dim),
-            [batch, self.config.freq_dim],
-        );
+        let (batch, inner, width) = (timestep.len(), self.config.inner_dim(), self.config.freq_dim);
+        let sinusoid = TensorData::new(sinusoid(timestep, width), [batch, width]);
+        let device = self.scale_shift_table.device();
         let sinusoid: Tensor<B, 2> = Tensor::from_data(sinusoid, (&device, DType::F32));
-        probe.see("cond.sinusoid", || sinusoid.clone());
-        let temb = self.time_out.forward(silu(self.time_in.forward(sinusoid)));
-        probe.see("cond.temb", || temb.clone());
+        let hidden = silu(self.time_in.forward(trace.seen("sinusoid", sinusoid)));
+        let temb = trace.seen("temb", self.time_out.forward(hidden));
         let modulation = self.time_proj.forward(silu(temb.clone()));
-        probe.see("cond.timestep_proj", || modulation.clone());
+        let modulation = trace.seen("timestep_proj", modulation);
         (temb.reshape([batch, 1, inner]), modulation.reshape([batch, 6, inner]))
     }
 
-    fn embed_text(&self, text: &TextConditioning<B>, probe: &mut impl Probe<B>) -> Context<B> {
+    fn embed_text(
+        &self,
+        text: &TextConditioning<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
+    ) -> Context<B> {
         let hidden = B::wan_gelu(self.text_in.forward(text.embeddings.clone()));
-        let embedded = self.text_out.forward(hidden);
-        probe.see("cond.text", || embedded.clone());
+        let embedded = trace.seen("text", self.text_out.forward(hidden));
         Context { text: embedded, bias: text.attention_bias() }
     }
 }
@@ -168,10 +175,7 @@ fn load_patch_embedding<B: Backend>(config: &WanTransformerConfig, scope: &Scope
     let kernel = scope.tensor("weight", [inner, channels, pt, ph, pw]);
     let [rows, channels, pt, ph, pw] = kernel.dims(); // placeholders while a checkpoint is checked
     let kernel = kernel.permute([0, 2, 3, 4, 1]).reshape([rows, pt * ph * pw * channels]);
-    Linear {
-        weight: Param::from_tensor(B::wan_linear_weight(kernel)),
-        bias: Some(Param::from_tensor(scope.tensor("bias", [inner]))),
-    }
+    Linear::new(kernel, Some(scope.tensor("bias", [inner])))
 }
 
 /// Sinusoidal features of each timestep: the cosines, then the sines, computed in f64 as the

@@ -6,16 +6,16 @@
 mod checkpoint;
 mod config;
 
-use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::backend::{AttentionArgs, RmsNormArgs};
+use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
 pub use checkpoint::checkpoint;
 pub use config::Umt5Config;
 
 use crate::Probe;
-use crate::layers::Linear;
+use crate::layers::{Linear, RmsNorm};
+use crate::probe::Trace;
 use crate::weights::{HostTable, Scope};
 
 /// Why a prompt cannot be encoded.
@@ -41,11 +41,11 @@ pub enum Umt5Error {
 }
 
 /// The encoder.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Umt5Encoder<B: BurnBackend> {
     embeddings: HostTable,
     blocks: Vec<Block<B>>,
-    final_norm: Param<Tensor<B, 1>>,
+    final_norm: RmsNorm<B>,
     config: Umt5Config,
 }
 
@@ -59,7 +59,7 @@ impl<B: Backend> Umt5Encoder<B> {
         Self {
             embeddings,
             blocks: (0..config.num_layers).map(block).collect(),
-            final_norm: norm(&scope.at("final_layer_norm"), config),
+            final_norm: norm(&scope.at("final_layer_norm"), config, DType::F32),
             config: config.clone(),
         }
     }
@@ -79,7 +79,26 @@ impl<B: Backend> Umt5Encoder<B> {
         mask: Option<&[Vec<bool>]>,
         probe: &mut impl Probe<B>,
     ) -> Result<Tensor<B, 3>, Umt5Error> {
-        let device = self.final_norm.val().device();
+        let mut trace = Trace::new(probe);
+        let mut x = trace.seen("embed_tokens", self.embed(ids)?);
+        let [_, length, _] = x.dims();
+        let buckets = self.buckets(length);
+        let mask = mask.map(|mask| key_mask::<B>(mask, &x.device()));
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mut trace = trace.at(format_args!("block.{i}"));
+            let bias = block.position_bias(&buckets, length);
+            let bias = match &mask {
+                Some(mask) => bias + mask.clone(),
+                None => bias,
+            };
+            x = trace.seen("after_attention", block.attend(x, bias));
+            x = trace.seen("output", block.feed_forward(x));
+        }
+        Ok(self.final_norm.forward(x))
+    }
+
+    /// The embeddings `[B, S, d_model]` of `ids` in f32, read from the host.
+    fn embed(&self, ids: &[Vec<u32>]) -> Result<Tensor<B, 3>, Umt5Error> {
         let length = ids.first().map_or(0, Vec::len);
         let flat: Vec<u32> = ids.concat();
         assert_eq!(flat.len(), ids.len() * length, "all rows must have the same length");
@@ -89,23 +108,7 @@ impl<B: Backend> Umt5Encoder<B> {
         }
         let shape = [ids.len(), length, self.config.d_model];
         let embedded = TensorData::new(self.embeddings.gather(&flat), shape);
-        let mut x = Tensor::from_data(embedded, (&device, DType::F32));
-        probe.see("embed_tokens", || x.clone());
-        let buckets = self.buckets(length);
-        let mask = mask.map(|mask| key_mask::<B>(mask, &device));
-        for (i, block) in self.blocks.iter().enumerate() {
-            let bias = block.position_bias(&buckets, length, self.config.num_heads);
-            let bias = match &mask {
-                Some(mask) => bias + mask.clone(),
-                None => bias,
-            };
-            x = block.attend(x, bias, &self.config);
-            probe.see(&format!("block.{i}.after_attention"), || x.clone());
-            x = block.feed_forward(x, &self.config);
-            probe.see(&format!("block.{i}.output"), || x.clone());
-        }
-        let eps = self.config.layer_norm_epsilon;
-        Ok(B::wan_rms_norm(RmsNormArgs::new(x, self.final_norm.val(), eps)))
+        Ok(Tensor::from_data(embedded, (&self.final_norm.device(), DType::F32)))
     }
 
     /// The bucket of every pair of positions, `[S * S]`, rows are queries.
@@ -134,7 +137,7 @@ impl<B: Backend> TextEncoder<B> for Umt5Encoder<B> {
         }
         // One zero row stands for the padding that all prompts have.
         let rows = (longest + 1).min(text_length);
-        let device = self.final_norm.val().device();
+        let device = self.final_norm.device();
         let mut encoded = Vec::with_capacity(ids.len());
         for prompt in ids {
             let states = self.forward(std::slice::from_ref(prompt), None, &mut ())?;
@@ -150,16 +153,17 @@ impl<B: Backend> TextEncoder<B> for Umt5Encoder<B> {
 }
 
 /// Attention and feed-forward network, each after a norm and added to the residual stream.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 struct Block<B: BurnBackend> {
-    attention_norm: Param<Tensor<B, 1>>,
+    attention_norm: RmsNorm<B>,
     q: Linear<B>,
     k: Linear<B>,
     v: Linear<B>,
     o: Linear<B>,
     /// `[buckets, heads]`
-    relative_attention_bias: Param<Tensor<B, 2>>,
-    feed_forward_norm: Param<Tensor<B, 1>>,
+    relative_attention_bias: Tensor<B, 2>,
+    heads: usize,
+    feed_forward_norm: RmsNorm<B>,
     gate: Linear<B>,
     linear: Linear<B>,
     output: Linear<B>,
@@ -172,14 +176,17 @@ impl<B: Backend> Block<B> {
         let (heads, dense) = (attention.at("SelfAttention"), feed_forward.at("DenseReluDense"));
         let bias_shape = [config.relative_attention_num_buckets, config.num_heads];
         let bias = heads.in_f32().tensor("relative_attention_bias.weight", bias_shape);
+        let q = Linear::load_without_bias(&heads.at("q"), width, inner);
+        let dtype = q.dtype();
         Self {
-            attention_norm: norm(&attention.at("layer_norm"), config),
-            q: Linear::load_without_bias(&heads.at("q"), width, inner),
+            attention_norm: norm(&attention.at("layer_norm"), config, dtype),
+            q,
             k: Linear::load_without_bias(&heads.at("k"), width, inner),
             v: Linear::load_without_bias(&heads.at("v"), width, inner),
             o: Linear::load_without_bias(&heads.at("o"), inner, width),
-            relative_attention_bias: Param::from_tensor(bias),
-            feed_forward_norm: norm(&feed_forward.at("layer_norm"), config),
+            relative_attention_bias: bias,
+            heads: config.num_heads,
+            feed_forward_norm: norm(&feed_forward.at("layer_norm"), config, dtype),
             gate: Linear::load_without_bias(&dense.at("wi_0"), width, config.d_ff),
             linear: Linear::load_without_bias(&dense.at("wi_1"), width, config.d_ff),
             output: Linear::load_without_bias(&dense.at("wo"), config.d_ff, width),
@@ -187,41 +194,35 @@ impl<B: Backend> Block<B> {
     }
 
     /// `[1, H, S, S]`
-    fn position_bias(&self, buckets: &[usize], length: usize, heads: usize) -> Tensor<B, 4> {
-        let table = self.relative_attention_bias.val();
+    fn position_bias(&self, buckets: &[usize], length: usize) -> Tensor<B, 4> {
+        let table = self.relative_attention_bias.clone();
         let indices: Vec<i32> = buckets.iter().map(|&bucket| bucket as i32).collect();
         let indices = TensorData::new(indices, [buckets.len()]);
         let indices = Tensor::from_data(indices, (&table.device(), DType::I32));
-        let bias = table.select(0, indices).reshape([1, length, length, heads]);
+        let bias = table.select(0, indices).reshape([1, length, length, self.heads]);
         bias.permute([0, 3, 1, 2])
     }
 
     /// umT5 does not scale the scores by `1 / sqrt(d)`.
-    fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>, config: &Umt5Config) -> Tensor<B, 3> {
+    fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>) -> Tensor<B, 3> {
         let [batch, length, _] = x.dims();
-        let (heads, width) = (config.num_heads, config.d_kv);
-        let (eps, dtype) = (config.layer_norm_epsilon, self.q.dtype());
-        let normed = B::wan_rms_norm(
-            RmsNormArgs::new(x.clone(), self.attention_norm.val(), eps).dtype(dtype),
-        );
-        let split = |linear: &Linear<B>| {
+        let normed = self.attention_norm.forward(x.clone());
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| {
             let y = linear.forward(normed.clone());
-            y.reshape([batch, length, heads, width]).swap_dims(1, 2)
-        };
-        let (q, k, v) = (split(&self.q), split(&self.k), split(&self.v));
+            let width = y.dims()[2] / self.heads;
+            y.reshape([batch, length, self.heads, width]).swap_dims(1, 2)
+        });
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
+        let [_, heads, _, width] = attended.dims();
         let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
         x + self.o.forward(joined).cast(DType::F32)
     }
 
-    fn feed_forward(&self, x: Tensor<B, 3>, config: &Umt5Config) -> Tensor<B, 3> {
-        let (eps, dtype) = (config.layer_norm_epsilon, self.gate.dtype());
-        let normed = B::wan_rms_norm(
-            RmsNormArgs::new(x.clone(), self.feed_forward_norm.val(), eps).dtype(dtype),
-        );
+    fn feed_forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let normed = self.feed_forward_norm.forward(x.clone());
         let gate = B::wan_gelu(self.gate.forward(normed.clone()));
         let linear = self.linear.forward(normed);
-        let y = match dtype {
+        let y = match self.output.dtype() {
             DType::F16 => self.scaled_output(gate, linear),
             _ => self.output.forward(gate * linear).cast(DType::F32),
         };
@@ -238,8 +239,9 @@ impl<B: Backend> Block<B> {
     }
 }
 
-fn norm<B: Backend>(scope: &Scope<B>, config: &Umt5Config) -> Param<Tensor<B, 1>> {
-    Param::from_tensor(scope.in_f32().tensor("weight", [config.d_model]))
+/// A norm whose output is in `dtype`.
+fn norm<B: Backend>(scope: &Scope<B>, config: &Umt5Config, dtype: DType) -> RmsNorm<B> {
+    RmsNorm::load(scope, config.d_model, config.layer_norm_epsilon, dtype)
 }
 
 /// What to add to the scores so that padding is not attended to, `[B, 1, 1, S]`: the most negative

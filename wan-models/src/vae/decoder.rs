@@ -1,25 +1,26 @@
-use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::FeatureCache;
-use super::layers::{CausalConv, MiddleBlock, ResidualBlock, Upsample, load_gamma};
+use super::layers::{CausalConv, MiddleBlock, ResidualBlock, Upsample};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
+use crate::layers::ChannelNorm;
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 /// From latents to frames.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Decoder<B: BurnBackend> {
     conv_in: CausalConv<B>,
     mid_block: MiddleBlock<B>,
     up_blocks: Vec<UpBlock<B>>,
-    norm_out: Param<Tensor<B, 1>>,
+    norm_out: ChannelNorm<B>,
     conv_out: CausalConv<B>,
 }
 
 /// One level: residual blocks, then upsampling except at full resolution.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 struct UpBlock<B: BurnBackend> {
     resnets: Vec<ResidualBlock<B>>,
     upsampler: Option<Upsample<B>>,
@@ -42,7 +43,7 @@ impl<B: Backend> Decoder<B> {
             conv_in: CausalConv::load(&scope.at("conv_in"), [config.z_dim, widths[0]], 3),
             mid_block: MiddleBlock::load(&scope.at("mid_block"), widths[0]),
             up_blocks,
-            norm_out: load_gamma(&scope.at("norm_out"), output, 3),
+            norm_out: ChannelNorm::load(&scope.at("norm_out"), output, 3),
             conv_out: CausalConv::load(&scope.at("conv_out"), [output, 3], 3),
         }
     }
@@ -53,26 +54,18 @@ impl<B: Backend> Decoder<B> {
         &self,
         latent: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
-        probe: &mut impl Probe<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 5> {
         cache.rewind();
-        let x = self.conv_in.forward(latent, cache.slot());
-        probe.see("decoder.conv_in", || channels_first(x.clone()));
-        let mut x = self.mid_block.forward(x, cache, |attended| {
-            probe.see("decoder.mid_block.attention", || channels_first(attended.clone()));
-        });
-        probe.see("decoder.mid_block", || channels_first(x.clone()));
+        let x = trace.seen_frames("conv_in", self.conv_in.forward(latent, cache.slot()));
+        let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
+        let mut x = trace.seen_frames("mid_block", x);
         for (i, block) in self.up_blocks.iter().enumerate() {
-            x = block.forward(x, cache);
-            probe.see(&format!("decoder.up_blocks.{i}"), || channels_first(x.clone()));
+            x = trace.seen_frames(&format!("up_blocks.{i}"), block.forward(x, cache));
         }
-        probe.see("decoder.norm_out", || {
-            channels_first(B::wan_channel_norm(x.clone(), self.norm_out.val()))
-        });
-        let x = B::wan_channel_norm_silu(x, self.norm_out.val());
-        let x = self.conv_out.forward(x, cache.slot());
-        probe.see("decoder.output", || channels_first(x.clone()));
-        x
+        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
+        let x = self.norm_out.forward_silu(x);
+        trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
     }
 }
 

@@ -1,24 +1,25 @@
-use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::FeatureCache;
-use super::layers::{CausalConv, Downsample, MiddleBlock, ResidualBlock, load_gamma};
+use super::layers::{CausalConv, Downsample, MiddleBlock, ResidualBlock};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
+use crate::layers::ChannelNorm;
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 /// From frames to the mean and logarithmic variance of their latents.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Encoder<B: BurnBackend> {
     conv_in: CausalConv<B>,
     down_blocks: Vec<DownBlock<B>>,
     mid_block: MiddleBlock<B>,
-    norm_out: Param<Tensor<B, 1>>,
+    norm_out: ChannelNorm<B>,
     conv_out: CausalConv<B>,
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // a dozen of them, and most are the large one
 enum DownBlock<B: BurnBackend> {
     Residual(ResidualBlock<B>),
@@ -45,7 +46,7 @@ impl<B: Backend> Encoder<B> {
             conv_in: CausalConv::load(&scope.at("conv_in"), [3, config.base_dim], 3),
             down_blocks,
             mid_block: MiddleBlock::load(&scope.at("mid_block"), input),
-            norm_out: load_gamma(&scope.at("norm_out"), input, 3),
+            norm_out: ChannelNorm::load(&scope.at("norm_out"), input, 3),
             conv_out: CausalConv::load(&scope.at("conv_out"), [input, 2 * config.z_dim], 3),
         }
     }
@@ -55,28 +56,26 @@ impl<B: Backend> Encoder<B> {
         &self,
         frames: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
-        probe: &mut impl Probe<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 5> {
         cache.rewind();
-        let mut x = self.conv_in.forward(frames, cache.slot());
-        probe.see("encoder.conv_in", || channels_first(x.clone()));
+        let mut x = trace.seen_frames("conv_in", self.conv_in.forward(frames, cache.slot()));
         for (i, block) in self.down_blocks.iter().enumerate() {
-            x = match block {
-                DownBlock::Residual(block) => block.forward(x, cache),
-                DownBlock::Downsample(block) => block.forward(x, cache),
-            };
-            probe.see(&format!("encoder.down_blocks.{i}"), || channels_first(x.clone()));
+            x = trace.seen_frames(&format!("down_blocks.{i}"), block.forward(x, cache));
         }
-        let x = self.mid_block.forward(x, cache, |attended| {
-            probe.see("encoder.mid_block.attention", || channels_first(attended.clone()));
-        });
-        probe.see("encoder.mid_block", || channels_first(x.clone()));
-        probe.see("encoder.norm_out", || {
-            channels_first(B::wan_channel_norm(x.clone(), self.norm_out.val()))
-        });
-        let x = B::wan_channel_norm_silu(x, self.norm_out.val());
-        let x = self.conv_out.forward(x, cache.slot());
-        probe.see("encoder.output", || channels_first(x.clone()));
-        x
+        let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
+        let x = trace.seen_frames("mid_block", x);
+        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
+        let x = self.norm_out.forward_silu(x);
+        trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
+    }
+}
+
+impl<B: Backend> DownBlock<B> {
+    fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+        match self {
+            Self::Residual(block) => block.forward(x, cache),
+            Self::Downsample(block) => block.forward(x, cache),
+        }
     }
 }

@@ -1,19 +1,20 @@
 //! The layers of the encoder and the decoder. Frames are channels-last, `[B, T, H, W, C]`.
 
-use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 use wan_core::backend::{AttentionArgs, Padding};
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::{FeatureCache, Slot};
-use crate::layers::{Conv3d, Linear};
+use crate::Probe;
+use crate::layers::{ChannelNorm, Conv3d, Linear};
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 const ONE_AROUND: [usize; 2] = [1, 1];
 
 /// A convolution that sees no later frame: its time axis is padded in front only, with the frames
 /// of the chunk before, or zeros at the start of a video.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CausalConv<B: BurnBackend> {
     conv: Conv3d<B>,
     kernel_t: usize,
@@ -38,11 +39,11 @@ impl<B: Backend> CausalConv<B> {
 }
 
 /// Two convolutions, each after a norm and an activation, beside a shortcut.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ResidualBlock<B: BurnBackend> {
-    norm1: Param<Tensor<B, 1>>,
+    norm1: ChannelNorm<B>,
     conv1: CausalConv<B>,
-    norm2: Param<Tensor<B, 1>>,
+    norm2: ChannelNorm<B>,
     conv2: CausalConv<B>,
     shortcut: Option<Linear<B>>,
 }
@@ -51,9 +52,9 @@ impl<B: Backend> ResidualBlock<B> {
     pub(super) fn load(scope: &Scope<B>, input: usize, output: usize) -> Self {
         let shortcut = || Linear::load_pointwise(&scope.at("conv_shortcut"), input, output, 3);
         Self {
-            norm1: load_gamma(&scope.at("norm1"), input, 3),
+            norm1: ChannelNorm::load(&scope.at("norm1"), input, 3),
             conv1: CausalConv::load(&scope.at("conv1"), [input, output], 3),
-            norm2: load_gamma(&scope.at("norm2"), output, 3),
+            norm2: ChannelNorm::load(&scope.at("norm2"), output, 3),
             conv2: CausalConv::load(&scope.at("conv2"), [output, output], 3),
             shortcut: (input != output).then(shortcut),
         }
@@ -64,17 +65,16 @@ impl<B: Backend> ResidualBlock<B> {
             Some(shortcut) => shortcut.forward(x.clone()).cast(DType::F32),
             None => x.clone(),
         };
-        let x = B::wan_channel_norm_silu(x, self.norm1.val());
-        let x = self.conv1.forward(x, cache.slot());
-        let x = B::wan_channel_norm_silu(x, self.norm2.val());
-        self.conv2.forward(x, cache.slot()) + shortcut
+        let x = self.conv1.forward(self.norm1.forward_silu(x), cache.slot());
+        let x = self.conv2.forward(self.norm2.forward_silu(x), cache.slot());
+        x + shortcut
     }
 }
 
 /// Self-attention with one head among the pixels of each frame.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AttentionBlock<B: BurnBackend> {
-    norm: Param<Tensor<B, 1>>,
+    norm: ChannelNorm<B>,
     to_qkv: Linear<B>,
     proj: Linear<B>,
 }
@@ -82,7 +82,7 @@ pub(super) struct AttentionBlock<B: BurnBackend> {
 impl<B: Backend> AttentionBlock<B> {
     fn load(scope: &Scope<B>, width: usize) -> Self {
         Self {
-            norm: load_gamma(&scope.at("norm"), width, 2),
+            norm: ChannelNorm::load(&scope.at("norm"), width, 2),
             to_qkv: Linear::load_pointwise(&scope.at("to_qkv"), width, 3 * width, 2),
             proj: Linear::load_pointwise(&scope.at("proj"), width, width, 2),
         }
@@ -90,7 +90,7 @@ impl<B: Backend> AttentionBlock<B> {
 
     pub(super) fn forward(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
         let [batch, frames, height, width, channels] = x.dims();
-        let normed = B::wan_channel_norm(x.clone(), self.norm.val());
+        let normed = self.norm.forward(x.clone());
         let pixels = normed.reshape([batch * frames, 1, height * width, channels]);
         let qkv = self.to_qkv.forward(pixels);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels));
@@ -102,10 +102,10 @@ impl<B: Backend> AttentionBlock<B> {
 }
 
 /// The bottleneck: a residual block, attention, a residual block.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct MiddleBlock<B: BurnBackend> {
     first: ResidualBlock<B>,
-    pub(super) attention: AttentionBlock<B>,
+    attention: AttentionBlock<B>,
     second: ResidualBlock<B>,
 }
 
@@ -118,22 +118,20 @@ impl<B: Backend> MiddleBlock<B> {
         }
     }
 
-    /// `see_attention` is shown the attention's output.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
-        see_attention: impl FnOnce(&Tensor<B, 5>),
+        mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 5> {
         let x = self.first.forward(x, cache);
-        let x = self.attention.forward(x);
-        see_attention(&x);
+        let x = trace.seen_frames("attention", self.attention.forward(x));
         self.second.forward(x, cache)
     }
 }
 
 /// Doubles height and width, and time too if it has a temporal convolution.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Upsample<B: BurnBackend> {
     conv: Conv3d<B>,
     time_conv: Option<CausalConv<B>>,
@@ -177,7 +175,7 @@ fn double_time<B: Backend>(
 }
 
 /// Halves height and width, and time too if it has a temporal convolution.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Downsample<B: BurnBackend> {
     conv: Conv3d<B>,
     time_conv: Option<Conv3d<B>>,
@@ -215,14 +213,4 @@ fn halve_time<B: Backend>(
         None => x,
         Some(past) => time_conv.forward(Some(past), x, [2, 1, 1], Padding::default()),
     }
-}
-
-/// A norm's weight, stored with trailing axes of 1.
-pub(super) fn load_gamma<B: Backend>(
-    scope: &Scope<B>,
-    width: usize,
-    ones: usize,
-) -> Param<Tensor<B, 1>> {
-    let stored = [&[width], vec![1; ones].as_slice()].concat();
-    Param::from_tensor(scope.in_f32().reshaped("gamma", &stored, [width]))
 }

@@ -14,7 +14,6 @@ mod encoder;
 mod layers;
 mod tiling;
 
-use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, VideoVae};
 
@@ -28,17 +27,17 @@ pub use tiling::Tiling;
 use crate::Probe;
 use crate::config::ConfigError;
 use crate::layers::Linear;
+use crate::probe::Trace;
 use crate::weights::Scope;
 
 /// The autoencoder.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct WanVae<B: BurnBackend> {
     encoder: Encoder<B>,
     quant_conv: Linear<B>,
     post_quant_conv: Linear<B>,
     decoder: Decoder<B>,
     config: WanVaeConfig,
-    #[module(skip)]
     tiling: Option<Tiling>,
 }
 
@@ -123,7 +122,7 @@ impl<B: Backend> WanVae<B> {
         let mut encode = |chunk: usize| {
             let (start, length) = if chunk == 0 { (0, 1) } else { (4 * chunk - 3, 4) };
             let frames = video.clone().narrow(1, start, length);
-            self.encoder.forward(frames, &mut cache, probe)
+            self.encoder.forward(frames, &mut cache, Trace::new(probe).at("encoder"))
         };
         let latents = (0..chunks).map(&mut encode).collect();
         self.quant_conv.forward(Tensor::cat(latents, 1))
@@ -193,7 +192,8 @@ impl<B: Backend> Frames<'_, B> {
         let mut decode = |tile| {
             let latent = self.vae.post_quant_conv.forward(tile);
             let cache = caches.next().expect("there are as many caches as tiles");
-            self.vae.decoder.forward(latent, cache, probe).cast(DType::F32)
+            let mut trace = Trace::new(probe);
+            self.vae.decoder.forward(latent, cache, trace.at("decoder")).cast(DType::F32)
         };
         let decoded: Vec<Vec<_>> =
             tiles.into_iter().map(|row| row.into_iter().map(&mut decode).collect()).collect();
@@ -211,6 +211,17 @@ impl<B: Backend> Iterator for Frames<'_, B> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_probed(&mut ())
+    }
+}
+
+impl<P> Trace<'_, P> {
+    /// Like [`seen`](Self::seen), for channels-last frames: a probe sees them channels-first.
+    fn seen_frames<B: BurnBackend>(&mut self, name: &str, frames: Tensor<B, 5>) -> Tensor<B, 5>
+    where
+        P: Probe<B>,
+    {
+        self.see(name, || channels_first(frames.clone()));
+        frames
     }
 }
 

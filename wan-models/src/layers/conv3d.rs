@@ -1,0 +1,49 @@
+use burn::tensor::{DType, Tensor};
+use wan_core::backend::{Conv3dArgs, Padding};
+use wan_core::{Backend, BurnBackend};
+
+use crate::weights::Scope;
+
+/// A 3-D convolution over channels-last frames; see [`Backend::wan_conv3d`].
+#[derive(Debug, Clone)]
+pub(crate) struct Conv3d<B: BurnBackend> {
+    /// `[Cout, Cin, kt, kh, kw]`
+    weight: Tensor<B, 5>,
+    /// `[Cout]`
+    bias: Tensor<B, 1>,
+}
+
+impl<B: Backend> Conv3d<B> {
+    /// `channels` is input, output.
+    pub(crate) fn load(scope: &Scope<B>, channels: [usize; 2], kernel: [usize; 3]) -> Self {
+        let [kt, kh, kw] = kernel;
+        let shape = [channels[1], channels[0], kt, kh, kw];
+        Self::from_weight(scope, scope.tensor("weight", shape), channels[1])
+    }
+
+    /// A convolution of single frames, stored without the time axis.
+    pub(crate) fn load_2d(scope: &Scope<B>, channels: [usize; 2], kernel: [usize; 2]) -> Self {
+        let ([input, output], [kh, kw]) = (channels, kernel);
+        let stored = [output, input, kh, kw];
+        let weight = scope.reshaped("weight", &stored, [output, input, 1, kh, kw]);
+        Self::from_weight(scope, weight, output)
+    }
+
+    fn from_weight(scope: &Scope<B>, weight: Tensor<B, 5>, output: usize) -> Self {
+        Self { weight: B::wan_conv3d_weight(weight), bias: scope.tensor("bias", [output]) }
+    }
+
+    /// `[B, T, H, W, Cin]` to `[B, T', H', W', Cout]` in f32.
+    pub(crate) fn forward(
+        &self,
+        past: Option<Tensor<B, 5>>,
+        x: Tensor<B, 5>,
+        stride: [usize; 3],
+        padding: Padding,
+    ) -> Tensor<B, 5> {
+        let dtype = self.weight.dtype();
+        let (past, x) = (past.map(|past| past.cast(dtype)), x.cast(dtype));
+        let args = Conv3dArgs::new(x, self.weight.clone(), self.bias.clone()).past(past);
+        B::wan_conv3d(args.stride(stride).padding(padding)).cast(DType::F32)
+    }
+}
