@@ -23,6 +23,7 @@ pub fn with_flex<B: Backend>(backend: &str) {
         compare(backend, &format!("{name}, against flex"), ours, flex, BETWEEN_BACKENDS);
     };
     check("text", &ours.text, &flex.text);
+    assert_eq!(ours.latents.len(), flex.latents.len(), "steps");
     for (i, (ours, flex)) in ours.latents.iter().zip(&flex.latents).enumerate() {
         check(&format!("latents after step {}", i + 1), ours, flex);
     }

@@ -48,13 +48,13 @@ pub fn check_velocity<B: Backend>(
     backend: &str,
 ) {
     let cases = fixture.inputs.cases(".hidden_states");
-    assert!(!cases.is_empty());
+    let mut checked = 0;
     for case in cases {
         let (latents, timestep, text) = inputs::<B>(fixture, &case);
         let text = TextConditioning::new(text);
         let mut recorder = Recorder::default();
         let output = transformer.forward(latents.clone(), &timestep, &text, &mut recorder);
-        recorder.check(fixture, backend, &case);
+        checked += recorder.check(fixture, backend, &case);
         fixture.check(backend, &format!("{case}.output"), &Array::of(output));
 
         // The same with the padding rows as one.
@@ -65,6 +65,7 @@ pub fn check_velocity<B: Backend>(
             compare(backend, &name, &Array::of(output), expected, fixture.tolerance());
         }
     }
+    assert!(checked > 0, "{} has no intermediate tensors", fixture.name());
 }
 
 /// In 16 bits it stays close to the reference's float32; in bfloat16, where the fixtures have what the

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use wan_core::{Backend, BurnBackend};
@@ -134,9 +135,18 @@ impl Array {
 }
 
 impl Array {
+    /// Fails unless both have the same shape and as many values as it says, at least one.
+    fn assert_comparable(&self, name: &str, other: &Self) {
+        assert_eq!(self.shape, other.shape, "{name}: shape");
+        let count = self.shape.iter().product::<usize>();
+        assert!(count > 0, "{name}: nothing is compared");
+        assert_eq!(self.values.len(), count, "{name}: values of {:?}", self.shape);
+        assert_eq!(other.values.len(), count, "{name}: values of {:?}", other.shape);
+    }
+
     /// The root of the mean square of the difference to `exact`, divided by that of `exact`.
     pub fn relative_rms(&self, exact: &Self) -> f64 {
-        assert_eq!(self.shape, exact.shape);
+        self.assert_comparable("relative rms", exact);
         let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
         let pairs = self.values.iter().zip(&exact.values);
         let error = squares(&mut pairs.map(|(a, b)| a - b));
@@ -174,7 +184,11 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
             bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
         }
         Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-        _ => Vec::new(), // no test of this suite reads them
+        Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(),
+        Dtype::U8 | Dtype::BOOL => bytes.iter().map(|&b| b.into()).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).into()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).into()).collect(),
+        other => panic!("a fixture's tensor is of {other:?}, which this suite cannot read"),
     }
 }
 
@@ -186,7 +200,7 @@ pub fn compare(
     expected: &Array,
     (atol, rtol): (f64, f64),
 ) {
-    assert_eq!(found.shape, expected.shape, "{name}: shape");
+    found.assert_comparable(name, expected);
     let pairs = found.values.iter().zip(&expected.values);
     let error = pairs
         .map(|(a, b)| (a - b).abs())
@@ -230,22 +244,40 @@ fn join(before: &mut Array, next: &Array) {
     before.values = values;
 }
 
+/// What the names of intermediate tensors begin with. All other outputs are results of a network,
+/// which the tests ask for by name.
+const INTERMEDIATE: [&str; 8] = [
+    "block.",
+    "cond.",
+    "decoder.",
+    "embed_tokens",
+    "encoder.",
+    "norm_out",
+    "patch_embedding",
+    "rope.",
+];
+
 impl Recorder {
-    /// Compares everything that the fixture has of a case, and says how much that was.
+    /// Compares every intermediate tensor that the fixture has of a case, and says how many those
+    /// were. One that the network has not shown is a failure.
+    #[must_use = "a fixture without intermediate tensors checks nothing"]
     pub fn check(&self, fixture: &Fixture, backend: &str, case: &str) -> usize {
-        let mut checked = 0;
-        for (name, found) in &self.0 {
-            let name = format!("{case}.{name}");
-            if fixture.outputs.has(&name) {
-                let expected = fixture.outputs.get(&name);
-                // The rotary tables are stored with each frequency twice and axes of 1.
-                let found =
-                    if name.contains(".rope.") { doubled(found, expected) } else { found.clone() };
-                fixture.check(backend, &name, &found);
-                checked += 1;
-            }
+        let of_case = |name: &&str| {
+            let name = name.strip_prefix(case).and_then(|name| name.strip_prefix('.'));
+            name.is_some_and(|name| INTERMEDIATE.iter().any(|start| name.starts_with(start)))
+        };
+        let names: Vec<&str> = fixture.outputs.names().filter(of_case).collect();
+        for name in &names {
+            let found = self.0.get(&name[case.len() + 1..]);
+            let found = found.unwrap_or_else(|| panic!("{name} is not shown by the network"));
+            // The rotary tables are stored with each frequency twice and axes of 1.
+            let found = match name.contains(".rope.") {
+                true => doubled(found, fixture.outputs.get(name)),
+                false => found.clone(),
+            };
+            fixture.check(backend, name, &found);
         }
-        checked
+        names.len()
     }
 }
 

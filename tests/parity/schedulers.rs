@@ -106,6 +106,7 @@ fn grid_of_the_original() {
         let (wan, diffusers) = (build(SigmaGrid::Wan), build(SigmaGrid::Diffusers));
         assert!((wan.sigmas()[0] - first).abs() < 1e-6, "first sigma {}", wan.sigmas()[0]);
         assert_eq!(*wan.timesteps().last().unwrap(), last);
+        assert_eq!([wan.timesteps().len(), diffusers.timesteps().len()], [steps; 2]);
         let pairs = wan.timesteps().iter().zip(diffusers.timesteps());
         assert_eq!(pairs.filter(|(a, b)| a != b).count(), differ, "{steps} steps, shift {shift}");
     }

@@ -26,16 +26,17 @@ pub fn hidden_states<B: Backend>(backend: &str) {
         let encoder: Umt5Encoder<B> = open(source_of(&folder), &config, DType::F32);
 
         let cases = fixture.inputs.cases(".input_ids");
-        assert!(!cases.is_empty());
+        let mut checked = 0;
         for case in cases {
             let (ids, mask) = inputs(&fixture, &case);
             let mut recorder = Recorder::default();
             let states = encoder.forward(&ids, Some(&mask), &mut recorder).unwrap();
-            recorder.check(&fixture, backend, &case);
+            checked += recorder.check(&fixture, backend, &case);
             fixture.check(backend, &format!("{case}.last_hidden_state"), &Array::of(states));
             check_prompts(&encoder, &fixture, backend, &case, &ids, &mask);
             check_buckets(&fixture, &config, &case);
         }
+        assert!(checked > 0, "{} has no intermediate tensors", fixture.name());
     }
 }
 
