@@ -20,10 +20,11 @@ use wan_core::backend::Padding;
 use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, Denoiser, Precision, TextConditioning, TextEncoder, VideoVae};
+use wan_io::weights::{Dtype, StoredTensor};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{FileDType, Mismatch, RawTensor, Scope, TensorSource, check, load};
+use wan_models::weights::{Mismatch, Scope, TensorSource, check, load};
 
 /// Configs and shapes, which `torch_side.py` and `floor.py` read too.
 const MODELS: &str = include_str!("models.json");
@@ -384,10 +385,10 @@ impl TensorSource for RandomSource {
         self.tensors.keys().cloned().collect()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let (shape, start) = self.tensors.get(name)?;
         let bytes = &self.numbers[2 * start..][..2 * shape.iter().product::<usize>()];
-        Some(RawTensor { dtype: FileDType::Bf16, shape: shape.clone(), bytes: bytes.into() })
+        Some(StoredTensor { dtype: Dtype::BF16, shape, bytes: bytes.into() })
     }
 
     fn origin(&self) -> String {

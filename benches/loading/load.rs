@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,7 @@ use burn::tensor::DType;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
-use wan_models::weights::load;
-use wan_pipeline::weights::tensor_source;
+use wan_models::weights::{TensorSource, load};
 
 const MIB: usize = 1 << 20;
 
@@ -43,10 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let weights = Weights::open(&files, "", "diffusion_pytorch_model")?;
         let sizes = weights.names().filter_map(|name| weights.tensor(name));
         let largest = sizes.map(|t| t.shape.iter().product::<usize>()).max().unwrap_or(0);
+        let source: Arc<dyn TensorSource> = Arc::new(weights);
         let transformer: WanTransformer<Flex> =
-            load(&tensor_source(weights), &Default::default(), dtype, |scope| {
-                WanTransformer::load(&config, scope)
-            })?;
+            load(&source, &Default::default(), dtype, |s| WanTransformer::load(&config, s))?;
         let seconds = start.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         Ok((seconds, largest * dtype.size(), transformer.num_params() * dtype.size()))

@@ -13,7 +13,6 @@ use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConf
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_models::weights::{TensorSource, load};
-use wan_pipeline::weights::tensor_source;
 
 use crate::fixture::{Array, Fixture, folders_of, json, root};
 use crate::{dit, umt5, vae};
@@ -37,11 +36,11 @@ fn config_of<T: serde::de::DeserializeOwned>(fixture: &Fixture) -> T {
 
 fn open(folder: &Path, stem: &str) -> Arc<dyn TensorSource> {
     let files = ModelFiles::folder(folder).unwrap();
-    tensor_source(Weights::open(&files, "", stem).unwrap())
+    Arc::new(Weights::open(&files, "", stem).unwrap())
 }
 
 fn open_file(file: &Path) -> Arc<dyn TensorSource> {
-    tensor_source(Weights::open_path(file).unwrap())
+    Arc::new(Weights::open_path(file).unwrap())
 }
 
 const STEM: &str = "diffusion_pytorch_model";

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use wan_core::{Backend, TextEncoder};
 use wan_io::files::ModelFiles;
-use wan_io::weights::Weights;
+use wan_io::weights::{Dtype, StoredTensor, Weights};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
-use wan_models::weights::{FileDType, RawTensor, TensorSource, load};
-use wan_pipeline::weights::tensor_source;
+use wan_models::weights::{TensorSource, load};
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
@@ -45,7 +44,7 @@ fn config_of(folder: &Path) -> Umt5Config {
 
 fn source_of(folder: &Path) -> Arc<dyn TensorSource> {
     let files = ModelFiles::folder(folder).unwrap();
-    tensor_source(Weights::open(&files, ".", "model").unwrap())
+    Arc::new(Weights::open(&files, ".", "model").unwrap())
 }
 
 fn open<B: Backend>(
@@ -104,10 +103,10 @@ impl TensorSource for Amplified {
         self.0.names()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let mut raw = self.0.tensor(name)?;
         if name.contains(".wi_") {
-            assert_eq!(raw.dtype, FileDType::F32, "the fixture's dtype");
+            assert_eq!(raw.dtype, Dtype::F32, "the fixture's dtype");
             let numbers = raw.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
             raw.bytes = numbers.flat_map(|number| (number * GAIN).to_le_bytes()).collect();
         }

@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use crate::weights::{RawTensor, TensorSource};
+use wan_io::weights::StoredTensor;
+
+use crate::weights::TensorSource;
 
 /// Why the tensors of a file are not those of a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +72,7 @@ impl TensorSource for Renamed {
         self.source.names()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         self.source.tensor(name)
     }
 
@@ -117,7 +119,8 @@ impl Shapes<'_> {
         let Some(tensor) = self.0.tensor(&name) else {
             return Err(CheckpointError::Missing { origin, name });
         };
-        let axes = |found| CheckpointError::Axes { origin, name, found, axes: D };
+        let found = tensor.shape.to_vec();
+        let axes = |_| CheckpointError::Axes { origin, name, found, axes: D };
         tensor.shape.try_into().map_err(axes)
     }
 
@@ -137,8 +140,9 @@ mod tests {
     use std::borrow::Cow;
     use std::sync::Mutex;
 
+    use wan_io::weights::Dtype;
+
     use super::*;
-    use crate::weights::FileDType;
 
     /// One tensor, `old.weight`, and what was released.
     #[derive(Default)]
@@ -149,13 +153,9 @@ mod tests {
             vec!["old.weight".into()]
         }
 
-        fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+        fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
             let bytes = Cow::Borrowed(&[0; 8][..]);
-            (name == "old.weight").then(|| RawTensor {
-                dtype: FileDType::F32,
-                shape: vec![2],
-                bytes,
-            })
+            (name == "old.weight").then_some(StoredTensor { dtype: Dtype::F32, shape: &[2], bytes })
         }
 
         fn origin(&self) -> String {

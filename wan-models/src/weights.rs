@@ -5,7 +5,6 @@
 //! and, if all agree, once to read it. So the modules themselves are the only list of what a
 //! checkpoint must hold.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,32 +12,9 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use wan_core::Backend;
+use wan_io::weights::{Dtype, StoredTensor, Weights};
 
 use crate::casting::{decode, first_not_finite, to_f32};
-
-/// How numbers are stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileDType {
-    /// 32-bit float.
-    F32,
-    /// 16-bit float.
-    F16,
-    /// 16-bit float with the exponent of `F32`.
-    Bf16,
-    /// Something that weights are not stored in, by its name in the file.
-    Other(String),
-}
-
-/// A tensor as it lies in a file: little-endian, row-major, whole.
-#[derive(Debug, Clone)]
-pub struct RawTensor<'a> {
-    /// How numbers are stored.
-    pub dtype: FileDType,
-    /// The shape.
-    pub shape: Vec<usize>,
-    /// The numbers; as many as `shape` says.
-    pub bytes: Cow<'a, [u8]>,
-}
 
 /// Something that holds named tensors: the files of one model.
 pub trait TensorSource: Send + Sync {
@@ -46,7 +22,7 @@ pub trait TensorSource: Send + Sync {
     fn names(&self) -> Vec<String>;
 
     /// The tensor `name`, if there is one.
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>>;
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
 
     /// Where the tensors come from, for error messages.
     fn origin(&self) -> String;
@@ -65,6 +41,28 @@ pub trait TensorSource: Send + Sync {
 
     /// The same for all tensors.
     fn release(&self) {}
+}
+
+impl TensorSource for Weights {
+    fn names(&self) -> Vec<String> {
+        Weights::names(self).map(str::to_owned).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+        Weights::tensor(self, name)
+    }
+
+    fn origin(&self) -> String {
+        Weights::origin(self).to_owned()
+    }
+
+    fn release_tensor(&self, name: &str) {
+        Weights::release_tensor(self, name);
+    }
+
+    fn release(&self) {
+        Weights::release(self);
+    }
 }
 
 /// How a model is read.
@@ -293,7 +291,7 @@ impl<B: Backend> Scope<'_, B> {
         HostTable { source: self.reading.source.clone(), name, rows, width }
     }
 
-    fn check_finite(&self, name: &str, raw: &RawTensor) {
+    fn check_finite(&self, name: &str, raw: &StoredTensor) {
         if self.reading.options.is_some_and(|options| options.require_finite)
             && let Some(index) = first_not_finite(raw)
         {
@@ -314,18 +312,18 @@ impl<B: Backend> Scope<'_, B> {
     }
 
     /// The stored tensor, unless this pass only checks or it does not fit.
-    fn raw(&self, name: &str, shape: &[usize]) -> Option<RawTensor<'_>> {
+    fn raw(&self, name: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
         let Reading { source, options, asked, mismatches, .. } = self.reading;
         let name = self.stored_name(name);
         asked.borrow_mut().insert(name.clone());
         let expected = shape.to_vec();
         let mismatch = match source.tensor(&name) {
             None => Mismatch::Missing { name, expected },
-            Some(RawTensor { shape: found, .. }) if found != shape => {
-                Mismatch::Shape { name, found, expected }
+            Some(StoredTensor { shape: found, .. }) if found != shape => {
+                Mismatch::Shape { name, found: found.to_vec(), expected }
             }
-            Some(RawTensor { dtype: FileDType::Other(found), .. }) => {
-                Mismatch::DType { name, found }
+            Some(StoredTensor { dtype, .. }) if !is_float(dtype) => {
+                Mismatch::DType { name, found: dtype.to_string() }
             }
             Some(_) if options.is_none() => return None,
             found => return found,
@@ -333,6 +331,11 @@ impl<B: Backend> Scope<'_, B> {
         mismatches.borrow_mut().push(mismatch);
         None
     }
+}
+
+/// Whether weights are stored in it.
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
 /// A matrix that stays in its file, such as a vocabulary's embeddings: at 256 thousand rows it is
@@ -367,7 +370,7 @@ impl HostTable {
         let size = table.bytes.len() / self.rows;
         let row = |&index: &u32| {
             let start = index as usize * size;
-            to_f32(&table.dtype, &table.bytes[start..start + size])
+            to_f32(table.dtype, &table.bytes[start..start + size])
         };
         indices.iter().flat_map(row).collect()
     }

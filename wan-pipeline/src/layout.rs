@@ -19,7 +19,6 @@ use wan_models::weights::TensorSource;
 use wan_models::{transformer, umt5, vae};
 
 use crate::Error;
-use crate::weights::tensor_source;
 
 pub(crate) const INDEX: &str = "model_index.json";
 pub(crate) const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -152,11 +151,11 @@ pub(crate) fn open<C: NetworkConfig>(
     match (layout, path) {
         (Layout::Diffusers, Some(file)) => {
             let config = read_config::<C>(files, &file)?;
-            let weights = tensor_source(stored.open(files)?);
+            let weights = Arc::new(stored.open(files)?);
             Ok(Network { config, path: files.shown(&file), weights })
         }
         (_, path) => {
-            let weights = C::checkpoint(tensor_source(stored.open(files)?))?;
+            let weights = C::checkpoint(Arc::new(stored.open(files)?))?;
             let config = C::from_original(files, weights.as_ref())?;
             let path = path.map_or_else(|| inferred(weights.as_ref()), |file| files.shown(&file));
             valid(Network { config, path, weights })
@@ -167,7 +166,7 @@ pub(crate) fn open<C: NetworkConfig>(
 /// Opens the network in a single file of either layout. A `config.json` beside it counts if it is one
 /// of this network; otherwise the tensors tell.
 pub(crate) fn open_file<C: NetworkConfig>(file: &Path) -> Result<Network<C>, Error> {
-    let weights = C::checkpoint(tensor_source(Weights::open_path(file)?))?;
+    let weights = C::checkpoint(Arc::new(Weights::open_path(file)?))?;
     let folder = file.parent().filter(|parent| *parent != Path::new(""));
     let files = ModelFiles::folder(folder.unwrap_or(Path::new(".")))?;
     if files.has(CONFIG) {
