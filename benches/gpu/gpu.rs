@@ -21,10 +21,10 @@ use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, Denoiser, Precision, TextConditioning, TextEncoder, VideoVae};
 use wan_io::weights::{Dtype, StoredTensor};
+use wan_models::load::{Mismatch, Scope, TensorSource, check, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{Mismatch, Scope, TensorSource, check, load};
 
 /// Configs and shapes, which `torch_side.py` and `floor.py` read too.
 const MODELS: &str = include_str!("models.json");

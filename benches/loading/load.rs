@@ -13,8 +13,8 @@ use burn::module::Module;
 use burn::tensor::DType;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
-use wan_models::weights::{TensorSource, load};
 
 const MIB: usize = 1 << 20;
 

@@ -15,7 +15,7 @@ use wan_fuzz::{Shapes, ask};
 use wan_models::transformer::{self, OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{self, Umt5Config, Umt5Encoder};
 use wan_models::vae::{self, WanVae, WanVaeConfig};
-use wan_models::weights::TensorSource;
+use wan_models::load::TensorSource;
 use wan_pipeline::backend::NdArray;
 use wan_pipeline::{SchedulerConfig, SigmaGrid};
 

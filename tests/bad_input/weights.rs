@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 use wan_io::files::FileError;
 use wan_io::weights::WeightsFileError;
-use wan_models::weights::{Mismatch, WeightsError};
+use wan_models::load::{Mismatch, WeightsError};
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{Error, Pipeline};
 

@@ -7,8 +7,8 @@ use burn::tensor::DType;
 use wan_core::{Backend, TextConditioning};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
-use wan_models::weights::{TensorSource, load};
 
 use crate::fixture::{
     Array, Fixture, Recorder, compare, compare_half, folders_of, half_dtypes, json,

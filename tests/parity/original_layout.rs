@@ -9,10 +9,10 @@ use safetensors::SafeTensors;
 use wan_core::Backend;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, load};
 
 use crate::fixture::{Array, Fixture, folders_of, json, root};
 use crate::{dit, umt5, vae};

@@ -10,8 +10,8 @@ use wan_core::scheduler::Steps;
 use wan_core::{Backend, VideoVae};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, load};
 use wan_pipeline::{Conditioning, Pipeline, Precision, SchedulerConfig, SigmaGrid};
 
 use crate::fixture::{Array, Fixture, compare, compare_half, folders_of, half_dtypes, json};

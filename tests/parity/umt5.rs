@@ -7,8 +7,8 @@ use burn::tensor::DType;
 use wan_core::{Backend, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Dtype, StoredTensor, Weights};
+use wan_models::load::{TensorSource, load};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
-use wan_models::weights::{TensorSource, load};
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;

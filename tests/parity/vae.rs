@@ -8,8 +8,8 @@ use wan_core::Backend;
 use wan_core::noise::TorchGenerator;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::vae::{LatentDistribution, Tiling, WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, load};
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::Padding;
 use wan_core::{Backend, BurnBackend};
 
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// `y = x W + b`.
 #[derive(Module, Debug)]

@@ -2,16 +2,14 @@
 //! [`umt5`], the [`transformer`] (DiT) and the video autoencoder [`vae`].
 //!
 //! Every network is loaded the same way: its config is validated, the checkpoint is compared with
-//! it name by name ([`weights::load`]), and only then a tensor is read.
+//! it name by name ([`load::load`]), and only then a tensor is read.
 
-mod casting;
-pub mod checkpoint;
 pub mod config;
 mod layers;
+pub mod load;
 mod probe;
 pub mod transformer;
 pub mod umt5;
 pub mod vae;
-pub mod weights;
 
 pub use probe::Probe;

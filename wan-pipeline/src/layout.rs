@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Weights, WeightsFileError};
-use wan_models::checkpoint::CheckpointError;
 use wan_models::config::ConfigError;
+use wan_models::load::CheckpointError;
+use wan_models::load::TensorSource;
 use wan_models::transformer::{OriginalConfig, WanTransformerConfig};
 use wan_models::umt5::Umt5Config;
 use wan_models::vae::WanVaeConfig;
-use wan_models::weights::TensorSource;
 use wan_models::{transformer, umt5, vae};
 
 use crate::Error;

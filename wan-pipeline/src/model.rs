@@ -9,10 +9,10 @@ use wan_core::Backend;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
 use wan_models::config::ConfigError;
+use wan_models::load::{TensorSource, check};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, check};
 
 use crate::layout::{INDEX, Layout, Network, SCHEDULER, open, open_file};
 use crate::scheduler_config::Json as SchedulerJson;

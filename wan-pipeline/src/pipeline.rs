@@ -5,10 +5,10 @@ use std::time::Instant;
 use burn::tensor::DType;
 use wan_core::{Backend, Precision};
 use wan_io::video::{Metadata, VideoSpec};
+use wan_models::load::{ReadOptions, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::{Tiling, WanVae};
-use wan_models::weights::{ReadOptions, load};
 
 use crate::builder::Options;
 use crate::model::Model;

@@ -5,7 +5,7 @@ use wan_core::{Backend, BurnBackend};
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
 use crate::layers::Linear;
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// The text after the text embedder, as every block attends to it.
 pub(super) struct Context<B: BurnBackend> {

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::WanTransformerConfig;
-use crate::checkpoint::{CheckpointError, Renamed, Shapes, replace_start, split_index};
 use crate::config::{ConfigError, require};
-use crate::weights::TensorSource;
+use crate::load::{CheckpointError, Renamed, Shapes, TensorSource, replace_start, split_index};
 
 /// What single files put before every name.
 const PREFIX: &str = "model.diffusion_model.";

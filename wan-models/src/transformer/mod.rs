@@ -23,7 +23,7 @@ pub use rope::RotaryEmbedding;
 
 use crate::Probe;
 use crate::layers::Linear;
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// The transformer.
 #[derive(Module, Debug)]

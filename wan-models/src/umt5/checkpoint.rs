@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::Umt5Config;
-use crate::checkpoint::{CheckpointError, Renamed, Shapes, replace_start, split_index};
-use crate::weights::TensorSource;
+use crate::load::{CheckpointError, Renamed, Shapes, TensorSource, replace_start, split_index};
 
 /// Names of transformers and of the original (`wan/modules/t5.py`).
 const NAMES: &[(&str, &str)] =

@@ -15,7 +15,7 @@ pub use config::Umt5Config;
 
 use crate::Probe;
 use crate::layers::Linear;
-use crate::weights::{HostTable, Scope};
+use crate::load::{HostTable, Scope};
 
 /// Why a prompt cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::WanVaeConfig;
-use crate::checkpoint::{CheckpointError, Renamed, Shapes, replace_start, split_index};
-use crate::weights::TensorSource;
+use crate::load::{CheckpointError, Renamed, Shapes, TensorSource, replace_start, split_index};
 
 /// Mean and standard deviation of the latent channels: constants in the original (`wan/modules/vae.py`),
 /// part of the config in diffusers.

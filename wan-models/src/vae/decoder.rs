@@ -6,7 +6,7 @@ use super::cache::FeatureCache;
 use super::layers::{CausalConv, MiddleBlock, ResidualBlock, Upsample, load_gamma};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// From latents to frames.
 #[derive(Module, Debug)]

@@ -6,7 +6,7 @@ use super::cache::FeatureCache;
 use super::layers::{CausalConv, Downsample, MiddleBlock, ResidualBlock, load_gamma};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// From frames to the mean and logarithmic variance of their latents.
 #[derive(Module, Debug)]

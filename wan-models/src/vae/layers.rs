@@ -7,7 +7,7 @@ use wan_core::{Backend, BurnBackend};
 
 use super::cache::{FeatureCache, Slot};
 use crate::layers::{Conv3d, Linear};
-use crate::weights::Scope;
+use crate::load::Scope;
 
 const ONE_AROUND: [usize; 2] = [1, 1];
 

@@ -28,7 +28,7 @@ pub use tiling::Tiling;
 use crate::Probe;
 use crate::config::ConfigError;
 use crate::layers::Linear;
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// The autoencoder.
 #[derive(Module, Debug)]
