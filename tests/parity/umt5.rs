@@ -113,6 +113,10 @@ impl TensorSource for Amplified {
         Some(raw)
     }
 
+    fn label(&self, name: &str) -> String {
+        self.0.label(name)
+    }
+
     fn origin(&self) -> String {
         self.0.origin()
     }

@@ -54,6 +54,7 @@ pub(super) struct Reading<'a, B: Backend> {
     pub(super) device: &'a B::Device,
     /// `None` in the pass that only checks.
     pub(super) options: Option<ReadOptions>,
+    /// By their names in the file.
     pub(super) asked: RefCell<BTreeSet<String>>,
     pub(super) mismatches: RefCell<Vec<Mismatch>>,
 }

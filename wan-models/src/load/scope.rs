@@ -48,52 +48,55 @@ impl<'a, B: Backend> Scope<'a, B> {
         shape: [usize; D],
     ) -> Tensor<B, D> {
         let (reading, device) = (self.reading, self.reading.device);
-        let Some(raw) = self.raw(name, stored) else {
+        let name = self.full(name);
+        let Some(raw) = self.raw(&name, stored) else {
             return Tensor::zeros([1; D], (device, self.dtype));
         };
-        self.check_finite(name, &raw);
+        self.check_finite(&name, &raw);
         let tensor = Tensor::from_data(decode(&raw, self.dtype, &shape), (device, self.dtype));
-        reading.source.release_tensor(&self.stored_name(name));
+        reading.source.release_tensor(&name);
         tensor
     }
 
     /// The matrix `name`, left on the host: its rows are read when they are asked for.
     pub fn table(&self, name: &str, rows: usize, width: usize) -> HostTable {
-        if let Some(raw) = self.raw(name, &[rows, width]) {
-            self.check_finite(name, &raw);
+        let (source, name) = (self.reading.source, self.full(name));
+        if let Some(raw) = self.raw(&name, &[rows, width]) {
+            self.check_finite(&name, &raw);
         }
-        let name = self.stored_name(name);
-        self.reading.source.release_tensor(&name);
-        HostTable::new(self.reading.source.clone(), name, rows, width)
-    }
-
-    fn check_finite(&self, name: &str, raw: &StoredTensor) {
-        if self.reading.options.is_some_and(|options| options.require_finite)
-            && let Some(index) = first_not_finite(raw)
-        {
-            let mismatch = Mismatch::NotFinite { name: self.stored_name(name), index };
-            self.reading.mismatches.borrow_mut().push(mismatch);
-        }
+        source.release_tensor(&name);
+        HostTable::new(source.clone(), name, rows, width)
     }
 
     /// Declares that `name` may be there as well, a second copy of a tensor that is read elsewhere.
     pub fn may_repeat(&self, name: &str, shape: &[usize]) {
-        if self.reading.source.tensor(&self.stored_name(name)).is_some() {
-            self.raw(name, shape);
+        let name = self.full(name);
+        if self.reading.source.tensor(&name).is_some() {
+            self.raw(&name, shape);
         }
     }
 
-    fn stored_name(&self, name: &str) -> String {
-        self.reading.source.stored_name(&format!("{}{name}", self.prefix))
+    /// The canonical name of `name` in this scope. The functions below take such names.
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn check_finite(&self, canonical: &str, raw: &StoredTensor) {
+        let Reading { source, options, mismatches, .. } = self.reading;
+        if options.is_some_and(|options| options.require_finite)
+            && let Some(index) = first_not_finite(raw)
+        {
+            let mismatch = Mismatch::NotFinite { name: source.label(canonical), index };
+            mismatches.borrow_mut().push(mismatch);
+        }
     }
 
     /// The stored tensor, unless this pass only checks or it does not fit.
-    fn raw(&self, name: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
+    fn raw(&self, canonical: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
         let Reading { source, options, asked, mismatches, .. } = self.reading;
-        let name = self.stored_name(name);
+        let (name, expected) = (source.label(canonical), shape.to_vec());
         asked.borrow_mut().insert(name.clone());
-        let expected = shape.to_vec();
-        let mismatch = match source.tensor(&name) {
+        let mismatch = match source.tensor(canonical) {
             None => Mismatch::Missing { name, expected },
             Some(StoredTensor { shape: found, .. }) if found != shape => {
                 Mismatch::Shape { name, found: found.to_vec(), expected }

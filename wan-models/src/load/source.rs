@@ -1,49 +1,55 @@
-//! The tensors that a model is loaded from.
+//! The tensors that a network is loaded from.
 
 use wan_io::weights::{StoredTensor, Weights};
 
-/// Something that holds named tensors: the files of one model.
+/// Named tensors: the weight files of one network, or another source seen through the names of a
+/// layout, with adapters, or with checks.
+///
+/// Networks ask by canonical names, those of diffusers and transformers. Files in another layout are
+/// wrapped in a source that knows its names. A source that wraps another passes all six methods on.
 pub trait TensorSource: Send + Sync {
-    /// All names.
+    /// The names of all tensors, as the files have them. [`check`](super::check) compares them with
+    /// the [labels](Self::label) of the tensors that a network asks for.
     fn names(&self) -> Vec<String>;
 
-    /// The tensor `name`, if there is one.
-    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
+    /// The tensor with this canonical name, if there is one.
+    fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>>;
 
-    /// Where the tensors come from, for error messages.
+    /// The name that a file in this layout has for the tensor, for messages. The tensor need not be
+    /// there.
+    fn label(&self, canonical: &str) -> String {
+        canonical.to_owned()
+    }
+
+    /// The place that the tensors come from, for messages.
     fn origin(&self) -> String;
 
-    /// The name under which the tensor is stored that a model asks for by `name`. Models ask by the
-    /// names of diffusers; [`checkpoint`](crate::checkpoint) knows those of other layouts.
-    fn stored_name(&self, name: &str) -> String {
-        name.to_owned()
+    /// Announces that a tensor has been read and will not be needed soon: a mapped file may give back
+    /// its memory.
+    fn release_tensor(&self, canonical: &str) {
+        let _ = canonical;
     }
 
-    /// Says that a tensor has been read and will not be needed soon: a mapped file may give back its
-    /// memory.
-    fn release_tensor(&self, name: &str) {
-        let _ = name;
-    }
-
-    /// The same for all tensors.
+    /// Announces that no tensor will be needed soon.
     fn release(&self) {}
 }
 
+/// Files answer under the names that they have.
 impl TensorSource for Weights {
     fn names(&self) -> Vec<String> {
         Weights::names(self).map(str::to_owned).collect()
     }
 
-    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
-        Weights::tensor(self, name)
+    fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>> {
+        Weights::tensor(self, canonical)
     }
 
     fn origin(&self) -> String {
         Weights::origin(self).to_owned()
     }
 
-    fn release_tensor(&self, name: &str) {
-        Weights::release_tensor(self, name);
+    fn release_tensor(&self, canonical: &str) {
+        Weights::release_tensor(self, canonical);
     }
 
     fn release(&self) {
