@@ -23,10 +23,10 @@ mod table;
 
 pub use checkpoint_error::CheckpointError;
 pub use mismatch::{Mismatch, WeightsError};
-pub(crate) use names::{replace_start, split_index};
+pub(crate) use names::{Layout, Layouts, Row, split_index};
 pub use options::ReadOptions;
 pub use reading::{check, load};
-pub(crate) use renamed::Renamed;
+pub(crate) use renamed::NameMap;
 pub use scope::Scope;
 pub(crate) use shapes::Shapes;
 pub use source::TensorSource;

@@ -5,8 +5,10 @@
 //! `diffusers/models/transformers/transformer_wan.py`, whose names the checkpoint has.
 
 mod block;
-mod checkpoint;
 mod config;
+mod infer;
+mod names;
+mod original;
 mod patches;
 mod rope;
 
@@ -16,8 +18,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
-pub use checkpoint::{OriginalConfig, checkpoint};
 pub use config::WanTransformerConfig;
+pub use infer::checkpoint;
+pub use original::OriginalConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
 

@@ -3,15 +3,16 @@
 //!
 //! Source: `transformers/models/umt5/modeling_umt5.py`, and `wan/modules/t5.py` of the original Wan.
 
-mod checkpoint;
 mod config;
+mod infer;
+mod names;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
-pub use checkpoint::checkpoint;
 pub use config::Umt5Config;
+pub use infer::checkpoint;
 
 use crate::Probe;
 use crate::layers::Linear;

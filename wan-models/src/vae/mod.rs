@@ -7,11 +7,12 @@
 //! `diffusers/models/autoencoders/autoencoder_kl_wan.py`, whose names the checkpoint has.
 
 mod cache;
-mod checkpoint;
 mod config;
 mod decoder;
 mod encoder;
+mod infer;
 mod layers;
+mod names;
 mod tiling;
 
 use burn::module::Module;
@@ -19,10 +20,10 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, VideoVae};
 
 use cache::FeatureCache;
-pub use checkpoint::checkpoint;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;
+pub use infer::checkpoint;
 pub use tiling::Tiling;
 
 use crate::Probe;
