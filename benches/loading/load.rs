@@ -44,8 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let sizes = weights.names().filter_map(|name| weights.tensor(name));
         let largest = sizes.map(|t| t.shape.iter().product::<usize>()).max().unwrap_or(0);
         let source: Arc<dyn TensorSource> = Arc::new(weights);
-        let transformer: WanTransformer<Flex> =
-            load(&source, &Default::default(), dtype, |s| WanTransformer::load(&config, s))?;
+        let transformer: WanTransformer<Flex> = load(&source, &Default::default(), dtype, &config)?;
         let seconds = start.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         Ok((seconds, largest * dtype.size(), transformer.num_params() * dtype.size()))

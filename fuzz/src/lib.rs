@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use wan_io::weights::{Dtype, StoredTensor, Weights};
-use wan_models::load::{Scope, TensorSource};
+use wan_models::load::{Network, TensorSource};
 use wan_pipeline::backend::NdArray;
 
 /// How much is read of all tensors of a file. A few bytes can stand for views of gigabytes, which
@@ -62,7 +62,7 @@ impl TensorSource for Shapes {
 }
 
 /// Lets a network ask for all its tensors, with their shapes; nothing is read.
-pub fn ask<M>(source: &Arc<dyn TensorSource>, load: impl Fn(&Scope<NdArray>) -> M) {
-    let result = wan_models::load::check(source, &Default::default(), load);
+pub fn ask<N: Network<NdArray>>(source: &Arc<dyn TensorSource>, config: &N::Config) {
+    let result = wan_models::load::check::<NdArray, N>(source, &Default::default(), config);
     drop(result.map_err(|error| error.to_string()));
 }

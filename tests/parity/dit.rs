@@ -101,7 +101,7 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
     let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&source, &device, dtype, |scope| WanTransformer::load(&config, scope)).unwrap()
+    load(&source, &device, dtype, &config).unwrap()
 }
 
 fn inputs<B: Backend>(

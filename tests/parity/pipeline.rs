@@ -193,5 +193,5 @@ fn open_vae<B: Backend>(folder: &Path) -> WanVae<B> {
     let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
     let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&source, &device, DType::F32, |scope| WanVae::load(&config, scope)).unwrap()
+    load(&source, &device, DType::F32, &config).unwrap()
 }

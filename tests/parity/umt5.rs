@@ -53,7 +53,7 @@ fn open<B: Backend>(
     dtype: DType,
 ) -> Umt5Encoder<B> {
     let device = B::open_device(0).unwrap();
-    load(&source, &device, dtype, |scope| Umt5Encoder::load(config, scope)).unwrap()
+    load(&source, &device, dtype, config).unwrap()
 }
 
 pub fn half_precision<B: Backend>(backend: &str) {

@@ -42,7 +42,7 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanVae<B> {
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
     let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&source, &device, dtype, |scope| WanVae::load(&config, scope)).unwrap()
+    load(&source, &device, dtype, &config).unwrap()
 }
 
 pub fn half_precision<B: Backend>(backend: &str) {

@@ -1,18 +1,18 @@
 //! From a checkpoint to a network.
 //!
-//! A module's `load` function asks a [`Scope`] for its tensors by name and shape. [`load`] runs it
-//! twice: once to compare names, shapes and dtypes with the checkpoint without reading any data,
+//! [`Network::load`] asks a [`Scope`] for its tensors by name and shape. [`load`] runs it twice: once to compare names, shapes and dtypes with the checkpoint without reading any data,
 //! and, if all agree, once to read it. So the modules themselves are the only list of what a
 //! checkpoint must hold.
 //!
-//! Models ask for tensors by the names of diffusers and transformers. Each model's `checkpoint`
-//! function recognises the layout of a file by its names and answers under those of diffusers;
-//! errors name tensors as the file does.
+//! Networks ask for tensors by canonical names, those of diffusers and transformers.
+//! [`NetworkConfig::canonical_names`] recognises the layout of a file by its names and answers under
+//! the canonical ones; errors name tensors as the file does.
 
 mod cast;
 mod checkpoint_error;
 mod mismatch;
 mod names;
+mod network;
 mod options;
 mod reading;
 mod renamed;
@@ -24,6 +24,7 @@ mod table;
 pub use checkpoint_error::CheckpointError;
 pub use mismatch::{Mismatch, WeightsError};
 pub(crate) use names::{Layout, Layouts, Row, split_index};
+pub use network::{Network, NetworkConfig};
 pub use options::ReadOptions;
 pub use reading::{check, load};
 pub(crate) use renamed::NameMap;

@@ -1,4 +1,4 @@
-//! One pass of a module's load function over a checkpoint.
+//! The two passes of a network over a checkpoint: comparing and reading.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -7,20 +7,19 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use wan_core::Backend;
 
-use super::{Mismatch, ReadOptions, Scope, TensorSource, WeightsError};
+use super::{Mismatch, Network, ReadOptions, Scope, TensorSource, WeightsError};
 
-/// Compares a checkpoint with a model without reading any data; `build` is the model's load
-/// function.
+/// Compares a checkpoint with the network of `config`, which must be valid; reads headers only.
 ///
 /// # Errors
 /// Every missing, unexpected and misshapen tensor, in one error.
-pub fn check<B: Backend, M>(
+pub fn check<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
-    build: impl Fn(&Scope<B>) -> M,
+    config: &N::Config,
 ) -> Result<(), WeightsError> {
     let reading = Reading::<B>::new(source, device, None);
-    build(&reading.scope(DType::F32));
+    N::load(config, &reading.scope(DType::F32));
     let asked = reading.asked.borrow();
     let unexpected = source.names().into_iter().filter(|name| !asked.contains(name));
     let unexpected = unexpected.map(|name| Mismatch::Unexpected { name });
@@ -28,24 +27,24 @@ pub fn check<B: Backend, M>(
     reading.result()
 }
 
-/// Checks a checkpoint (see [`check`]) and loads a model from it: one tensor after the other, cast to
-/// the dtype that the model computes in on the way to the device.
+/// Checks a checkpoint (see [`check`]) and loads the network of `config` from it, which must be valid:
+/// one tensor after the other, cast to the dtype that the network computes in on the way to the device.
 ///
 /// # Errors
 /// Every missing, unexpected and misshapen tensor, in one error; nothing is read then. If they were
-/// asked for, every tensor with numbers that are not finite.
-pub fn load<B: Backend, M>(
+/// asked for, every tensor with values that are not finite.
+pub fn load<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
     options: impl Into<ReadOptions>,
-    build: impl Fn(&Scope<B>) -> M,
-) -> Result<M, WeightsError> {
-    check(source, device, &build)?;
+    config: &N::Config,
+) -> Result<N, WeightsError> {
+    check::<B, N>(source, device, config)?;
     let options = options.into();
     let reading = Reading::new(source, device, Some(options));
-    let model = build(&reading.scope(options.dtype));
+    let network = N::load(config, &reading.scope(options.dtype));
     source.release();
-    reading.result().map(|()| model)
+    reading.result().map(|()| network)
 }
 
 /// One pass over a checkpoint.

@@ -6,7 +6,8 @@ use wan_io::weights::{StoredTensor, Weights};
 /// layout, with adapters, or with checks.
 ///
 /// Networks ask by canonical names, those of diffusers and transformers. Files in another layout are
-/// wrapped in a source that knows its names. A source that wraps another passes all six methods on.
+/// wrapped by [`NetworkConfig::canonical_names`](super::NetworkConfig::canonical_names). A source that
+/// wraps another passes all six methods on.
 pub trait TensorSource: Send + Sync {
     /// The names of all tensors, as the files have them. [`check`](super::check) compares them with
     /// the [labels](Self::label) of the tensors that a network asks for.

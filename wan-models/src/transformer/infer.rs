@@ -4,27 +4,33 @@ use std::sync::Arc;
 
 use super::names::LAYOUTS;
 use super::{OriginalConfig, WanTransformerConfig};
-use crate::load::{CheckpointError, Shapes, TensorSource};
+use crate::config::ConfigError;
+use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
 
 /// The width of a head in all published models, of which files without a config do not tell.
 const HEAD_DIM: usize = 128;
 
-/// The weights of a transformer in any layout, under the names that [`super::WanTransformer`] asks
-/// for.
-///
-/// # Errors
-/// If no layout has these names.
-pub fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-    LAYOUTS.recognise(source)
-}
+impl NetworkConfig for WanTransformerConfig {
+    fn is_kind(class_name: &str, _: &str) -> bool {
+        ["WanTransformer3DModel", "WanModel"].contains(&class_name)
+    }
 
-impl WanTransformerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn canonical_names(
+        source: Arc<dyn TensorSource>,
+    ) -> Result<Arc<dyn TensorSource>, CheckpointError> {
+        LAYOUTS.recognise(source)
+    }
+
     /// The config of a model in the original layout.
     ///
     /// # Errors
     /// If the tensors whose shapes tell the rest are not there; [`validate`](Self::validate) still
     /// has to check the values.
-    pub fn from_original(
+    fn from_original(
         config: &OriginalConfig,
         tensors: &dyn TensorSource,
     ) -> Result<Self, CheckpointError> {
@@ -46,14 +52,16 @@ impl WanTransformerConfig {
     /// # Errors
     /// If the tensors that tell it are not there, or the width is no multiple of the 128 that a head
     /// has in all published models.
-    pub fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
         let [width, ..] = Shapes(tensors).of::<5>("patch_embedding.weight")?;
         if !width.is_multiple_of(HEAD_DIM) {
             return Err(CheckpointError::Heads { origin: tensors.origin(), width });
         }
         Self::from_shapes(tensors, width, width / HEAD_DIM)
     }
+}
 
+impl WanTransformerConfig {
     fn from_shapes(
         tensors: &dyn TensorSource,
         width: usize,

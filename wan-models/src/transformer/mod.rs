@@ -19,14 +19,13 @@ use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
 pub use config::WanTransformerConfig;
-pub use infer::checkpoint;
 pub use original::OriginalConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
 
 use crate::Probe;
 use crate::layers::Linear;
-use crate::load::Scope;
+use crate::load::{Network, Scope};
 
 /// The transformer.
 #[derive(Module, Debug)]
@@ -147,6 +146,14 @@ impl<B: Backend> WanTransformer<B> {
         let embedded = self.text_out.forward(hidden);
         probe.see("cond.text", || embedded.clone());
         Context { text: embedded, bias: text.attention_bias() }
+    }
+}
+
+impl<B: Backend> Network<B> for WanTransformer<B> {
+    type Config = WanTransformerConfig;
+
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 

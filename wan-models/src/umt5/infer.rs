@@ -4,23 +4,30 @@ use std::sync::Arc;
 
 use super::Umt5Config;
 use super::names::LAYOUTS;
-use crate::load::{CheckpointError, Shapes, TensorSource};
+use crate::config::ConfigError;
+use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
 
-/// The weights of an encoder in any layout, under the names that [`super::Umt5Encoder`] asks for.
-///
-/// # Errors
-/// If no layout has these names.
-pub fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-    LAYOUTS.recognise(source)
-}
+impl NetworkConfig for Umt5Config {
+    fn is_kind(_: &str, model_type: &str) -> bool {
+        model_type == "umt5"
+    }
 
-impl Umt5Config {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn canonical_names(
+        source: Arc<dyn TensorSource>,
+    ) -> Result<Arc<dyn TensorSource>, CheckpointError> {
+        LAYOUTS.recognise(source)
+    }
+
     /// The config that the shapes of a checkpoint tell; the original layout has no other.
     ///
     /// # Errors
     /// If the tensors that tell it are not there; [`validate`](Self::validate) still has to check
     /// the values.
-    pub fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
         let shapes = Shapes(tensors);
         let [vocab_size, d_model] = shapes.of("shared.weight")?;
         let attention = "encoder.block.0.layer.0.SelfAttention";

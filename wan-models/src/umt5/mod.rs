@@ -12,11 +12,10 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
 pub use config::Umt5Config;
-pub use infer::checkpoint;
 
 use crate::Probe;
 use crate::layers::Linear;
-use crate::load::{HostTable, Scope};
+use crate::load::{HostTable, Network, Scope};
 
 /// Why a prompt cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +112,14 @@ impl<B: Backend> Umt5Encoder<B> {
         let pairs =
             (0..length as i64).flat_map(|query| (0..length as i64).map(move |key| key - query));
         pairs.map(|relative| relative_position_bucket(relative, &self.config)).collect()
+    }
+}
+
+impl<B: Backend> Network<B> for Umt5Encoder<B> {
+    type Config = Umt5Config;
+
+    fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::WanVaeConfig;
 use super::names::LAYOUTS;
-use crate::load::{CheckpointError, Shapes, TensorSource};
+use crate::config::ConfigError;
+use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
 
 /// Mean and standard deviation of the latent channels: constants in the original (`wan/modules/vae.py`),
 /// part of the config in diffusers.
@@ -17,22 +18,28 @@ const LATENTS_STD: [f64; 16] = [
     1.6382, 1.1253, 2.8251, 1.916,
 ];
 
-/// The weights of a VAE in any layout, under the names that [`super::WanVae`] asks for.
-///
-/// # Errors
-/// If no layout has these names.
-pub fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-    LAYOUTS.recognise(source)
-}
+impl NetworkConfig for WanVaeConfig {
+    fn is_kind(class_name: &str, _: &str) -> bool {
+        class_name == "AutoencoderKLWan"
+    }
 
-impl WanVaeConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn canonical_names(
+        source: Arc<dyn TensorSource>,
+    ) -> Result<Arc<dyn TensorSource>, CheckpointError> {
+        LAYOUTS.recognise(source)
+    }
+
     /// The config that the shapes of a checkpoint tell, with the constants of Wan 2.1 for mean and
     /// deviation of the latents; the original layout has no other.
     ///
     /// # Errors
     /// If the tensors that tell it are not there; [`validate`](Self::validate) still has to check
     /// the values.
-    pub fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
         let shapes = Shapes(tensors);
         let [base_dim, ..] = shapes.of::<5>("encoder.conv_in.weight")?;
         let [z_dim, ..] = shapes.of::<5>("post_quant_conv.weight")?;

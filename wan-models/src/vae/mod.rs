@@ -23,13 +23,12 @@ use cache::FeatureCache;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;
-pub use infer::checkpoint;
 pub use tiling::Tiling;
 
 use crate::Probe;
 use crate::config::ConfigError;
 use crate::layers::Linear;
-use crate::load::Scope;
+use crate::load::{Network, Scope};
 
 /// The autoencoder.
 #[derive(Module, Debug)]
@@ -149,6 +148,14 @@ impl<B: Backend> WanVae<B> {
             let data = TensorData::new(values, [1, self.config.z_dim, 1, 1, 1]);
             Tensor::from_data(data, (device, DType::F32))
         })
+    }
+}
+
+impl<B: Backend> Network<B> for WanVae<B> {
+    type Config = WanVaeConfig;
+
+    fn load(config: &WanVaeConfig, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 
