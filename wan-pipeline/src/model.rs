@@ -94,9 +94,9 @@ impl Model {
     /// Compares all weights with the configs; reads no data.
     pub(crate) fn check_weights<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
         let Self { text_encoder, transformer, vae, .. } = self;
-        check::<B, _>(&self.text_encoder_weights, device, |s| Umt5Encoder::load(text_encoder, s))?;
-        check::<B, _>(&self.transformer_weights, device, |s| WanTransformer::load(transformer, s))?;
-        check::<B, _>(&self.vae_weights, device, |s| WanVae::load(vae, s))?;
+        check::<B, Umt5Encoder<B>>(&self.text_encoder_weights, device, text_encoder)?;
+        check::<B, WanTransformer<B>>(&self.transformer_weights, device, transformer)?;
+        check::<B, WanVae<B>>(&self.vae_weights, device, vae)?;
         Ok(())
     }
 }
