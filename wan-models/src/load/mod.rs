@@ -10,6 +10,7 @@
 
 mod cast;
 mod checkpoint_error;
+mod error;
 mod mismatch;
 mod names;
 mod network;
@@ -22,6 +23,7 @@ mod source;
 mod table;
 
 pub use checkpoint_error::CheckpointError;
+pub use error::LoadError;
 pub use mismatch::{Mismatch, WeightsError};
 pub(crate) use names::{Layout, Layouts, Row, split_index};
 pub use network::{Network, NetworkConfig};

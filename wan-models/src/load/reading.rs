@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use wan_core::Backend;
 
-use super::{Mismatch, Network, ReadOptions, Scope, TensorSource, WeightsError};
+use super::{LoadError, Mismatch, Network, ReadOptions, Scope, TensorSource, WeightsError};
 
 /// Compares a checkpoint with the network of `config`, which must be valid; reads headers only.
 ///
@@ -31,20 +31,24 @@ pub fn check<B: Backend, N: Network<B>>(
 /// one tensor after the other, cast to the dtype that the network computes in on the way to the device.
 ///
 /// # Errors
-/// Every missing, unexpected and misshapen tensor, in one error; nothing is read then. If they were
-/// asked for, every tensor with values that are not finite.
+/// [`LoadError::Weights`] with every missing, unexpected and misshapen tensor; nothing is read then. If
+/// finite values are required, also with every tensor that has others. [`LoadError::Cancelled`] if the
+/// options' token is cancelled, no later than before the next tensor.
 pub fn load<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
     options: impl Into<ReadOptions>,
     config: &N::Config,
-) -> Result<N, WeightsError> {
+) -> Result<N, LoadError> {
     check::<B, N>(source, device, config)?;
     let options = options.into();
+    let (dtype, cancel) = (options.dtype, options.cancel.clone());
     let reading = Reading::new(source, device, Some(options));
-    let network = N::load(config, &reading.scope(options.dtype));
+    let network = N::load(config, &reading.scope(dtype));
     source.release();
-    reading.result().map(|()| network)
+    cancel.check()?;
+    reading.result()?;
+    Ok(network)
 }
 
 /// One pass over a checkpoint.
@@ -70,6 +74,10 @@ impl<'a, B: Backend> Reading<'a, B> {
 
     fn scope(&self, dtype: DType) -> Scope<'_, B> {
         Scope::new(self, dtype)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.cancel.is_cancelled())
     }
 
     fn result(&self) -> Result<(), WeightsError> {

@@ -83,7 +83,7 @@ impl<'a, B: Backend> Scope<'a, B> {
 
     fn check_finite(&self, canonical: &str, raw: &StoredTensor) {
         let Reading { source, options, mismatches, .. } = self.reading;
-        if options.is_some_and(|options| options.require_finite)
+        if options.as_ref().is_some_and(|options| options.require_finite)
             && let Some(index) = first_not_finite(raw)
         {
             let mismatch = Mismatch::NotFinite { name: source.label(canonical), index };
@@ -91,8 +91,11 @@ impl<'a, B: Backend> Scope<'a, B> {
         }
     }
 
-    /// The stored tensor, unless this pass only checks or it does not fit.
+    /// The stored tensor, unless this pass only checks or is cancelled, or it does not fit.
     fn raw(&self, canonical: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
+        if self.reading.is_cancelled() {
+            return None;
+        }
         let Reading { source, options, asked, mismatches, .. } = self.reading;
         let (name, expected) = (source.label(canonical), shape.to_vec());
         asked.borrow_mut().insert(name.clone());
