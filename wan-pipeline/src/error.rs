@@ -9,7 +9,7 @@ use wan_io::video::VideoError;
 use wan_io::weights::WeightsFileError;
 use wan_models::config::ConfigError;
 use wan_models::load::CheckpointError;
-use wan_models::load::WeightsError;
+use wan_models::load::{LoadError, WeightsError};
 use wan_models::umt5::Umt5Error;
 
 use crate::RequestError;
@@ -146,6 +146,15 @@ impl From<IntegrityError> for Error {
         match error {
             IntegrityError::Cancelled => Self::Cancelled,
             other => Self::Integrity(other),
+        }
+    }
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Weights(error) => Self::Weights(error),
+            LoadError::Cancelled(_) => Self::Cancelled,
         }
     }
 }

@@ -246,7 +246,7 @@ impl<B: Backend> Pipeline<B> {
     }
 
     fn reading(&self, dtype: DType) -> ReadOptions {
-        ReadOptions { dtype, require_finite: self.require_finite }
+        ReadOptions::new(dtype).require_finite(self.require_finite)
     }
 
     fn timed<T>(
