@@ -1,5 +1,5 @@
-//! From the bytes of a file to numbers in the dtype that a model computes in, on all threads and
-//! without a copy in between: what limits it is how fast the pages of a mapped file come in.
+//! From the bytes of a file to elements of the dtype that a network computes in, on all threads and
+//! without a copy in between: the speed is that of the pages of a mapped file coming in.
 
 use burn::tensor::{DType, TensorData};
 use half::slice::HalfFloatSliceExt;
@@ -7,13 +7,13 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use wan_io::weights::{Dtype, StoredTensor};
 
-/// Numbers that a thread casts at a time: few enough for its cache.
+/// Elements that a thread casts at a time: few enough for its cache.
 const CHUNK: usize = 1 << 15;
 
-/// Numbers that go through f32 on their way from or to f16, which processors convert by the vector.
+/// Elements that go through f32 on their way from or to f16, which processors convert by the vector.
 const BLOCK: usize = 256;
 
-/// The stored numbers in the dtype that a model computes in, with no other copy than that.
+/// The elements of a stored tensor in the dtype that a network computes in, with no other copy.
 pub(crate) fn decode(raw: &StoredTensor, dtype: DType, shape: &[usize]) -> TensorData {
     match dtype {
         DType::F16 => TensorData::new(on_all_threads(raw, to_f16), shape),
@@ -22,18 +22,18 @@ pub(crate) fn decode(raw: &StoredTensor, dtype: DType, shape: &[usize]) -> Tenso
     }
 }
 
-/// A few stored numbers in f32.
+/// A few stored elements in f32.
 pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let mut out = vec![0.0; bytes.len() / width(dtype)];
     to_f32_slice(dtype, bytes, &mut out);
     out
 }
 
-/// The place of the first number that is infinite or not a number.
+/// The index of the first element that is infinite or not a number.
 pub(crate) fn first_not_finite(raw: &StoredTensor) -> Option<usize> {
     let chunks = raw.bytes.par_chunks(CHUNK * width(raw.dtype)).enumerate();
     let find = |(i, bytes)| {
-        let at = to_f32(raw.dtype, bytes).iter().position(|number| !number.is_finite());
+        let at = to_f32(raw.dtype, bytes).iter().position(|value| !value.is_finite());
         at.map(|at| i * CHUNK + at)
     };
     chunks.filter_map(find).min()
@@ -50,7 +50,7 @@ fn on_all_threads<T: Default + Clone + Send>(
     out
 }
 
-/// Bytes of a number.
+/// Bytes of an element.
 fn width(dtype: Dtype) -> usize {
     if dtype == Dtype::F32 { 4 } else { 2 }
 }

@@ -1,17 +1,17 @@
-//! A file whose tensors are not those of a model.
+//! Errors of telling the layout and the config of a checkpoint.
 
-/// Why the tensors of a file are not those of a model.
+/// The reasons why the tensors of a file do not tell its layout or its config.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// None of the layouts has these names.
+    /// The names are those of no known layout of the network.
     #[error("{origin}: these are not the weights of {model}: there is no tensor {expected}")]
     NotThisModel {
         /// The file.
         origin: String,
-        /// What was looked for.
+        /// The network that was expected.
         model: &'static str,
-        /// The names of which one must be there.
+        /// The tensors of which one must be there.
         expected: String,
     },
     /// A tensor whose shape would tell the size of the model is missing.

@@ -1,45 +1,45 @@
-//! What does not fit between a checkpoint and a model.
+//! Differences between a checkpoint and the network of a config.
 
 use std::fmt;
 
-/// One way in which a checkpoint does not fit a model.
+/// One difference between a checkpoint and the network of a config. Names are those in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// The model needs a tensor that the checkpoint has not.
+    /// A tensor the network needs is missing from the checkpoint.
     Missing {
-        /// Its name.
+        /// The tensor.
         name: String,
-        /// Its shape.
+        /// The shape that the config asks for.
         expected: Vec<usize>,
     },
-    /// The checkpoint has a tensor that the model does not know.
+    /// A tensor of the checkpoint is not part of the network.
     Unexpected {
-        /// Its name.
+        /// The tensor.
         name: String,
     },
-    /// A tensor has another shape.
+    /// A tensor has a shape that does not follow from the config.
     Shape {
-        /// Its name.
+        /// The tensor.
         name: String,
         /// The shape in the checkpoint.
         found: Vec<usize>,
         /// The shape that the config asks for.
         expected: Vec<usize>,
     },
-    /// A tensor is not of floating point numbers.
+    /// The elements of a tensor are not floating-point values of 32 or 16 bits.
     DType {
-        /// Its name.
+        /// The tensor.
         name: String,
         /// The dtype in the checkpoint.
         found: String,
     },
-    /// A tensor has a number that is infinite or not a number, and
-    /// [`require_finite`](ReadOptions::require_finite) was asked for.
+    /// A tensor has a value that is infinite or not a number, and
+    /// [`require_finite`](super::ReadOptions::require_finite) is set.
     NotFinite {
-        /// Its name.
+        /// The tensor.
         name: String,
-        /// The place of the first such number.
+        /// The row-major index of the first such value.
         index: usize,
     },
 }
@@ -62,16 +62,16 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// A checkpoint that does not fit its config, with everything that is wrong.
+/// A checkpoint that does not fit its config, with every difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsError {
-    /// Where the tensors come from.
+    /// The file or index of the tensors.
     pub origin: String,
-    /// Everything that is wrong, in the order of the model.
+    /// All differences: in the order of the network, then the tensors that are not part of it.
     pub mismatches: Vec<Mismatch>,
 }
 
-/// How many mismatches an error message spells out.
+/// The most mismatches that an error message spells out.
 const MAX_LISTED: usize = 24;
 
 impl fmt::Display for WeightsError {

@@ -1,4 +1,4 @@
-//! The tensors below one name, as a module's load function asks for them.
+//! The tensors below one name, as the modules of a network ask for them.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use super::cast::{decode, first_not_finite};
 use super::reading::Reading;
 use super::{HostTable, Mismatch};
 
-/// The tensors below one name of a checkpoint.
+/// The tensors below one name of a checkpoint. While a checkpoint is only compared with a config, each
+/// tensor is a placeholder; see [`Network::load`](super::Network::load).
 pub struct Scope<'a, B: Backend> {
     reading: &'a Reading<'a, B>,
     prefix: String,
@@ -29,7 +30,7 @@ impl<'a, B: Backend> Scope<'a, B> {
         Self { reading: self.reading, prefix, dtype: self.dtype }
     }
 
-    /// The same tensors, read as f32 whatever dtype the model computes in.
+    /// These tensors in f32, whatever dtype the network computes in.
     pub fn in_f32(&self) -> Self {
         Self { reading: self.reading, prefix: self.prefix.clone(), dtype: DType::F32 }
     }
@@ -68,7 +69,7 @@ impl<'a, B: Backend> Scope<'a, B> {
         HostTable::new(source.clone(), name, rows, width)
     }
 
-    /// Declares that `name` may be there as well, a second copy of a tensor that is read elsewhere.
+    /// Allows `name` as a second copy of a tensor that is read elsewhere.
     pub fn may_repeat(&self, name: &str, shape: &[usize]) {
         let name = self.full(name);
         if self.reading.source.tensor(&name).is_some() {
@@ -115,7 +116,7 @@ impl<'a, B: Backend> Scope<'a, B> {
     }
 }
 
-/// Whether weights are stored in it.
+/// Whether weights are stored in this dtype.
 fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }

@@ -1,8 +1,8 @@
-//! What the shapes of a checkpoint tell about its model.
+//! The shapes of a checkpoint, which tell the config of its network.
 
 use super::{CheckpointError, TensorSource};
 
-/// What the shapes of a checkpoint say; tensors by the names of diffusers.
+/// The shapes of a checkpoint, by canonical names.
 pub(crate) struct Shapes<'a>(pub(crate) &'a dyn TensorSource);
 
 impl Shapes<'_> {
@@ -22,7 +22,7 @@ impl Shapes<'_> {
         self.0.tensor(name).is_some()
     }
 
-    /// How many `name(0)`, `name(1)`, .. there are without a gap.
+    /// The number of tensors `name(0)`, `name(1)`, .. without a gap.
     pub(crate) fn count(&self, name: impl Fn(usize) -> String) -> usize {
         (0..).take_while(|&i| self.has(&name(i))).count()
     }

@@ -32,7 +32,7 @@ impl HostTable {
         Self { source, name, rows, width }
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }

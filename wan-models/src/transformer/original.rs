@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, require};
 
-/// `config.json` of a `WanModel` in the original layout. What it does not say, such as the width of
-/// the text states, the tensors' shapes do.
+/// `config.json` of a `WanModel` in the original layout. The rest, such as the width of the text
+/// states, follows from the tensors' shapes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct OriginalConfig {
     /// Always `WanModel`.

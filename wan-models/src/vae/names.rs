@@ -29,7 +29,7 @@ const ORIGINAL: &[Row] = &[
     ("*.conv_out", "*.head.2"),
 ];
 
-/// The same inside a residual block, which is `encoder.downsamples.0`, `decoder.middle.2` and so on.
+/// Names inside a residual block, such as `encoder.downsamples.0` or `decoder.middle.2`.
 const ORIGINAL_RESIDUAL: &[Row] = &[
     ("*.*.*.norm1", "*.*.*.residual.0"),
     ("*.*.*.conv1", "*.*.*.residual.2"),
