@@ -20,10 +20,11 @@ use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
 use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, Denoiser, Precision, TextConditioning, TextEncoder, VideoVae};
+use wan_io::weights::{Dtype, StoredTensor};
+use wan_models::load::{Mismatch, Network, TensorSource, check, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{FileDType, Mismatch, RawTensor, Scope, TensorSource, check, load};
 
 /// Configs and shapes, which `torch_side.py` and `floor.py` read too.
 const MODELS: &str = include_str!("models.json");
@@ -188,8 +189,7 @@ impl<'a, B: Backend> Bench<'a, B> {
     fn denoising_step(&self) -> Outcome {
         let config: WanTransformerConfig = self.of_model("transformer")?;
         config.validate()?;
-        let transformer: WanTransformer<B> =
-            self.load(|scope| WanTransformer::load(&config, scope))?;
+        let transformer: WanTransformer<B> = self.load(&config)?;
         let latents_shape = self.of_model::<[usize; 5]>("latents")?;
         let latents = self.random_in(latents_shape, 1.0, DType::F32);
         let rows = [1, self.of_model("text_rows")?, config.text_dim];
@@ -205,7 +205,7 @@ impl<'a, B: Backend> Bench<'a, B> {
     fn vae_decode(&self) -> Outcome {
         let config: WanVaeConfig = self.of_model("vae")?;
         config.validate()?;
-        let vae: WanVae<B> = self.load(|scope| WanVae::load(&config, scope))?;
+        let vae: WanVae<B> = self.load(&config)?;
         let shape = self.of_model::<[usize; 5]>("latents")?;
         let latents = self.random_in(shape, 1.0, DType::F32);
         self.measure("VAE decode", &shape, || vae.decode(latents.clone()).last())
@@ -214,7 +214,7 @@ impl<'a, B: Backend> Bench<'a, B> {
     fn text_encoding(&self) -> Outcome {
         let config: Umt5Config = self.of_model("text_encoder")?;
         config.validate()?;
-        let encoder: Umt5Encoder<B> = self.load(|scope| Umt5Encoder::load(&config, scope))?;
+        let encoder: Umt5Encoder<B> = self.load(&config)?;
         let (tokens, rows): (u32, usize) =
             (self.of_model("prompt_tokens")?, self.of_model("text_rows")?);
         let ids = [(1..=tokens).collect::<Vec<_>>()];
@@ -223,10 +223,10 @@ impl<'a, B: Backend> Bench<'a, B> {
         })
     }
 
-    /// The module with random weights.
-    fn load<M>(&self, build: impl Fn(&Scope<B>) -> M) -> Result<M, Box<dyn Error>> {
+    /// The network with random weights.
+    fn load<N: Network<B>>(&self, config: &N::Config) -> Result<N, Box<dyn Error>> {
         let nothing: Arc<dyn TensorSource> = Arc::new(RandomSource::new(BTreeMap::new()));
-        let Err(error) = check(&nothing, &self.device, &build) else {
+        let Err(error) = check::<B, N>(&nothing, &self.device, config) else {
             return Err("a model without tensors".into());
         };
         let missing = error.mismatches.into_iter().filter_map(|mismatch| match mismatch {
@@ -234,7 +234,7 @@ impl<'a, B: Backend> Bench<'a, B> {
             _ => None,
         });
         let source: Arc<dyn TensorSource> = Arc::new(RandomSource::new(missing.collect()));
-        Ok(load(&source, &self.device, self.dtype, build)?)
+        Ok(load(&source, &self.device, self.dtype, config)?)
     }
 
     fn random<const D: usize>(&self, shape: [usize; D], deviation: f64) -> Tensor<B, D> {
@@ -384,10 +384,10 @@ impl TensorSource for RandomSource {
         self.tensors.keys().cloned().collect()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let (shape, start) = self.tensors.get(name)?;
         let bytes = &self.numbers[2 * start..][..2 * shape.iter().product::<usize>()];
-        Some(RawTensor { dtype: FileDType::Bf16, shape: shape.clone(), bytes: bytes.into() })
+        Some(StoredTensor { dtype: Dtype::BF16, shape, bytes: bytes.into() })
     }
 
     fn origin(&self) -> String {

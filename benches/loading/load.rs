@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,8 @@ use burn::backend::Flex;
 use burn::tensor::DType;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
-use wan_models::weights::load;
-use wan_pipeline::weights::tensor_source;
 
 const MIB: usize = 1 << 20;
 
@@ -44,10 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let sizes: Vec<usize> = tensors.map(|t| t.shape.iter().product()).collect();
         let (largest, all) =
             (sizes.iter().max().copied().unwrap_or(0), sizes.iter().sum::<usize>());
+        let source: Arc<dyn TensorSource> = Arc::new(weights);
         let _transformer: WanTransformer<Flex> =
-            load(&tensor_source(weights), &Default::default(), dtype, |scope| {
-                WanTransformer::load(&config, scope)
-            })?;
+            load(&source, &Default::default(), dtype, &config)?;
         let seconds = start.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         Ok((seconds, largest * dtype.size(), all * dtype.size()))

@@ -12,10 +12,10 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use wan_core::scheduler::Steps;
 use wan_fuzz::{Shapes, ask};
-use wan_models::transformer::{self, OriginalConfig, WanTransformer, WanTransformerConfig};
-use wan_models::umt5::{self, Umt5Config, Umt5Encoder};
-use wan_models::vae::{self, WanVae, WanVaeConfig};
-use wan_models::weights::TensorSource;
+use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
+use wan_models::umt5::{Umt5Config, Umt5Encoder};
+use wan_models::vae::{WanVae, WanVaeConfig};
+use wan_models::load::{NetworkConfig, TensorSource};
 use wan_pipeline::backend::NdArray;
 use wan_pipeline::{SchedulerConfig, SigmaGrid};
 
@@ -48,20 +48,20 @@ fuzz_target!(|json: &[u8]| {
 
 fn ask_transformer(config: &WanTransformerConfig, source: &Source) {
     if config.validate().is_ok() {
-        ask(source, |scope| WanTransformer::load(config, scope));
+        ask::<WanTransformer<NdArray>>(source, config);
     }
 }
 
 fn ask_umt5(config: &Umt5Config, source: &Source) {
     if config.validate().is_ok() {
-        ask(source, |scope| Umt5Encoder::load(config, scope));
+        ask::<Umt5Encoder<NdArray>>(source, config);
     }
 }
 
 fn ask_vae(config: &WanVaeConfig, source: &Source) {
     if config.validate().is_ok() {
         assert!(config.spatial_factor() > 0 && config.temporal_factor() > 0);
-        ask(source, |scope| WanVae::load(config, scope));
+        ask::<WanVae<NdArray>>(source, config);
     }
 }
 
@@ -82,7 +82,7 @@ fn schedule(json: &serde_json::Value) {
 }
 
 fn infer(original: Option<&OriginalConfig>, source: Source) {
-    if let Ok(source) = transformer::checkpoint(source.clone()) {
+    if let Ok(source) = WanTransformerConfig::canonical_names(source.clone()) {
         let config = match original.filter(|config| config.validate().is_ok()) {
             Some(config) => WanTransformerConfig::from_original(config, source.as_ref()),
             None => WanTransformerConfig::infer(source.as_ref()),
@@ -91,12 +91,12 @@ fn infer(original: Option<&OriginalConfig>, source: Source) {
             ask_transformer(&config, &source);
         }
     }
-    if let Ok(source) = umt5::checkpoint(source.clone())
+    if let Ok(source) = Umt5Config::canonical_names(source.clone())
         && let Ok(config) = Umt5Config::infer(source.as_ref())
     {
         ask_umt5(&config, &source);
     }
-    if let Ok(source) = vae::checkpoint(source)
+    if let Ok(source) = WanVaeConfig::canonical_names(source)
         && let Ok(config) = WanVaeConfig::infer(source.as_ref())
     {
         ask_vae(&config, &source);

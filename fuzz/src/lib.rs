@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use wan_io::weights::Weights;
-use wan_models::weights::{FileDType, RawTensor, Scope, TensorSource};
+use wan_io::weights::{Dtype, StoredTensor, Weights};
+use wan_models::load::{Network, TensorSource};
 use wan_pipeline::backend::NdArray;
 
 /// How much is read of all tensors of a file. A few bytes can stand for views of gigabytes, which
@@ -51,9 +51,9 @@ impl TensorSource for Shapes {
         self.0.keys().cloned().collect()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
-        let shape = self.0.get(name)?.clone();
-        Some(RawTensor { dtype: FileDType::F32, shape, bytes: [].as_slice().into() })
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let shape = self.0.get(name)?;
+        Some(StoredTensor { dtype: Dtype::F32, shape, bytes: [].as_slice().into() })
     }
 
     fn origin(&self) -> String {
@@ -62,7 +62,7 @@ impl TensorSource for Shapes {
 }
 
 /// Lets a network ask for all its tensors, with their shapes; nothing is read.
-pub fn ask<M>(source: &Arc<dyn TensorSource>, load: impl Fn(&Scope<NdArray>) -> M) {
-    let result = wan_models::weights::check(source, &Default::default(), load);
+pub fn ask<N: Network<NdArray>>(source: &Arc<dyn TensorSource>, config: &N::Config) {
+    let result = wan_models::load::check::<NdArray, N>(source, &Default::default(), config);
     drop(result.map_err(|error| error.to_string()));
 }

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use burn::tensor::DType;
 use safetensors::Dtype;
 use serde_json::{Value, json};
-use wan_io::files::FileError;
-use wan_io::weights::WeightsFileError;
-use wan_models::weights::{Mismatch, WeightsError};
+use wan_core::{CancelToken, Cancelled};
+use wan_io::files::{FileError, ModelFiles};
+use wan_io::weights::{StoredTensor, Weights, WeightsFileError};
+use wan_models::load::{LoadError, Mismatch, ReadOptions, TensorSource, WeightsError, load};
+use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{Error, Pipeline};
 
@@ -328,4 +333,48 @@ fn numbers_that_are_none_are_named_if_that_is_asked_for() {
     }
     let whole = Pipeline::<Flex>::builder("tiny-wan").require_finite(true).open().unwrap();
     whole.generate(&smallest("a red circle growing")).unwrap();
+}
+
+/// Weights that cancel a token when the third tensor has been read.
+struct CancelsAtThird {
+    weights: Weights,
+    token: CancelToken,
+    read: AtomicUsize,
+}
+
+impl TensorSource for CancelsAtThird {
+    fn names(&self) -> Vec<String> {
+        self.weights.names().map(str::to_owned).collect()
+    }
+
+    fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>> {
+        self.weights.tensor(canonical)
+    }
+
+    fn origin(&self) -> String {
+        self.weights.origin().to_owned()
+    }
+
+    fn release_tensor(&self, _: &str) {
+        if self.read.fetch_add(1, Ordering::Relaxed) == 2 {
+            self.token.cancel();
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_load_reads_no_further_tensor() {
+    let model = Model::copy();
+    let files = ModelFiles::folder(model.path()).unwrap();
+    let config: WanVaeConfig = files.json("vae/config.json").unwrap();
+    let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
+    let token = CancelToken::default();
+    let options = ReadOptions::new(DType::F32).cancel(token.clone());
+    let source = Arc::new(CancelsAtThird { weights, token, read: AtomicUsize::new(0) });
+    let tensors: Arc<dyn TensorSource> = source.clone();
+    let result = load::<Flex, WanVae<Flex>>(&tensors, &Default::default(), options, &config);
+    assert_eq!(result.err(), Some(LoadError::Cancelled(Cancelled)));
+    assert_eq!(source.read.load(Ordering::Relaxed), 3);
+    let loaded = load::<Flex, WanVae<Flex>>(&tensors, &Default::default(), DType::F32, &config);
+    assert!(loaded.is_ok());
 }

@@ -1,14 +1,14 @@
 //! `WanTransformer3DModel` for text-to-video.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::DType;
 use wan_core::{Backend, TextConditioning};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
-use wan_models::weights::load;
-use wan_pipeline::weights::tensor_source;
 
 use crate::fixture::{
     Array, Fixture, Recorder, compare, compare_half, folders_of, half_dtypes, json,
@@ -100,9 +100,9 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
     let files = ModelFiles::folder(folder).unwrap();
     let config: WanTransformerConfig = files.json("config.json").unwrap();
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
+    let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&tensor_source(weights), &device, dtype, |scope| WanTransformer::load(&config, scope))
-        .unwrap()
+    load(&source, &device, dtype, &config).unwrap()
 }
 
 fn inputs<B: Backend>(

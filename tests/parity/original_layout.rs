@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn::backend::Flex;
 use burn::tensor::DType;
 use safetensors::SafeTensors;
 use wan_core::Backend;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{NetworkConfig, TensorSource, load};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, load};
-use wan_pipeline::weights::tensor_source;
 
 use crate::fixture::{Array, Fixture, folders_of, json, root};
 use crate::{dit, umt5, vae};
@@ -37,11 +37,11 @@ fn config_of<T: serde::de::DeserializeOwned>(fixture: &Fixture) -> T {
 
 fn open(folder: &Path, stem: &str) -> Arc<dyn TensorSource> {
     let files = ModelFiles::folder(folder).unwrap();
-    tensor_source(Weights::open(&files, "", stem).unwrap())
+    Arc::new(Weights::open(&files, "", stem).unwrap())
 }
 
 fn open_file(file: &Path) -> Arc<dyn TensorSource> {
-    tensor_source(Weights::open_path(file).unwrap())
+    Arc::new(Weights::open_path(file).unwrap())
 }
 
 const STEM: &str = "diffusion_pytorch_model";
@@ -54,12 +54,12 @@ pub fn transformer<B: Backend>(backend: &str) {
         let original: OriginalConfig = files.json("config.json").unwrap();
         original.validate().unwrap();
         let check = |source: Arc<dyn TensorSource>| {
-            let source = wan_models::transformer::checkpoint(source).unwrap();
+            let source = WanTransformerConfig::canonical_names(source).unwrap();
             let config = WanTransformerConfig::from_original(&original, &*source).unwrap();
             config.validate().unwrap();
             assert_eq!(config, config_of(&expected));
             let transformer: WanTransformer<B> =
-                load(&source, &device, DType::F32, |s| WanTransformer::load(&config, s)).unwrap();
+                load(&source, &device, DType::F32, &config).unwrap();
             dit::check_velocity(&transformer, &expected, backend);
         };
         check(open(&folder.join("dit"), STEM));
@@ -96,13 +96,10 @@ fn shards() {
             let rounded = rounded.bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
             assert!(exact.map(|v| half::bf16::from_f32(v).to_bits()).eq(rounded), "{name}");
         }
-        let source = wan_models::transformer::checkpoint(sharded).unwrap();
+        let source = WanTransformerConfig::canonical_names(sharded).unwrap();
         let config: WanTransformerConfig = config_of(&origin("dit_t2v"));
         let device = Default::default();
-        load::<burn::backend::Flex, _>(&source, &device, DType::BF16, |s| {
-            WanTransformer::load(&config, s)
-        })
-        .unwrap();
+        load::<Flex, WanTransformer<Flex>>(&source, &device, DType::BF16, &config).unwrap();
     }
 }
 
@@ -112,12 +109,11 @@ pub fn text_encoder<B: Backend>(backend: &str) {
     for folder in folders() {
         let fixture = Fixture::open(&folder);
         let file = folder.join("t5/models_t5_umt5-enc-bf16.pth");
-        let source = wan_models::umt5::checkpoint(open_file(&file)).unwrap();
+        let source = Umt5Config::canonical_names(open_file(&file)).unwrap();
         let config = Umt5Config::infer(&*source).unwrap();
         config.validate().unwrap();
         assert_eq!(config, config_of(&origin("umt5")));
-        let encoder: Umt5Encoder<B> =
-            load(&source, &device, DType::F32, |scope| Umt5Encoder::load(&config, scope)).unwrap();
+        let encoder: Umt5Encoder<B> = load(&source, &device, DType::F32, &config).unwrap();
         for case in ["short", "long"] {
             let ids = umt5::rows(inputs.get(&format!("{case}.input_ids")), |v| v as u32);
             let mask = umt5::rows(inputs.get(&format!("{case}.attention_mask")), |v| v != 0.0);
@@ -132,12 +128,11 @@ pub fn vae<B: Backend>(backend: &str) {
     let device = B::open_device(0).unwrap();
     for folder in folders() {
         let source = open_file(&folder.join("vae/Wan2.1_VAE.pth"));
-        let source = wan_models::vae::checkpoint(source).unwrap();
+        let source = WanVaeConfig::canonical_names(source).unwrap();
         let config = WanVaeConfig::infer(&*source).unwrap();
         config.validate().unwrap();
         assert_eq!(config, config_of(&expected));
-        let mut vae: WanVae<B> =
-            load(&source, &device, DType::F32, |scope| WanVae::load(&config, scope)).unwrap();
+        let mut vae: WanVae<B> = load(&source, &device, DType::F32, &config).unwrap();
         vae::check_round_trip(&mut vae, &expected, backend);
     }
 }

@@ -1,6 +1,7 @@
 //! Whole pipelines: `WanPipeline` from prompt to frames, on the grid of diffusers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use serde_json::Value;
@@ -9,9 +10,8 @@ use wan_core::scheduler::Steps;
 use wan_core::{Backend, VideoVae};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::load;
-use wan_pipeline::weights::tensor_source;
 use wan_pipeline::{Conditioning, Pipeline, Precision, SchedulerConfig, SigmaGrid};
 
 use crate::fixture::{Array, Fixture, compare, compare_half, folders_of, half_dtypes, json};
@@ -191,7 +191,7 @@ fn open_vae<B: Backend>(folder: &Path) -> WanVae<B> {
     let files = ModelFiles::folder(&folder.join("model")).unwrap();
     let config: WanVaeConfig = files.json("vae/config.json").unwrap();
     let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
+    let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&tensor_source(weights), &device, DType::F32, |scope| WanVae::load(&config, scope))
-        .unwrap()
+    load(&source, &device, DType::F32, &config).unwrap()
 }

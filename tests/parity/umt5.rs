@@ -6,10 +6,9 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use wan_core::{Backend, TextEncoder};
 use wan_io::files::ModelFiles;
-use wan_io::weights::Weights;
+use wan_io::weights::{Dtype, StoredTensor, Weights};
+use wan_models::load::{TensorSource, load};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
-use wan_models::weights::{FileDType, RawTensor, TensorSource, load};
-use wan_pipeline::weights::tensor_source;
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
@@ -46,7 +45,7 @@ fn config_of(folder: &Path) -> Umt5Config {
 
 fn source_of(folder: &Path) -> Arc<dyn TensorSource> {
     let files = ModelFiles::folder(folder).unwrap();
-    tensor_source(Weights::open(&files, ".", "model").unwrap())
+    Arc::new(Weights::open(&files, ".", "model").unwrap())
 }
 
 fn open<B: Backend>(
@@ -55,7 +54,7 @@ fn open<B: Backend>(
     dtype: DType,
 ) -> Umt5Encoder<B> {
     let device = B::open_device(0).unwrap();
-    load(&source, &device, dtype, |scope| Umt5Encoder::load(config, scope)).unwrap()
+    load(&source, &device, dtype, config).unwrap()
 }
 
 pub fn half_precision<B: Backend>(backend: &str) {
@@ -105,14 +104,18 @@ impl TensorSource for Amplified {
         self.0.names()
     }
 
-    fn tensor(&self, name: &str) -> Option<RawTensor<'_>> {
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let mut raw = self.0.tensor(name)?;
         if name.contains(".wi_") {
-            assert_eq!(raw.dtype, FileDType::F32, "the fixture's dtype");
+            assert_eq!(raw.dtype, Dtype::F32, "the fixture's dtype");
             let numbers = raw.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
             raw.bytes = numbers.flat_map(|number| (number * GAIN).to_le_bytes()).collect();
         }
         Some(raw)
+    }
+
+    fn label(&self, name: &str) -> String {
+        self.0.label(name)
     }
 
     fn origin(&self) -> String {

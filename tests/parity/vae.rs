@@ -1,15 +1,15 @@
 //! `AutoencoderKLWan` of the 2.1 layout.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use wan_core::Backend;
 use wan_core::noise::TorchGenerator;
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::load::{TensorSource, load};
 use wan_models::vae::{LatentDistribution, Tiling, WanVae, WanVaeConfig};
-use wan_models::weights::load;
-use wan_pipeline::weights::tensor_source;
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
@@ -40,8 +40,9 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanVae<B> {
     let files = ModelFiles::folder(folder).unwrap();
     let config: WanVaeConfig = files.json("config.json").unwrap();
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
+    let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&tensor_source(weights), &device, dtype, |scope| WanVae::load(&config, scope)).unwrap()
+    load(&source, &device, dtype, &config).unwrap()
 }
 
 pub fn half_precision<B: Backend>(backend: &str) {

@@ -3,10 +3,12 @@
 //! [`noise`] equal to torch's, and the traits that the stages of a pipeline implement.
 
 pub mod backend;
+mod cancel;
 pub mod guidance;
 pub mod noise;
 pub mod scheduler;
 mod stages;
 
 pub use backend::{Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, Precision};
+pub use cancel::{CancelToken, Cancelled};
 pub use stages::{Denoiser, TextConditioning, TextEncoder, VideoVae};

@@ -7,10 +7,10 @@ use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
 use wan_io::weights::WeightsFileError;
-use wan_models::checkpoint::CheckpointError;
 use wan_models::config::ConfigError;
+use wan_models::load::CheckpointError;
+use wan_models::load::{LoadError, WeightsError};
 use wan_models::umt5::Umt5Error;
-use wan_models::weights::WeightsError;
 
 use crate::RequestError;
 
@@ -146,6 +146,15 @@ impl From<IntegrityError> for Error {
         match error {
             IntegrityError::Cancelled => Self::Cancelled,
             other => Self::Integrity(other),
+        }
+    }
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Weights(error) => Self::Weights(error),
+            LoadError::Cancelled(_) => Self::Cancelled,
         }
     }
 }

@@ -7,19 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Weights, WeightsFileError};
-use wan_models::checkpoint::CheckpointError;
-use wan_models::config::ConfigError;
+use wan_models::load::{NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformerConfig};
 use wan_models::umt5::Umt5Config;
 use wan_models::vae::WanVaeConfig;
-use wan_models::weights::TensorSource;
-use wan_models::{transformer, umt5, vae};
 
 use crate::Error;
-use crate::weights::tensor_source;
 
 pub(crate) const INDEX: &str = "model_index.json";
 pub(crate) const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -71,7 +66,7 @@ impl Layout {
     }
 
     /// The config and the weights of a network.
-    pub(crate) fn places<C: NetworkConfig>(self) -> (Option<String>, Stored) {
+    pub(crate) fn places<C: NetworkFiles>(self) -> (Option<String>, Stored) {
         match self {
             Self::Diffusers => (Some(format!("{}/{CONFIG}", C::FOLDER)), C::DIFFUSERS),
             Self::Original => (C::ORIGINAL_CONFIG.map(str::to_owned), C::ORIGINAL),
@@ -114,8 +109,8 @@ pub(crate) struct Network<C> {
     pub(crate) weights: Arc<dyn TensorSource>,
 }
 
-/// The config of one of the networks, and where its files are.
-pub(crate) trait NetworkConfig: DeserializeOwned {
+/// The places of a network's files.
+pub(crate) trait NetworkFiles: NetworkConfig {
     /// Its folder in the layout of diffusers.
     const FOLDER: &'static str;
     /// Its weights there.
@@ -124,27 +119,10 @@ pub(crate) trait NetworkConfig: DeserializeOwned {
     const ORIGINAL_CONFIG: Option<&'static str> = None;
     /// Its weights there.
     const ORIGINAL: Stored;
-
-    /// Whether a `config.json` is one of this network.
-    fn is_kind(class_name: &str, model_type: &str) -> bool;
-
-    fn validate(&self) -> Result<(), ConfigError>;
-
-    /// Finds the layout of the tensors' names.
-    fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError>;
-
-    /// What the tensors tell.
-    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError>;
-
-    /// What an original config and the tensors tell.
-    fn from_original(files: &ModelFiles, tensors: &dyn TensorSource) -> Result<Self, Error> {
-        let _ = files;
-        Ok(Self::infer(tensors)?)
-    }
 }
 
 /// Opens the network in a model's folder. Reads its config and the headers of its weights.
-pub(crate) fn open<C: NetworkConfig>(
+pub(crate) fn open<C: NetworkFiles>(
     files: &ModelFiles,
     layout: Layout,
 ) -> Result<Network<C>, Error> {
@@ -152,12 +130,15 @@ pub(crate) fn open<C: NetworkConfig>(
     match (layout, path) {
         (Layout::Diffusers, Some(file)) => {
             let config = read_config::<C>(files, &file)?;
-            let weights = tensor_source(stored.open(files)?);
+            let weights = Arc::new(stored.open(files)?);
             Ok(Network { config, path: files.shown(&file), weights })
         }
         (_, path) => {
-            let weights = C::checkpoint(tensor_source(stored.open(files)?))?;
-            let config = C::from_original(files, weights.as_ref())?;
+            let weights = C::canonical_names(Arc::new(stored.open(files)?))?;
+            let config = match path {
+                Some(_) => C::from_original(&original_config(files)?, weights.as_ref())?,
+                None => C::infer(weights.as_ref())?,
+            };
             let path = path.map_or_else(|| inferred(weights.as_ref()), |file| files.shown(&file));
             valid(Network { config, path, weights })
         }
@@ -166,15 +147,15 @@ pub(crate) fn open<C: NetworkConfig>(
 
 /// Opens the network in a single file of either layout. A `config.json` beside it counts if it is one
 /// of this network; otherwise the tensors tell.
-pub(crate) fn open_file<C: NetworkConfig>(file: &Path) -> Result<Network<C>, Error> {
-    let weights = C::checkpoint(tensor_source(Weights::open_path(file)?))?;
+pub(crate) fn open_file<C: NetworkFiles>(file: &Path) -> Result<Network<C>, Error> {
+    let weights = C::canonical_names(Arc::new(Weights::open_path(file)?))?;
     let folder = file.parent().filter(|parent| *parent != Path::new(""));
     let files = ModelFiles::folder(folder.unwrap_or(Path::new(".")))?;
     if files.has(CONFIG) {
         let Class { class_name, model_type } = files.json(CONFIG)?;
         if C::is_kind(&class_name, &model_type) {
             let config = match class_name == "WanModel" {
-                true => C::from_original(&files, weights.as_ref())?,
+                true => C::from_original(&original_config(&files)?, weights.as_ref())?,
                 false => read_config(&files, CONFIG)?,
             };
             return valid(Network { config, path: files.shown(CONFIG), weights });
@@ -186,7 +167,7 @@ pub(crate) fn open_file<C: NetworkConfig>(file: &Path) -> Result<Network<C>, Err
 
 /// Validates the config of a network whose weights are not there yet.
 #[cfg(feature = "hub")]
-pub(crate) fn check_config<C: NetworkConfig>(
+pub(crate) fn check_config<C: NetworkFiles>(
     files: &ModelFiles,
     layout: Layout,
 ) -> Result<(), Error> {
@@ -201,89 +182,37 @@ fn inferred(tensors: &dyn TensorSource) -> String {
     format!("{} (from the shapes of its tensors)", tensors.origin())
 }
 
-fn read_config<C: NetworkConfig>(files: &ModelFiles, file: &str) -> Result<C, Error> {
+fn read_config<C: NetworkFiles>(files: &ModelFiles, file: &str) -> Result<C, Error> {
     let config: C = files.json(file)?;
     let checked = config.validate();
     checked.map_err(|source| Error::Config { path: files.shown(file), source })?;
     Ok(config)
 }
 
-fn valid<C: NetworkConfig>(network: Network<C>) -> Result<Network<C>, Error> {
+fn valid<C: NetworkFiles>(network: Network<C>) -> Result<Network<C>, Error> {
     match network.config.validate() {
         Ok(()) => Ok(network),
         Err(source) => Err(Error::Config { path: network.path, source }),
     }
 }
 
-impl NetworkConfig for Umt5Config {
+impl NetworkFiles for Umt5Config {
     const FOLDER: &'static str = "text_encoder";
     const DIFFUSERS: Stored = Stored::Stem("text_encoder", "model");
     const ORIGINAL: Stored = Stored::File("models_t5_umt5-xxl-enc-bf16.pth");
-
-    fn is_kind(_: &str, model_type: &str) -> bool {
-        model_type == "umt5"
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        self.validate()
-    }
-
-    fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-        umt5::checkpoint(source)
-    }
-
-    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
-        Self::infer(tensors)
-    }
 }
 
-impl NetworkConfig for WanTransformerConfig {
+impl NetworkFiles for WanTransformerConfig {
     const FOLDER: &'static str = "transformer";
     const DIFFUSERS: Stored = Stored::Stem("transformer", "diffusion_pytorch_model");
     const ORIGINAL_CONFIG: Option<&'static str> = Some(CONFIG);
     const ORIGINAL: Stored = Stored::Stem("", "diffusion_pytorch_model");
-
-    fn is_kind(class_name: &str, _: &str) -> bool {
-        ["WanTransformer3DModel", "WanModel"].contains(&class_name)
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        self.validate()
-    }
-
-    fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-        transformer::checkpoint(source)
-    }
-
-    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
-        Self::infer(tensors)
-    }
-
-    fn from_original(files: &ModelFiles, tensors: &dyn TensorSource) -> Result<Self, Error> {
-        Ok(Self::from_original(&original_config(files)?, tensors)?)
-    }
 }
 
-impl NetworkConfig for WanVaeConfig {
+impl NetworkFiles for WanVaeConfig {
     const FOLDER: &'static str = "vae";
     const DIFFUSERS: Stored = Stored::Stem("vae", "diffusion_pytorch_model");
     const ORIGINAL: Stored = Stored::File("Wan2.1_VAE.pth");
-
-    fn is_kind(class_name: &str, _: &str) -> bool {
-        class_name == "AutoencoderKLWan"
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        self.validate()
-    }
-
-    fn checkpoint(source: Arc<dyn TensorSource>) -> Result<Arc<dyn TensorSource>, CheckpointError> {
-        vae::checkpoint(source)
-    }
-
-    fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
-        Self::infer(tensors)
-    }
 }
 
 /// `config.json` of the original layout.

@@ -15,7 +15,6 @@ mod request;
 mod scheduler_config;
 mod source;
 mod video;
-pub mod weights;
 
 pub use backends::{BackendChoice, BackendInfo, backends, best_backend};
 pub use builder::PipelineBuilder;

@@ -9,10 +9,10 @@ use wan_core::Backend;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
 use wan_models::config::ConfigError;
+use wan_models::load::{TensorSource, check};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::weights::{TensorSource, check};
 
 use crate::layout::{INDEX, Layout, Network, SCHEDULER, open, open_file};
 use crate::scheduler_config::Json as SchedulerJson;
@@ -94,9 +94,9 @@ impl Model {
     /// Compares all weights with the configs; reads no data.
     pub(crate) fn check_weights<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
         let Self { text_encoder, transformer, vae, .. } = self;
-        check::<B, _>(&self.text_encoder_weights, device, |s| Umt5Encoder::load(text_encoder, s))?;
-        check::<B, _>(&self.transformer_weights, device, |s| WanTransformer::load(transformer, s))?;
-        check::<B, _>(&self.vae_weights, device, |s| WanVae::load(vae, s))?;
+        check::<B, Umt5Encoder<B>>(&self.text_encoder_weights, device, text_encoder)?;
+        check::<B, WanTransformer<B>>(&self.transformer_weights, device, transformer)?;
+        check::<B, WanVae<B>>(&self.vae_weights, device, vae)?;
         Ok(())
     }
 }

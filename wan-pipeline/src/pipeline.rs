@@ -5,10 +5,10 @@ use std::time::Instant;
 use burn::tensor::DType;
 use wan_core::{Backend, Precision};
 use wan_io::video::{Metadata, VideoSpec};
+use wan_models::load::{ReadOptions, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::{Tiling, WanVae};
-use wan_models::weights::{ReadOptions, load};
 
 use crate::builder::Options;
 use crate::model::Model;
@@ -206,7 +206,7 @@ impl<B: Backend> Pipeline<B> {
                 text_encoder_weights,
                 &self.device,
                 self.reading(self.dtypes.networks),
-                |scope| Umt5Encoder::load(text_encoder, scope),
+                text_encoder,
             )?)
         })
     }
@@ -222,7 +222,7 @@ impl<B: Backend> Pipeline<B> {
                 transformer_weights,
                 &self.device,
                 self.reading(self.dtypes.networks),
-                |scope| WanTransformer::load(transformer, scope),
+                transformer,
             )?)
         })?;
         Ok(self.transformer.get_or_init(|| loaded))
@@ -236,9 +236,7 @@ impl<B: Backend> Pipeline<B> {
         let loaded = self.timed("vae", observer, || {
             let Model { vae_weights, vae: config, name, .. } = &self.model;
             let mut vae: WanVae<B> =
-                load(vae_weights, &self.device, self.reading(self.dtypes.vae), |scope| {
-                    WanVae::load(config, scope)
-                })?;
+                load(vae_weights, &self.device, self.reading(self.dtypes.vae), config)?;
             let tiled = vae.set_tiling(self.tiling);
             tiled
                 .map_err(|source| Error::Config { path: format!("options for {name}"), source })?;
@@ -248,7 +246,7 @@ impl<B: Backend> Pipeline<B> {
     }
 
     fn reading(&self, dtype: DType) -> ReadOptions {
-        ReadOptions { dtype, require_finite: self.require_finite }
+        ReadOptions::new(dtype).require_finite(self.require_finite)
     }
 
     fn timed<T>(

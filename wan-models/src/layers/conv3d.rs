@@ -2,7 +2,7 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::{Conv3dArgs, Padding};
 use wan_core::{Backend, BurnBackend};
 
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// A 3-D convolution over channels-last frames; see [`Backend::wan_conv3d`].
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Tensor};
 use wan_core::{Backend, BurnBackend};
 
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// The matrix of a linear layer, in the form in which it lies in memory.
 #[derive(Debug, Clone)]

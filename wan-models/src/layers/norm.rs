@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::{LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 use wan_core::{Backend, BurnBackend};
 
-use crate::weights::Scope;
+use crate::load::Scope;
 
 /// `x / sqrt(mean(x^2) + eps) * weight`; see [`Backend::wan_rms_norm`].
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use wan_core::{Backend, BurnBackend};
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
 use crate::layers::{LayerNorm, Linear, ModulatedNorm, RmsNorm};
+use crate::load::Scope;
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 /// The text after the text embedder, as every block attends to it.
 pub(super) struct Context<B: BurnBackend> {

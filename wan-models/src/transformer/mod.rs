@@ -5,8 +5,10 @@
 //! `diffusers/models/transformers/transformer_wan.py`, whose names the checkpoint has.
 
 mod block;
-mod checkpoint;
 mod config;
+mod infer;
+mod names;
+mod original;
 mod patches;
 mod rope;
 
@@ -15,15 +17,15 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
 
 use block::{Block, Context};
-pub use checkpoint::{OriginalConfig, checkpoint};
 pub use config::WanTransformerConfig;
+pub use original::OriginalConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
 
 use crate::Probe;
 use crate::layers::{Linear, ModulatedNorm};
+use crate::load::{Network, Scope};
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 /// The transformer.
 #[derive(Debug, Clone)]
@@ -153,6 +155,14 @@ impl<B: Backend> WanTransformer<B> {
         let hidden = B::wan_gelu(self.text_in.forward(text.embeddings.clone()));
         let embedded = trace.seen("text", self.text_out.forward(hidden));
         Context { text: embedded, bias: text.attention_bias() }
+    }
+}
+
+impl<B: Backend> Network<B> for WanTransformer<B> {
+    type Config = WanTransformerConfig;
+
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 

@@ -3,20 +3,20 @@
 //!
 //! Source: `transformers/models/umt5/modeling_umt5.py`, and `wan/modules/t5.py` of the original Wan.
 
-mod checkpoint;
 mod config;
+mod infer;
+mod names;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
 
-pub use checkpoint::checkpoint;
 pub use config::Umt5Config;
 
 use crate::Probe;
 use crate::layers::{Linear, RmsNorm};
+use crate::load::{HostTable, Network, Scope};
 use crate::probe::Trace;
-use crate::weights::{HostTable, Scope};
 
 /// Why a prompt cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +116,14 @@ impl<B: Backend> Umt5Encoder<B> {
         let pairs =
             (0..length as i64).flat_map(|query| (0..length as i64).map(move |key| key - query));
         pairs.map(|relative| relative_position_bucket(relative, &self.config)).collect()
+    }
+}
+
+impl<B: Backend> Network<B> for Umt5Encoder<B> {
+    type Config = Umt5Config;
+
+    fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 

@@ -6,8 +6,8 @@ use super::layers::{CausalConv, MiddleBlock, ResidualBlock, Upsample};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
 use crate::layers::ChannelNorm;
+use crate::load::Scope;
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 /// From latents to frames.
 #[derive(Debug, Clone)]

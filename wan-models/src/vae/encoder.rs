@@ -6,8 +6,8 @@ use super::layers::{CausalConv, Downsample, MiddleBlock, ResidualBlock};
 use super::{WanVaeConfig, channels_first};
 use crate::Probe;
 use crate::layers::ChannelNorm;
+use crate::load::Scope;
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 /// From frames to the mean and logarithmic variance of their latents.
 #[derive(Debug, Clone)]

@@ -7,8 +7,8 @@ use wan_core::{Backend, BurnBackend};
 use super::cache::{FeatureCache, Slot};
 use crate::Probe;
 use crate::layers::{ChannelNorm, Conv3d, Linear};
+use crate::load::Scope;
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 const ONE_AROUND: [usize; 2] = [1, 1];
 

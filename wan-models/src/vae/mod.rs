@@ -7,18 +7,18 @@
 //! `diffusers/models/autoencoders/autoencoder_kl_wan.py`, whose names the checkpoint has.
 
 mod cache;
-mod checkpoint;
 mod config;
 mod decoder;
 mod encoder;
+mod infer;
 mod layers;
+mod names;
 mod tiling;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, BurnBackend, VideoVae};
 
 use cache::FeatureCache;
-pub use checkpoint::checkpoint;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;
@@ -27,8 +27,8 @@ pub use tiling::Tiling;
 use crate::Probe;
 use crate::config::ConfigError;
 use crate::layers::Linear;
+use crate::load::{Network, Scope};
 use crate::probe::Trace;
-use crate::weights::Scope;
 
 /// The autoencoder.
 #[derive(Debug, Clone)]
@@ -147,6 +147,14 @@ impl<B: Backend> WanVae<B> {
             let data = TensorData::new(values, [1, self.config.z_dim, 1, 1, 1]);
             Tensor::from_data(data, (device, DType::F32))
         })
+    }
+}
+
+impl<B: Backend> Network<B> for WanVae<B> {
+    type Config = WanVaeConfig;
+
+    fn load(config: &WanVaeConfig, scope: &Scope<B>) -> Self {
+        Self::load(config, scope)
     }
 }
 

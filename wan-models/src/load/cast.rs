@@ -1,21 +1,20 @@
-//! From the bytes of a file to numbers in the dtype that a model computes in, on all threads and
-//! without a copy in between: what limits it is how fast the pages of a mapped file come in.
+//! From the bytes of a file to elements of the dtype that a network computes in, on all threads and
+//! without a copy in between: the speed is that of the pages of a mapped file coming in.
 
 use burn::tensor::{DType, TensorData};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
+use wan_io::weights::{Dtype, StoredTensor};
 
-use crate::weights::{FileDType, RawTensor};
-
-/// Numbers that a thread casts at a time: few enough for its cache.
+/// Elements that a thread casts at a time: few enough for its cache.
 const CHUNK: usize = 1 << 15;
 
-/// Numbers that go through f32 on their way from or to f16, which processors convert by the vector.
+/// Elements that go through f32 on their way from or to f16, which processors convert by the vector.
 const BLOCK: usize = 256;
 
-/// The stored numbers in the dtype that a model computes in, with no other copy than that.
-pub(crate) fn decode(raw: &RawTensor, dtype: DType, shape: &[usize]) -> TensorData {
+/// The elements of a stored tensor in the dtype that a network computes in, with no other copy.
+pub(crate) fn decode(raw: &StoredTensor, dtype: DType, shape: &[usize]) -> TensorData {
     match dtype {
         DType::F16 => TensorData::new(on_all_threads(raw, to_f16), shape),
         DType::BF16 => TensorData::new(on_all_threads(raw, to_bf16), shape),
@@ -23,44 +22,44 @@ pub(crate) fn decode(raw: &RawTensor, dtype: DType, shape: &[usize]) -> TensorDa
     }
 }
 
-/// A few stored numbers in f32.
-pub(crate) fn to_f32(dtype: &FileDType, bytes: &[u8]) -> Vec<f32> {
+/// A few stored elements in f32.
+pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let mut out = vec![0.0; bytes.len() / width(dtype)];
     to_f32_slice(dtype, bytes, &mut out);
     out
 }
 
-/// The place of the first number that is infinite or not a number.
-pub(crate) fn first_not_finite(raw: &RawTensor) -> Option<usize> {
-    let chunks = raw.bytes.par_chunks(CHUNK * width(&raw.dtype)).enumerate();
+/// The index of the first element that is infinite or not a number.
+pub(crate) fn first_not_finite(raw: &StoredTensor) -> Option<usize> {
+    let chunks = raw.bytes.par_chunks(CHUNK * width(raw.dtype)).enumerate();
     let find = |(i, bytes)| {
-        let at = to_f32(&raw.dtype, bytes).iter().position(|number| !number.is_finite());
+        let at = to_f32(raw.dtype, bytes).iter().position(|value| !value.is_finite());
         at.map(|at| i * CHUNK + at)
     };
     chunks.filter_map(find).min()
 }
 
 fn on_all_threads<T: Default + Clone + Send>(
-    raw: &RawTensor,
-    cast: impl Fn(&FileDType, &[u8], &mut [T]) + Sync,
+    raw: &StoredTensor,
+    cast: impl Fn(Dtype, &[u8], &mut [T]) + Sync,
 ) -> Vec<T> {
-    let width = width(&raw.dtype);
+    let width = width(raw.dtype);
     let mut out = vec![T::default(); raw.bytes.len() / width];
     let chunks = out.par_chunks_mut(CHUNK).zip(raw.bytes.par_chunks(CHUNK * width));
-    chunks.for_each(|(out, bytes)| cast(&raw.dtype, bytes, out));
+    chunks.for_each(|(out, bytes)| cast(raw.dtype, bytes, out));
     out
 }
 
-/// Bytes of a number.
-fn width(dtype: &FileDType) -> usize {
-    if *dtype == FileDType::F32 { 4 } else { 2 }
+/// Bytes of an element.
+fn width(dtype: Dtype) -> usize {
+    if dtype == Dtype::F32 { 4 } else { 2 }
 }
 
 // The bytes of a file need not be aligned.
 
-fn to_f32_slice(dtype: &FileDType, bytes: &[u8], out: &mut [f32]) {
+fn to_f32_slice(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
-        FileDType::F16 => {
+        Dtype::F16 => {
             let mut block = [f16::ZERO; BLOCK];
             for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
                 let block = &mut block[..out.len()];
@@ -68,13 +67,13 @@ fn to_f32_slice(dtype: &FileDType, bytes: &[u8], out: &mut [f32]) {
                 block.convert_to_f32_slice(out);
             }
         }
-        FileDType::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
         _ => each(bytes, out, f32::from_le_bytes),
     }
 }
 
-fn to_f16(dtype: &FileDType, bytes: &[u8], out: &mut [f16]) {
-    if *dtype == FileDType::F16 {
+fn to_f16(dtype: Dtype, bytes: &[u8], out: &mut [f16]) {
+    if dtype == Dtype::F16 {
         return each(bytes, out, f16::from_le_bytes);
     }
     let mut block = [0.0; BLOCK];
@@ -85,10 +84,10 @@ fn to_f16(dtype: &FileDType, bytes: &[u8], out: &mut [f16]) {
     }
 }
 
-fn to_bf16(dtype: &FileDType, bytes: &[u8], out: &mut [bf16]) {
+fn to_bf16(dtype: Dtype, bytes: &[u8], out: &mut [bf16]) {
     match dtype {
-        FileDType::F16 => each(bytes, out, |b| rounded(f16::from_le_bytes(b).to_f32())),
-        FileDType::Bf16 => each(bytes, out, bf16::from_le_bytes),
+        Dtype::F16 => each(bytes, out, |b| rounded(f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => each(bytes, out, bf16::from_le_bytes),
         _ => each(bytes, out, |b| rounded(f32::from_le_bytes(b))),
     }
 }

@@ -1,0 +1,122 @@
+//! The tensors below one name, as the modules of a network ask for them.
+
+use std::fmt;
+
+use burn::tensor::{DType, Tensor};
+use wan_core::Backend;
+use wan_io::weights::{Dtype, StoredTensor};
+
+use super::cast::{decode, first_not_finite};
+use super::reading::Reading;
+use super::{HostTable, Mismatch};
+
+/// The tensors below one name of a checkpoint. While a checkpoint is only compared with a config, each
+/// tensor is a placeholder; see [`Network::load`](super::Network::load).
+pub struct Scope<'a, B: Backend> {
+    reading: &'a Reading<'a, B>,
+    prefix: String,
+    dtype: DType,
+}
+
+impl<'a, B: Backend> Scope<'a, B> {
+    /// All tensors of a checkpoint.
+    pub(super) fn new(reading: &'a Reading<'a, B>, dtype: DType) -> Self {
+        Self { reading, prefix: String::new(), dtype }
+    }
+
+    /// The tensors below `name` (dots included: `blocks.0.attn1`).
+    pub fn at(&self, name: impl fmt::Display) -> Self {
+        let prefix = format!("{}{name}.", self.prefix);
+        Self { reading: self.reading, prefix, dtype: self.dtype }
+    }
+
+    /// These tensors in f32, whatever dtype the network computes in.
+    pub fn in_f32(&self) -> Self {
+        Self { reading: self.reading, prefix: self.prefix.clone(), dtype: DType::F32 }
+    }
+
+    /// The tensor `name`, which must have this shape.
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<B, D> {
+        self.reshaped(name, &shape, shape)
+    }
+
+    /// The tensor `name`, which must have the shape `stored`, as a vector or matrix of another
+    /// shape with as many elements.
+    pub fn reshaped<const D: usize>(
+        &self,
+        name: &str,
+        stored: &[usize],
+        shape: [usize; D],
+    ) -> Tensor<B, D> {
+        let (reading, device) = (self.reading, self.reading.device);
+        let name = self.full(name);
+        let Some(raw) = self.raw(&name, stored) else {
+            return Tensor::zeros([1; D], (device, self.dtype));
+        };
+        self.check_finite(&name, &raw);
+        let tensor = Tensor::from_data(decode(&raw, self.dtype, &shape), (device, self.dtype));
+        reading.source.release_tensor(&name);
+        tensor
+    }
+
+    /// The matrix `name`, left on the host: its rows are read when they are asked for.
+    pub fn table(&self, name: &str, rows: usize, width: usize) -> HostTable {
+        let (source, name) = (self.reading.source, self.full(name));
+        if let Some(raw) = self.raw(&name, &[rows, width]) {
+            self.check_finite(&name, &raw);
+        }
+        source.release_tensor(&name);
+        HostTable::new(source.clone(), name, rows, width)
+    }
+
+    /// Allows `name` as a second copy of a tensor that is read elsewhere.
+    pub fn may_repeat(&self, name: &str, shape: &[usize]) {
+        let name = self.full(name);
+        if self.reading.source.tensor(&name).is_some() {
+            self.raw(&name, shape);
+        }
+    }
+
+    /// The canonical name of `name` in this scope. The functions below take such names.
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn check_finite(&self, canonical: &str, raw: &StoredTensor) {
+        let Reading { source, options, mismatches, .. } = self.reading;
+        if options.as_ref().is_some_and(|options| options.require_finite)
+            && let Some(index) = first_not_finite(raw)
+        {
+            let mismatch = Mismatch::NotFinite { name: source.label(canonical), index };
+            mismatches.borrow_mut().push(mismatch);
+        }
+    }
+
+    /// The stored tensor, unless this pass only checks or is cancelled, or it does not fit.
+    fn raw(&self, canonical: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
+        if self.reading.is_cancelled() {
+            return None;
+        }
+        let Reading { source, options, asked, mismatches, .. } = self.reading;
+        let (name, expected) = (source.label(canonical), shape.to_vec());
+        asked.borrow_mut().insert(name.clone());
+        let mismatch = match source.tensor(canonical) {
+            None => Mismatch::Missing { name, expected },
+            Some(StoredTensor { shape: found, .. }) if found != shape => {
+                Mismatch::Shape { name, found: found.to_vec(), expected }
+            }
+            Some(StoredTensor { dtype, .. }) if !is_float(dtype) => {
+                Mismatch::DType { name, found: dtype.to_string() }
+            }
+            Some(_) if options.is_none() => return None,
+            found => return found,
+        };
+        mismatches.borrow_mut().push(mismatch);
+        None
+    }
+}
+
+/// Whether weights are stored in this dtype.
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
