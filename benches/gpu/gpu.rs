@@ -20,7 +20,7 @@ use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
 use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, Denoiser, Precision, TextConditioning, TextEncoder, VideoVae};
-use wan_io::weights::{Dtype, StoredTensor};
+use wan_io::weights::StoredTensor;
 use wan_models::load::{Mismatch, Network, TensorSource, check, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
@@ -387,7 +387,7 @@ impl TensorSource for RandomSource {
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let (shape, start) = self.tensors.get(name)?;
         let bytes = &self.numbers[2 * start..][..2 * shape.iter().product::<usize>()];
-        Some(StoredTensor { dtype: Dtype::BF16, shape, bytes: bytes.into() })
+        Some(StoredTensor { dtype: wan_io::weights::Dtype::BF16, shape, bytes: bytes.into() })
     }
 
     fn origin(&self) -> String {

@@ -12,10 +12,10 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use wan_core::scheduler::Steps;
 use wan_fuzz::{Shapes, ask};
+use wan_models::load::{NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_models::load::{NetworkConfig, TensorSource};
 use wan_pipeline::backend::NdArray;
 use wan_pipeline::{SchedulerConfig, SigmaGrid};
 

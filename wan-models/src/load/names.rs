@@ -9,6 +9,10 @@ use super::{CheckpointError, TensorSource};
 /// stands for any one part, which is carried over.
 pub(crate) type Row = (&'static str, &'static str);
 
+/// Makes a map of names for the size of a checkpoint's network; `has` tells whether the checkpoint has
+/// a tensor, by its name in the layout.
+pub(crate) type Renumber = fn(has: &dyn Fn(&str) -> bool) -> NameMap;
+
 /// The layouts of one network's checkpoints.
 pub(crate) struct Layouts {
     /// The network, for messages.
@@ -25,9 +29,8 @@ pub(crate) struct Layout {
     pub(crate) mark: &'static str,
     /// The steps from a canonical name to that of this layout: in each the first fitting row counts.
     pub(crate) tables: &'static [&'static [Row]],
-    /// The step before the tables that depends on the size of the network. It is told whether the
-    /// checkpoint has a tensor, by its name in this layout.
-    pub(crate) renumber: Option<fn(has: &dyn Fn(&str) -> bool) -> NameMap>,
+    /// The step before the tables that depends on the size of the network.
+    pub(crate) renumber: Option<Renumber>,
 }
 
 impl Layout {
