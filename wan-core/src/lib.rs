@@ -3,6 +3,7 @@
 //! [`noise`] equal to torch's, and the traits that the stages of a pipeline implement.
 
 pub mod backend;
+pub mod config;
 pub mod guidance;
 pub mod noise;
 pub mod scheduler;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wan_core::Backend;
+use wan_core::scheduler::Json as SchedulerJson;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
 use wan_models::config::ConfigError;
@@ -15,7 +16,6 @@ use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_models::weights::{TensorSource, check};
 
 use crate::layout::{INDEX, Layout, Network, SCHEDULER, open, open_file};
-use crate::scheduler_config::Json as SchedulerJson;
 use crate::{Error, SchedulerConfig};
 
 /// `model_index.json`.

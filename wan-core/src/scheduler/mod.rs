@@ -4,12 +4,16 @@
 //! noise`; the model predicts its velocity `noise - x0`. A scheduler picks the sigmas
 //! ([`FlowSigmas`]) and integrates the flow from one to the next ([`UniPc`], [`Euler`]).
 
+mod config;
 mod euler;
 mod sigmas;
 mod unipc;
 
 use burn::tensor::Tensor;
 
+#[doc(hidden)]
+pub use config::Json;
+pub use config::{DynamicShifting, SchedulerConfig, SchedulerKind};
 pub use euler::Euler;
 pub use sigmas::{FlowSigmas, SigmaGrid, Steps};
 pub use unipc::{FinalSigma, SolverType, UniPc, UniPcConfig};

@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use wan_core::BurnBackend;
-use wan_core::scheduler::{
+
+use super::{
     Euler, FinalSigma, FlowSigmas, ScheduleError, Scheduler, SigmaGrid, SolverType, Steps, UniPc,
     UniPcConfig,
 };
-use wan_models::config::ConfigError;
+use crate::BurnBackend;
+use crate::config::ConfigError;
 
 /// Which method integrates the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub enum SchedulerKind {
 
 impl SchedulerKind {
     /// The class of diffusers.
-    pub(crate) fn class(self) -> &'static str {
+    #[doc(hidden)]
+    pub fn class(self) -> &'static str {
         match self {
             Self::UniPc => "UniPCMultistepScheduler",
             Self::Euler => "FlowMatchEulerDiscreteScheduler",
@@ -74,8 +76,9 @@ impl Default for SchedulerConfig {
 
 /// The fields that change a flow-matching schedule, with diffusers' defaults, and those that would
 /// if they were not at their defaults.
+#[doc(hidden)]
 #[derive(Deserialize)]
-pub(crate) struct Json {
+pub struct Json {
     #[serde(rename = "_class_name")]
     class_name: String,
     #[serde(default = "thousand")]
@@ -185,7 +188,8 @@ impl SchedulerConfig {
 }
 
 impl Json {
-    pub(crate) fn into_config(self) -> Result<SchedulerConfig, ConfigError> {
+    #[doc(hidden)]
+    pub fn into_config(self) -> Result<SchedulerConfig, ConfigError> {
         let kind = match self.class_name.as_str() {
             "UniPCMultistepScheduler" => SchedulerKind::UniPc,
             "FlowMatchEulerDiscreteScheduler" => SchedulerKind::Euler,
