@@ -57,6 +57,8 @@ on_each_backend! {
     vae: vae::round_trip;
     vae_half: vae::half_precision;
     schedulers: schedulers::trajectories;
+    schedulers_noise: schedulers::noise;
+    schedulers_few_steps: schedulers::few_steps;
     guidance: guidance::predictions;
     pipeline: pipeline::videos;
     pipeline_half: pipeline::half_precision;
@@ -97,6 +99,7 @@ fn every_folder_is_covered_or_listed() {
             _ if original_layout::is_kind(&folder) => None,
             _ if umt5::is_kind(&folder)
                 || schedulers::is_kind(&folder)
+                || schedulers::is_few_step(&folder)
                 || guidance::is_kind(&folder)
                 || tokenizer::is_kind(&folder)
                 || rng::is_kind(&folder) =>
@@ -120,6 +123,7 @@ fn every_folder_is_covered_or_listed() {
         "vae21",
         "schedulers",
         "guidance",
+        "few_step",
         "torch_rng",
         "tokenizer",
         "pipeline_t2v",

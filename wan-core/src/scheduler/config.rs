@@ -1,276 +1,458 @@
 //! `scheduler_config.json` of diffusers.
 
-use serde::Deserialize;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    Euler, FinalSigma, FlowSigmas, ScheduleError, Scheduler, SigmaGrid, SolverType, Steps, UniPc,
-    UniPcConfig,
-};
+use super::dpm::DpmPlusPlus;
+use super::euler::Euler;
+use super::lcm::Lcm;
+use super::unipc::UniPc;
+use super::{FlowSchedule, ScheduleError, Scheduler, SigmaGrid, Steps};
 use crate::BurnBackend;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, require};
+use crate::noise::TorchGenerator;
 
-/// Which method integrates the flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The method that integrates the flow.
+///
+/// Options and metadata know it as `unipc`, `euler`, `dpm++` or `lcm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+#[non_exhaustive]
 pub enum SchedulerKind {
-    /// [`UniPc`]: what the original Wan samples with.
+    /// UniPC (Zhao et al. 2023, arXiv:2302.04867), the multistep predictor-corrector that the
+    /// original Wan samples with by default: diffusers' `UniPCMultistepScheduler`.
     UniPc,
-    /// [`Euler`]: the plain first-order method.
+    /// The Euler method, plain and first-order: diffusers' `FlowMatchEulerDiscreteScheduler`.
     Euler,
+    /// DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095), multistep of order 1 to 3, the other
+    /// solver of the original Wan: diffusers' `DPMSolverMultistepScheduler`.
+    DpmPlusPlus,
+    /// The sampler of latent consistency models (Luo et al. 2023, arXiv:2310.04378), which adds
+    /// fresh noise after each step, for models distilled to few steps: diffusers'
+    /// `FlowMatchLCMScheduler`.
+    Lcm,
 }
 
+const NAMES: [(&str, SchedulerKind); 4] = [
+    ("unipc", SchedulerKind::UniPc),
+    ("euler", SchedulerKind::Euler),
+    ("dpm++", SchedulerKind::DpmPlusPlus),
+    ("lcm", SchedulerKind::Lcm),
+];
+
+const CLASSES: [(&str, SchedulerKind); 4] = [
+    ("UniPCMultistepScheduler", SchedulerKind::UniPc),
+    ("FlowMatchEulerDiscreteScheduler", SchedulerKind::Euler),
+    ("DPMSolverMultistepScheduler", SchedulerKind::DpmPlusPlus),
+    ("FlowMatchLCMScheduler", SchedulerKind::Lcm),
+];
+
 impl SchedulerKind {
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::UniPc, Self::Euler, Self::DpmPlusPlus, Self::Lcm];
+
     /// The class of diffusers.
-    #[doc(hidden)]
     pub fn class(self) -> &'static str {
-        match self {
-            Self::UniPc => "UniPCMultistepScheduler",
-            Self::Euler => "FlowMatchEulerDiscreteScheduler",
-        }
+        name_of(self, &CLASSES)
     }
 
     /// The name that options and metadata have for it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::UniPc => "unipc",
-            Self::Euler => "euler",
-        }
+        name_of(self, &NAMES)
+    }
+
+    /// Whether the class calls the flow shift `flow_shift`, not `shift`, and rounds timesteps.
+    pub(super) fn is_multistep(self) -> bool {
+        matches!(self, Self::UniPc | Self::DpmPlusPlus)
     }
 }
 
-/// How the flow shift follows from `mu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DynamicShifting {
-    /// `e^mu`
-    Exponential,
-    /// `mu`
-    Linear,
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
-/// A scheduler with its options.
-#[derive(Debug, Clone, PartialEq)]
+impl FromStr for SchedulerKind {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        by_name("scheduler", name, &NAMES)
+    }
+}
+
+impl TryFrom<String> for SchedulerKind {
+    type Error = ConfigError;
+
+    fn try_from(name: String) -> Result<Self, ConfigError> {
+        name.parse()
+    }
+}
+
+impl From<SchedulerKind> for &'static str {
+    fn from(kind: SchedulerKind) -> Self {
+        kind.name()
+    }
+}
+
+/// The variant of a solver: the function B(h) of UniPC, the second-order step of DPM++.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+#[non_exhaustive]
+pub enum SolverType {
+    /// UniPC: `B(h) = h`
+    Bh1,
+    /// UniPC: `B(h) = e^h - 1`, the default
+    Bh2,
+    /// DPM++: the midpoint rule, the default
+    Midpoint,
+    /// DPM++: the rule of Heun
+    Heun,
+}
+
+const SOLVER_TYPES: [(&str, SolverType); 4] = [
+    ("bh1", SolverType::Bh1),
+    ("bh2", SolverType::Bh2),
+    ("midpoint", SolverType::Midpoint),
+    ("heun", SolverType::Heun),
+];
+
+impl TryFrom<String> for SolverType {
+    type Error = ConfigError;
+
+    fn try_from(name: String) -> Result<Self, ConfigError> {
+        by_name("solver_type", &name, &SOLVER_TYPES)
+    }
+}
+
+impl From<SolverType> for &'static str {
+    fn from(solver: SolverType) -> Self {
+        name_of(solver, &SOLVER_TYPES)
+    }
+}
+
+/// The noise level at which a schedule of a multistep solver ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+#[non_exhaustive]
+pub enum FinalSigma {
+    /// No noise.
+    #[default]
+    Zero,
+    /// The last sigma of the grid, so that the last step stays where it is.
+    SigmaMin,
+}
+
+const FINAL_SIGMAS: [(&str, FinalSigma); 2] =
+    [("zero", FinalSigma::Zero), ("sigma_min", FinalSigma::SigmaMin)];
+
+impl TryFrom<String> for FinalSigma {
+    type Error = ConfigError;
+
+    fn try_from(name: String) -> Result<Self, ConfigError> {
+        by_name("final_sigmas_type", &name, &FINAL_SIGMAS)
+    }
+}
+
+impl From<FinalSigma> for &'static str {
+    fn from(last: FinalSigma) -> Self {
+        name_of(last, &FINAL_SIGMAS)
+    }
+}
+
+/// A scheduler with its options, as diffusers' `scheduler_config.json` has them.
+///
+/// Fields that a file leaves out have diffusers' defaults, fields that no method here has are
+/// ignored, and those that would change a schedule in a way that is not supported are refused by
+/// [`validate`](Self::validate). [`Default`] is UniPC as Wan has it, with a flow shift of 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SchedulerConfig {
     /// The method.
+    #[serde(rename = "_class_name", with = "class_name")]
     pub kind: SchedulerKind,
-    /// The flow shift.
-    pub shift: f64,
-    /// Options of UniPC; [`Euler`] has none.
-    pub unipc: UniPcConfig,
-    /// Where the schedule's last but one noise level is stretched to, if anywhere.
+    /// The noise level that the schedule's last but one is stretched to, if any.
+    #[serde(default)]
     pub shift_terminal: Option<f64>,
-    /// Whether the shift follows from a `mu` of the caller's, which Wan pipelines do not have.
-    pub dynamic_shifting: Option<DynamicShifting>,
-}
-
-impl Default for SchedulerConfig {
-    fn default() -> Self {
-        Self {
-            kind: SchedulerKind::UniPc,
-            shift: 1.0,
-            unipc: UniPcConfig::default(),
-            shift_terminal: None,
-            dynamic_shifting: None,
-        }
-    }
-}
-
-/// The fields that change a flow-matching schedule, with diffusers' defaults, and those that would
-/// if they were not at their defaults.
-#[doc(hidden)]
-#[derive(Deserialize)]
-pub struct Json {
-    #[serde(rename = "_class_name")]
-    class_name: String,
-    #[serde(default = "thousand")]
-    num_train_timesteps: usize,
-    #[serde(default)]
-    shift_terminal: Option<f64>,
-    #[serde(default)]
-    use_dynamic_shifting: bool,
-    #[serde(default = "exponential")]
-    time_shift_type: String,
-    // UniPC
-    #[serde(default = "one")]
-    flow_shift: f64,
+    /// Order of UniPC and DPM++, 1 to 3.
     #[serde(default = "two")]
-    solver_order: usize,
-    #[serde(default = "bh2")]
-    solver_type: String,
+    pub solver_order: usize,
+    /// Variant of UniPC or DPM++; `None` is the default of the method.
+    #[serde(default)]
+    pub solver_type: Option<SolverType>,
+    /// Fall back to lower orders in the last steps, which keeps few steps stable; DPM++ does it
+    /// for less than 15 steps.
     #[serde(default = "yes")]
-    lower_order_final: bool,
+    pub lower_order_final: bool,
+    /// Make the last step of DPM++ one of order 1, however many steps there are.
     #[serde(default)]
-    disable_corrector: Vec<usize>,
-    #[serde(default = "zero")]
-    final_sigmas_type: String,
+    pub euler_at_final: bool,
+    /// Steps after which the corrector of UniPC is not run.
     #[serde(default)]
-    prediction_type: Option<String>,
+    pub disable_corrector: Vec<usize>,
+    /// Where a schedule of UniPC or DPM++ ends.
     #[serde(default)]
-    use_flow_sigmas: bool,
-    #[serde(default = "yes")]
-    predict_x0: bool,
-    #[serde(default)]
-    thresholding: bool,
-    // Euler
+    pub final_sigmas_type: FinalSigma,
+    /// The flow shift of UniPC and DPM++.
     #[serde(default = "one")]
-    shift: f64,
+    pub(super) flow_shift: f64,
+    /// The flow shift of Euler and LCM.
+    #[serde(default = "one")]
+    pub(super) shift: f64,
+    #[serde(default = "thousand")]
+    pub(super) num_train_timesteps: usize,
     #[serde(default)]
-    invert_sigmas: bool,
+    pub(super) prediction_type: Option<String>,
     #[serde(default)]
-    stochastic_sampling: bool,
-    // both
+    pub(super) algorithm_type: Option<String>,
     #[serde(default)]
-    use_karras_sigmas: bool,
+    pub(super) use_flow_sigmas: bool,
+    #[serde(default = "yes")]
+    pub(super) predict_x0: bool,
     #[serde(default)]
-    use_exponential_sigmas: bool,
+    pub(super) thresholding: bool,
     #[serde(default)]
-    use_beta_sigmas: bool,
+    pub(super) invert_sigmas: bool,
+    #[serde(default)]
+    pub(super) stochastic_sampling: bool,
+    #[serde(default)]
+    pub(super) scale_factors: Option<Vec<f64>>,
+    #[serde(default)]
+    pub(super) use_dynamic_shifting: bool,
+    #[serde(default)]
+    pub(super) use_karras_sigmas: bool,
+    #[serde(default)]
+    pub(super) use_exponential_sigmas: bool,
+    #[serde(default)]
+    pub(super) use_beta_sigmas: bool,
+    #[serde(default)]
+    pub(super) use_lu_lambdas: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn two() -> usize {
+    2
 }
 
 fn thousand() -> usize {
     1000
 }
-fn two() -> usize {
-    2
-}
-fn one() -> f64 {
-    1.0
-}
+
 fn yes() -> bool {
     true
 }
-fn exponential() -> String {
-    "exponential".into()
-}
-fn bh2() -> String {
-    "bh2".into()
-}
-fn zero() -> String {
-    "zero".into()
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self::new(SchedulerKind::UniPc)
+    }
 }
 
 impl SchedulerConfig {
+    /// A method with its default options and a flow shift of 1.
+    pub fn new(kind: SchedulerKind) -> Self {
+        Self {
+            kind,
+            shift_terminal: None,
+            solver_order: 2,
+            solver_type: None,
+            lower_order_final: true,
+            euler_at_final: false,
+            disable_corrector: Vec::new(),
+            final_sigmas_type: FinalSigma::Zero,
+            flow_shift: 1.0,
+            shift: 1.0,
+            num_train_timesteps: 1000,
+            prediction_type: Some("flow_prediction".into()),
+            algorithm_type: None,
+            use_flow_sigmas: true,
+            predict_x0: true,
+            thresholding: false,
+            invert_sigmas: false,
+            stochastic_sampling: false,
+            scale_factors: None,
+            use_dynamic_shifting: false,
+            use_karras_sigmas: false,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            use_lu_lambdas: false,
+        }
+    }
+
     /// Reads the content of a `scheduler_config.json`.
     ///
     /// # Errors
-    /// If a field is not of its type, the class is not a flow-matching UniPC or Euler scheduler, or
-    /// an option is one that they do not have here.
+    /// If a field is not of its type, or for a reason of [`validate`](Self::validate).
     pub fn from_json(json: &Value) -> Result<Self, ConfigError> {
-        let error = |error: serde_json::Error| ConfigError {
+        let config = Self::deserialize(json).map_err(|error| ConfigError {
             field: "scheduler_config.json",
             found: error.to_string(),
             expected: "a scheduler's config".into(),
-        };
-        Json::deserialize(json).map_err(error)?.into_config()
+        })?;
+        config.validate().map(|()| config)
     }
 
-    /// Makes the scheduler for one run; `mu` is for dynamic shifting alone.
+    /// The flow shift `s`: `sigma -> s sigma / (1 + (s - 1) sigma)`. More than 1 spends more steps
+    /// at high noise, which larger videos need.
+    pub fn flow_shift(&self) -> f64 {
+        if self.kind.is_multistep() { self.flow_shift } else { self.shift }
+    }
+
+    /// Sets the flow shift.
+    pub fn with_flow_shift(mut self, flow_shift: f64) -> Self {
+        (self.flow_shift, self.shift) = (flow_shift, flow_shift);
+        self
+    }
+
+    /// The variant of the solver, where the method has variants.
+    pub(super) fn solver(&self) -> SolverType {
+        let default = match self.kind {
+            SchedulerKind::DpmPlusPlus => SolverType::Midpoint,
+            _ => SolverType::Bh2,
+        };
+        self.solver_type.unwrap_or(default)
+    }
+
+    /// The timesteps and noise levels of a run, before it.
+    ///
+    /// With a `strength`, a run begins at a clean sample with noise added, and only its last
+    /// `trunc(strength N)` steps are run, as in diffusers' video-to-video pipelines: see
+    /// [`FlowSchedule::start`].
     ///
     /// # Errors
-    /// If the shift or the number of steps is out of range.
-    pub fn build<B: BurnBackend>(
+    /// If an option or a step is out of range, or two noise levels are equal.
+    pub fn schedule(
         &self,
         grid: SigmaGrid,
-        steps: Steps,
-        mu: Option<f64>,
+        steps: &Steps,
+        strength: Option<f64>,
+    ) -> Result<FlowSchedule, ScheduleError> {
+        self.validate()?;
+        FlowSchedule::new(self, grid, steps, strength)
+    }
+
+    /// The scheduler of one sample for one run.
+    ///
+    /// `noise` is the generator of the sample, from which its start noise has been drawn; only LCM
+    /// draws more.
+    ///
+    /// # Errors
+    /// If an option is out of range, or the schedule was changed to one that cannot be run.
+    pub fn scheduler<B: BurnBackend>(
+        &self,
+        schedule: &FlowSchedule,
+        noise: TorchGenerator,
     ) -> Result<Box<dyn Scheduler<B>>, ScheduleError> {
-        let shift_terminal = self.shift_terminal;
-        let dynamic_shift = match (self.dynamic_shifting, mu) {
-            (Some(DynamicShifting::Exponential), Some(mu)) => Some(mu.exp()),
-            (Some(DynamicShifting::Linear), mu) => mu,
-            _ => None,
-        };
-        let sigmas = FlowSigmas { grid, shift: self.shift, dynamic_shift, shift_terminal };
+        self.validate()?;
+        schedule.validate()?;
+        let schedule = schedule.clone();
         Ok(match self.kind {
-            SchedulerKind::UniPc => Box::new(UniPc::<B>::new(self.unipc.clone(), &sigmas, steps)?),
-            SchedulerKind::Euler => Box::new(Euler::new(&sigmas, steps)?),
-        })
-    }
-}
-
-impl Json {
-    #[doc(hidden)]
-    pub fn into_config(self) -> Result<SchedulerConfig, ConfigError> {
-        let kind = match self.class_name.as_str() {
-            "UniPCMultistepScheduler" => SchedulerKind::UniPc,
-            "FlowMatchEulerDiscreteScheduler" => SchedulerKind::Euler,
-            _ => {
-                let expected = "\"UniPCMultistepScheduler\" or \"FlowMatchEulerDiscreteScheduler\"";
-                return Err(bad("_class_name", &self.class_name, expected));
-            }
-        };
-        self.validate(kind)?;
-        let solver_type = match self.solver_type.as_str() {
-            "bh1" => SolverType::Bh1,
-            "bh2" => SolverType::Bh2,
-            other => return Err(bad("solver_type", &other, "\"bh1\" or \"bh2\"")),
-        };
-        let final_sigma = match self.final_sigmas_type.as_str() {
-            "zero" => FinalSigma::Zero,
-            "sigma_min" => FinalSigma::SigmaMin,
-            other => return Err(bad("final_sigmas_type", &other, "\"zero\" or \"sigma_min\"")),
-        };
-        let dynamic_shifting = match self.time_shift_type.as_str() {
-            "exponential" => DynamicShifting::Exponential,
-            "linear" => DynamicShifting::Linear,
-            other => return Err(bad("time_shift_type", &other, "\"exponential\" or \"linear\"")),
-        };
-        Ok(SchedulerConfig {
-            kind,
-            shift: if kind == SchedulerKind::UniPc { self.flow_shift } else { self.shift },
-            unipc: UniPcConfig {
-                solver_order: self.solver_order,
-                solver_type,
-                lower_order_final: self.lower_order_final,
-                disable_corrector: self.disable_corrector,
-                final_sigma,
-            },
-            shift_terminal: self.shift_terminal.filter(|terminal| *terminal != 0.0),
-            dynamic_shifting: self.use_dynamic_shifting.then_some(dynamic_shifting),
+            SchedulerKind::UniPc => Box::new(UniPc::<B>::new(self, schedule)),
+            SchedulerKind::Euler => Box::new(Euler::new(schedule)),
+            SchedulerKind::DpmPlusPlus => Box::new(DpmPlusPlus::<B>::new(self, schedule)),
+            SchedulerKind::Lcm => Box::new(Lcm::new(schedule, noise)),
         })
     }
 
-    fn validate(&self, kind: SchedulerKind) -> Result<(), ConfigError> {
-        let off = |field, on: bool| if on { Err(bad(field, &on, "false")) } else { Ok(()) };
-        off("use_karras_sigmas", self.use_karras_sigmas)?;
-        off("use_exponential_sigmas", self.use_exponential_sigmas)?;
-        off("use_beta_sigmas", self.use_beta_sigmas)?;
-        off("invert_sigmas", self.invert_sigmas)?;
-        off("stochastic_sampling", self.stochastic_sampling)?;
-        off("thresholding", self.thresholding)?;
-        if self.num_train_timesteps != 1000 {
-            return Err(bad("num_train_timesteps", &self.num_train_timesteps, "1000"));
+    /// Checks every option that the method reads.
+    ///
+    /// # Errors
+    /// If an option is out of range, or is one that is not supported.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_unsupported()?;
+        if self.kind.is_multistep() {
+            self.validate_solver()?;
         }
-        if kind == SchedulerKind::UniPc {
-            let prediction = self.prediction_type.as_deref().unwrap_or("null");
-            if prediction != "flow_prediction" {
-                return Err(bad("prediction_type", &prediction, "\"flow_prediction\""));
-            }
-            if !self.use_flow_sigmas {
-                return Err(bad("use_flow_sigmas", &false, "true"));
-            }
-            if !self.predict_x0 {
-                return Err(bad("predict_x0", &false, "true"));
-            }
-            if !(1..=3).contains(&self.solver_order) {
-                return Err(bad("solver_order", &self.solver_order, "1, 2 or 3"));
-            }
+        let field = if self.kind.is_multistep() { "flow_shift" } else { "shift" };
+        let shift = self.flow_shift();
+        require(shift.is_finite() && shift > 0.0, field, shift, "more than 0")?;
+        let terminal = self.shift_terminal.unwrap_or(0.0);
+        let ok = (0.0..1.0).contains(&terminal);
+        require(ok, "shift_terminal", terminal, "from 0 to less than 1")
+    }
+
+    fn validate_unsupported(&self) -> Result<(), ConfigError> {
+        for (field, on) in [
+            ("use_karras_sigmas", self.use_karras_sigmas),
+            ("use_exponential_sigmas", self.use_exponential_sigmas),
+            ("use_beta_sigmas", self.use_beta_sigmas),
+            ("use_lu_lambdas", self.use_lu_lambdas),
+            ("use_dynamic_shifting", self.use_dynamic_shifting),
+            ("invert_sigmas", self.invert_sigmas),
+            ("stochastic_sampling", self.stochastic_sampling),
+            ("thresholding", self.thresholding),
+        ] {
+            require(!on, field, on, "false")?;
         }
-        let (field, shift) = match kind {
-            SchedulerKind::UniPc => ("flow_shift", self.flow_shift),
-            SchedulerKind::Euler => ("shift", self.shift),
-        };
-        if !(shift.is_finite() && shift > 0.0) {
-            return Err(bad(field, &shift, "more than 0"));
+        let factors = self.scale_factors.as_deref().unwrap_or_default();
+        require(factors.is_empty(), "scale_factors", factors, "null")?;
+        let steps = self.num_train_timesteps;
+        require(steps == 1000, "num_train_timesteps", steps, "1000")
+    }
+
+    fn validate_solver(&self) -> Result<(), ConfigError> {
+        let prediction = self.prediction_type.as_deref().unwrap_or("null");
+        let expected = "flow_prediction";
+        require(prediction == expected, "prediction_type", prediction, quoted(expected))?;
+        require(self.use_flow_sigmas, "use_flow_sigmas", false, "true")?;
+        let order = self.solver_order;
+        require((1..=3).contains(&order), "solver_order", order, "1, 2 or 3")?;
+        let (solver, name) = (self.solver(), <&str>::from(self.solver()));
+        if self.kind == SchedulerKind::UniPc {
+            require(self.predict_x0, "predict_x0", false, "true")?;
+            let ok = matches!(solver, SolverType::Bh1 | SolverType::Bh2);
+            return require(ok, "solver_type", name, "\"bh1\" or \"bh2\"");
         }
-        match self.shift_terminal {
-            Some(terminal) if !(0.0..1.0).contains(&terminal) => {
-                Err(bad("shift_terminal", &terminal, "from 0 to less than 1"))
-            }
-            _ => Ok(()),
-        }
+        let algorithm = self.algorithm_type.as_deref().unwrap_or("dpmsolver++");
+        let expected = "dpmsolver++";
+        require(algorithm == expected, "algorithm_type", algorithm, quoted(expected))?;
+        let ok = matches!(solver, SolverType::Midpoint | SolverType::Heun);
+        require(ok, "solver_type", name, "\"midpoint\" or \"heun\"")
     }
 }
 
-fn bad(field: &'static str, found: &dyn std::fmt::Debug, expected: &str) -> ConfigError {
-    ConfigError { field, found: format!("{found:?}"), expected: expected.into() }
+fn quoted(name: &str) -> String {
+    format!("{name:?}")
+}
+
+fn by_name<T: Copy>(
+    field: &'static str,
+    found: &str,
+    all: &[(&'static str, T)],
+) -> Result<T, ConfigError> {
+    let value = all.iter().find(|(name, _)| *name == found);
+    let names = || all.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(" or ");
+    value.map(|(_, value)| *value).ok_or_else(|| ConfigError {
+        field,
+        found: quoted(found),
+        expected: names(),
+    })
+}
+
+fn name_of<T: Copy + PartialEq>(value: T, all: &[(&'static str, T)]) -> &'static str {
+    all.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
+}
+
+/// The class of diffusers in the place of the method.
+mod class_name {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::{CLASSES, SchedulerKind, by_name};
+
+    pub(super) fn serialize<S: Serializer>(kind: &SchedulerKind, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(kind.class())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<SchedulerKind, D::Error> {
+        let name = String::deserialize(from)?;
+        by_name("_class_name", &name, &CLASSES).map_err(de::Error::custom)
+    }
 }
