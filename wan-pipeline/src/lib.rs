@@ -26,7 +26,7 @@ pub use pipeline::{DTypes, Pipeline};
 pub use presets::Preset;
 pub use request::{Request, RequestError, Settings};
 pub use video::Video;
-pub use wan_core::scheduler::{DynamicShifting, SchedulerConfig, SchedulerKind, SigmaGrid};
+pub use wan_core::scheduler::{SchedulerConfig, SchedulerKind, SigmaGrid};
 pub use wan_core::{Backend, DeviceError, DeviceInfo, DeviceKind, Precision};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubError, HubEvent, HubOptions};
