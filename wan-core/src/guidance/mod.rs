@@ -121,13 +121,13 @@ impl Guidance {
         Self::new(rule, scale)
     }
 
-    /// Sets [`rescale`](Self::rescale#structfield.rescale).
+    /// Brings the standard deviation back by this share, 0 to 1.
     pub fn rescale(mut self, rescale: f64) -> Self {
         self.rescale = rescale;
         self
     }
 
-    /// Sets [`interval`](Self::interval#structfield.interval).
+    /// Guides only this part of the run, from one fraction of its steps to another.
     pub fn interval(mut self, start: f64, stop: f64) -> Self {
         self.interval = Some([start, stop]);
         self
