@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
+use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::Steps;
 use wan_fuzz::{Shapes, ask};
 use wan_models::load::{NetworkConfig, TensorSource};
@@ -69,10 +70,9 @@ fn schedule(json: &serde_json::Value) {
     let Ok(config) = SchedulerConfig::from_json(json) else { return };
     for grid in [SigmaGrid::Wan, SigmaGrid::Diffusers] {
         for steps in [1, 4, 1000] {
-            let Ok(scheduler) = config.build::<NdArray>(grid, Steps::Count(steps), Some(1.0))
-            else {
-                continue;
-            };
+            let Ok(schedule) = config.schedule(grid, &Steps::Count(steps), None) else { continue };
+            let noise = TorchGenerator::new(0);
+            let scheduler = config.scheduler::<NdArray>(&schedule, noise).expect("it was checked");
             let (sigmas, timesteps) = (scheduler.sigmas(), scheduler.timesteps());
             assert_eq!((sigmas.len(), timesteps.len()), (steps + 1, steps));
             assert!(sigmas.is_sorted_by(|a, b| a >= b), "{sigmas:?}");

@@ -321,7 +321,6 @@ fn schedulers_that_are_not_supported() {
         ("solver_order", json!(-2), "usize"),
         ("solver_type", json!("heun"), "\"bh1\" or \"bh2\""),
         ("final_sigmas_type", json!("denoise_to_zero"), "\"zero\" or \"sigma_min\""),
-        ("time_shift_type", json!("cubic"), "\"exponential\" or \"linear\""),
         ("num_train_timesteps", json!(0), "1000"),
         ("num_train_timesteps", json!(1.5), "usize"),
         ("flow_shift", json!(0), "more than 0"),

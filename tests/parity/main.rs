@@ -8,6 +8,7 @@
 mod agreement;
 mod dit;
 mod fixture;
+mod guidance;
 mod original_layout;
 mod pipeline;
 mod rng;
@@ -56,6 +57,9 @@ on_each_backend! {
     vae: vae::round_trip;
     vae_half: vae::half_precision;
     schedulers: schedulers::trajectories;
+    schedulers_noise: schedulers::noise;
+    schedulers_few_steps: schedulers::few_steps;
+    guidance: guidance::predictions;
     pipeline: pipeline::videos;
     pipeline_half: pipeline::half_precision;
     agreement: agreement::with_flex;
@@ -95,6 +99,8 @@ fn every_folder_is_covered_or_listed() {
             _ if original_layout::is_kind(&folder) => None,
             _ if umt5::is_kind(&folder)
                 || schedulers::is_kind(&folder)
+                || schedulers::is_few_step(&folder)
+                || guidance::is_kind(&folder)
                 || tokenizer::is_kind(&folder)
                 || rng::is_kind(&folder) =>
             {
@@ -116,6 +122,8 @@ fn every_folder_is_covered_or_listed() {
         "dit_t2v_variant",
         "vae21",
         "schedulers",
+        "guidance",
+        "few_step",
         "torch_rng",
         "tokenizer",
         "pipeline_t2v",

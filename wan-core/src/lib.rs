@@ -4,6 +4,7 @@
 
 pub mod backend;
 mod cancel;
+pub mod config;
 pub mod guidance;
 pub mod noise;
 pub mod scheduler;

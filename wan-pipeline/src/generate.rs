@@ -11,7 +11,8 @@ use wan_io::text::clean_prompt;
 use wan_io::video::FrameSink;
 
 use crate::{
-    Error, Event, Observer, Pipeline, Request, SchedulerConfig, Settings, Video, ignore_events,
+    Error, Event, Observer, Pipeline, Request, SchedulerConfig, SchedulerKind, Settings, Video,
+    ignore_events,
 };
 
 /// The text that steers a video: what to show, and what not to show if there is guidance.
@@ -212,10 +213,17 @@ impl<B: Backend> Pipeline<B> {
         let config = if settings.scheduler == own.kind {
             own.clone()
         } else {
-            SchedulerConfig { kind: settings.scheduler, ..SchedulerConfig::default() }
+            SchedulerConfig::new(settings.scheduler)
         };
-        let config = SchedulerConfig { shift: settings.shift, ..config };
-        Ok(config.build(settings.sigma_grid, Steps::Count(settings.steps), None)?)
+        let config = config.with_flow_shift(settings.shift);
+        let steps = Steps::Count(settings.steps);
+        let schedule = config.schedule(settings.sigma_grid, &steps, None)?;
+        let mut noise = TorchGenerator::new(settings.seed);
+        if config.kind == SchedulerKind::Lcm {
+            // Fresh noise comes after the noise that the video starts from.
+            noise.randn(self.latent_shape(settings).iter().product());
+        }
+        Ok(config.scheduler(&schedule, noise)?)
     }
 
     /// The ids of a prompt, cleaned as the references do, and how many tokens were cut off.

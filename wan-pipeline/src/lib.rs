@@ -12,7 +12,6 @@ mod model;
 mod pipeline;
 pub mod presets;
 mod request;
-mod scheduler_config;
 mod source;
 mod video;
 
@@ -25,9 +24,8 @@ pub use latents::LatentsWriter;
 pub use pipeline::{DTypes, Pipeline};
 pub use presets::Preset;
 pub use request::{Request, RequestError, Settings};
-pub use scheduler_config::{DynamicShifting, SchedulerConfig, SchedulerKind};
 pub use video::Video;
-pub use wan_core::scheduler::SigmaGrid;
+pub use wan_core::scheduler::{SchedulerConfig, SchedulerKind, SigmaGrid};
 pub use wan_core::{Backend, DeviceError, DeviceInfo, DeviceKind, Precision};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubError, HubEvent, HubOptions};

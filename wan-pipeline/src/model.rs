@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wan_core::Backend;
+use wan_core::scheduler::SchedulerKind;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
 use wan_models::config::ConfigError;
@@ -15,7 +16,6 @@ use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 
 use crate::layout::{INDEX, Layout, Network, SCHEDULER, open, open_file};
-use crate::scheduler_config::Json as SchedulerJson;
 use crate::{Error, SchedulerConfig};
 
 /// `model_index.json`.
@@ -104,20 +104,15 @@ impl Model {
 /// The scheduler in the layout of diffusers, which must be that of a text-to-video pipeline.
 pub(crate) fn read_scheduler(files: &ModelFiles) -> Result<SchedulerConfig, Error> {
     let index = check_index(files)?;
-    let scheduler: SchedulerJson = files.json(SCHEDULER)?;
-    let scheduler = at(files, SCHEDULER, scheduler.into_config())?;
+    let scheduler: SchedulerConfig = files.json(SCHEDULER)?;
+    at(files, SCHEDULER, scheduler.validate())?;
     check_scheduler(files, &index, &scheduler)?;
-    if scheduler.dynamic_shifting.is_some() {
-        let (found, expected) = ("true".into(), "false".into());
-        let source = ConfigError { field: "use_dynamic_shifting", found, expected };
-        return at(files, SCHEDULER, Err(source));
-    }
     Ok(scheduler)
 }
 
 /// The original has no file for it: UniPC with a shift of 5 are the defaults of its `generate.py`.
 fn original_scheduler() -> SchedulerConfig {
-    SchedulerConfig { shift: 5.0, ..SchedulerConfig::default() }
+    SchedulerConfig::default().with_flow_shift(5.0)
 }
 
 /// Adds the file to an error about its content.
@@ -142,11 +137,12 @@ fn check_index(files: &ModelFiles) -> Result<Index, Error> {
         })
     };
     require("_class_name", get("_class_name"), &["WanPipeline"])?;
+    let schedulers = SchedulerKind::ALL.map(SchedulerKind::class);
     let parts: [(&str, &[&str]); 4] = [
         ("text_encoder", &["UMT5EncoderModel"]),
         ("transformer", &["WanTransformer3DModel"]),
         ("vae", &["AutoencoderKLWan"]),
-        ("scheduler", &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"]),
+        ("scheduler", &schedulers),
     ];
     for (part, classes) in parts {
         require(part, get(part).get(1).unwrap_or(&Value::Null), classes)?;

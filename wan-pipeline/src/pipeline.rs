@@ -128,7 +128,7 @@ impl<B: Backend> Pipeline<B> {
             fps: request.fps.unwrap_or(preset.fps),
             steps: request.steps.unwrap_or(preset.steps),
             guidance: request.guidance.unwrap_or(preset.guidance),
-            shift: request.shift.or(preset.shift).unwrap_or(scheduler.shift),
+            shift: request.shift.or(preset.shift).unwrap_or(scheduler.flow_shift()),
             seed: request.seed,
             scheduler: request.scheduler.unwrap_or(scheduler.kind),
             sigma_grid: request.sigma_grid,

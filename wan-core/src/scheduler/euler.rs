@@ -1,43 +1,47 @@
 use burn::tensor::Tensor;
 
-use super::sigmas::{GridFor, finish};
-use super::{FlowSigmas, ScheduleError, Scheduler, Steps};
+use super::progress::Progress;
+use super::{FlowSchedule, ScheduleError, Scheduler, SchedulerState};
 use crate::BurnBackend;
 
 /// The Euler method: `x + (sigma_next - sigma) * velocity`.
 ///
 /// Equal to diffusers' `FlowMatchEulerDiscreteScheduler` on its grid. Timesteps are not rounded.
 #[derive(Debug, Clone)]
-pub struct Euler {
-    sigmas: Vec<f32>,
-    timesteps: Vec<f32>,
-    step_index: usize,
-}
+pub(super) struct Euler(Progress);
 
 impl Euler {
-    /// # Errors
-    /// If a parameter is out of range or two sigmas are equal.
-    pub fn new(sigmas: &FlowSigmas, steps: Steps) -> Result<Self, ScheduleError> {
-        let levels = sigmas.levels(steps, GridFor::Euler)?;
-        let sigmas = finish(&levels, 0.0)?;
-        let timesteps = sigmas[..levels.len()].iter().map(|s| s * 1000.0).collect();
-        Ok(Self { sigmas, timesteps, step_index: 0 })
+    pub(super) fn new(schedule: FlowSchedule) -> Self {
+        Self(Progress::new(schedule))
     }
 }
 
 impl<B: BurnBackend> Scheduler<B> for Euler {
     fn timesteps(&self) -> &[f32] {
-        &self.timesteps
+        self.0.timesteps()
     }
 
     fn sigmas(&self) -> &[f32] {
-        &self.sigmas
+        self.0.sigmas()
     }
 
     fn step(&mut self, velocity: Tensor<B, 5>, sample: Tensor<B, 5>) -> Tensor<B, 5> {
-        assert!(self.step_index < self.timesteps.len(), "all steps of the schedule are done");
-        let length = self.sigmas[self.step_index + 1] - self.sigmas[self.step_index];
-        self.step_index += 1;
+        self.0.assert_unfinished();
+        let (sigmas, done) = (self.0.sigmas(), self.0.done());
+        let length = sigmas[done + 1] - sigmas[done];
+        self.0.advance();
         sample + velocity * length
+    }
+
+    fn state(&self) -> Option<SchedulerState<B>> {
+        Some(SchedulerState { steps_done: self.0.done(), tensors: Vec::new() })
+    }
+
+    fn restore(
+        &mut self,
+        steps_done: usize,
+        _: Vec<(String, Tensor<B, 5>)>,
+    ) -> Result<(), ScheduleError> {
+        self.0.restore(steps_done)
     }
 }

@@ -1,57 +1,12 @@
-use std::collections::VecDeque;
-
 use burn::tensor::Tensor;
 
-use super::sigmas::{GridFor, finish};
-use super::{FlowSigmas, ScheduleError, Scheduler, Steps};
+use super::config::SolverType;
+use super::progress::{History, Progress, find};
+use super::{FlowSchedule, ScheduleError, Scheduler, SchedulerConfig, SchedulerState};
 use crate::BurnBackend;
 
-/// The function B(h) of UniPC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SolverType {
-    /// `B(h) = h`
-    Bh1,
-    /// `B(h) = e^h - 1`, the default
-    #[default]
-    Bh2,
-}
-
-/// Where a schedule ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FinalSigma {
-    /// At no noise.
-    #[default]
-    Zero,
-    /// At the last sigma of the grid, so that the last step stays where it is.
-    SigmaMin,
-}
-
-/// Options of [`UniPc`]; the names are those of diffusers' `scheduler_config.json`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UniPcConfig {
-    /// Order of the solver, 1 to 3. Default: 2.
-    pub solver_order: usize,
-    /// The function B(h).
-    pub solver_type: SolverType,
-    /// Fall back to lower orders in the last steps, which keeps few steps stable. Default: true.
-    pub lower_order_final: bool,
-    /// Steps after which the corrector is not run. Default: none.
-    pub disable_corrector: Vec<usize>,
-    /// Where the schedule ends.
-    pub final_sigma: FinalSigma,
-}
-
-impl Default for UniPcConfig {
-    fn default() -> Self {
-        Self {
-            solver_order: 2,
-            solver_type: SolverType::default(),
-            lower_order_final: true,
-            disable_corrector: Vec::new(),
-            final_sigma: FinalSigma::default(),
-        }
-    }
-}
+/// The name of the last corrected sample in a saved state.
+const SAMPLE: &str = "sample";
 
 /// UniPC (Zhao et al. 2023, arXiv:2302.04867), the multistep predictor-corrector that Wan samples
 /// with, for flow matching in its data-prediction form.
@@ -64,80 +19,50 @@ impl Default for UniPcConfig {
 /// last step of order above 1 (or `bh1`) has no finite form: the result is then the predicted video
 /// itself, which is the limit of order 1.
 #[derive(Debug, Clone)]
-pub struct UniPc<B: BurnBackend> {
-    config: UniPcConfig,
-    sigmas: Vec<f32>,
-    timesteps: Vec<f32>,
-    step_index: usize,
-    /// Predictions of the video, the newest last, at most `solver_order`.
-    predictions: VecDeque<Tensor<B, 5>>,
+pub(super) struct UniPc<B: BurnBackend> {
+    config: SchedulerConfig,
+    progress: Progress,
+    history: History<B>,
     /// What the last predictor started from, and its order.
     last: Option<(Tensor<B, 5>, usize)>,
 }
 
 impl<B: BurnBackend> UniPc<B> {
-    /// # Errors
-    /// If a parameter is out of range or two sigmas are equal.
-    pub fn new(
-        config: UniPcConfig,
-        sigmas: &FlowSigmas,
-        steps: Steps,
-    ) -> Result<Self, ScheduleError> {
-        if !(1..=3).contains(&config.solver_order) {
-            return Err(ScheduleError::SolverOrder { found: config.solver_order });
-        }
-        let mut levels = sigmas.levels(steps, GridFor::UniPc)?;
-        if (levels[0] - 1.0).abs() < 1e-6 {
-            levels[0] -= 1e-6; // ln(1 - sigma) must be finite
-        }
-        let last = match config.final_sigma {
-            FinalSigma::Zero => 0.0,
-            FinalSigma::SigmaMin => levels[levels.len() - 1],
-        };
-        let timesteps = levels.iter().map(|sigma| (sigma * 1000.0).trunc() as f32).collect();
-        Ok(Self {
-            sigmas: finish(&levels, last)?,
-            config,
-            timesteps,
-            step_index: 0,
-            predictions: VecDeque::new(),
-            last: None,
-        })
+    pub(super) fn new(config: &SchedulerConfig, schedule: FlowSchedule) -> Self {
+        let history = History::new(config.solver_order);
+        Self { config: config.clone(), progress: Progress::new(schedule), history, last: None }
     }
 
-    fn order(&self) -> usize {
+    /// The order of the step at `index` of the schedule, when `done` steps of the run are done.
+    fn order(&self, index: usize, done: usize) -> usize {
         let wanted = if self.config.lower_order_final {
-            self.config.solver_order.min(self.timesteps.len() - self.step_index)
+            self.config.solver_order.min(self.progress.all_steps() - index)
         } else {
             self.config.solver_order
         };
-        wanted.min(self.step_index + 1)
-    }
-
-    fn sigma(&self, index: usize) -> f64 {
-        f64::from(self.sigmas[index])
+        wanted.min(done + 1)
     }
 
     /// The differences of earlier predictions to the one at `index`, with their relative distances:
     /// `r_k = (lambda_k - lambda_index) / h`.
     fn distances(&self, index: usize, h: f64, order: usize) -> Vec<f64> {
-        let lambda = |i| log_snr(self.sigma(i));
+        let lambda = |i| log_snr(self.progress.sigma(i));
         (1..order).map(|k| (lambda(index - k) - lambda(index)) / h).collect()
     }
 
     /// UniP: from `sample` at the current sigma to the next one.
     fn predict(&self, sample: Tensor<B, 5>, order: usize) -> Tensor<B, 5> {
-        let (from, to) = (self.sigma(self.step_index), self.sigma(self.step_index + 1));
-        let newest = self.predictions.len() - 1;
+        let index = self.progress.index();
+        let (from, to) = (self.progress.sigma(index), self.progress.sigma(index + 1));
         if to == 0.0 {
-            return self.predictions[newest].clone();
+            return self.history.back(0).clone();
         }
         let h = log_snr(to) - log_snr(from);
         if h == 0.0 {
             return sample;
         }
-        let distances = self.distances(self.step_index, h, order);
-        let system = System::new(self.config.solver_type, h, &distances);
+        let distances = self.distances(index, h, order);
+        let system = System::new(self.config.solver(), h, &distances);
         let weights = match order {
             1 => vec![],
             2 => vec![0.5], // as the references do: the exact solution is not used here
@@ -145,61 +70,79 @@ impl<B: BurnBackend> UniPc<B> {
         };
         let terms = weights.iter().zip(&distances).enumerate();
         let terms: Vec<_> =
-            terms.map(|(k, (rho, r))| (rho / r, &self.predictions[newest - 1 - k])).collect();
-        advance(sample, &self.predictions[newest], &terms, from, to, &system)
+            terms.map(|(k, (rho, r))| (rho / r, self.history.back(k + 1))).collect();
+        advance(sample, self.history.back(0), &terms, from, to, &system)
     }
 
     /// UniC: does the last step again, now with the prediction at its end.
     fn correct(&self, start: &Tensor<B, 5>, order: usize, now: &Tensor<B, 5>) -> Tensor<B, 5> {
-        let (from, to) = (self.sigma(self.step_index - 1), self.sigma(self.step_index));
-        let newest = self.predictions.len() - 1;
+        let index = self.progress.index();
+        let (from, to) = (self.progress.sigma(index - 1), self.progress.sigma(index));
         let h = log_snr(to) - log_snr(from);
-        let mut distances = self.distances(self.step_index - 1, h, order);
-        let system = System::new(self.config.solver_type, h, &distances);
+        let mut distances = self.distances(index - 1, h, order);
+        let system = System::new(self.config.solver(), h, &distances);
         let weights = if order == 1 { vec![0.5] } else { system.solve(order) };
         distances.push(1.0);
-        let mut terms: Vec<_> = (0..order - 1)
-            .map(|k| (weights[k] / distances[k], &self.predictions[newest - 1 - k]))
-            .collect();
+        let mut terms: Vec<_> =
+            (0..order - 1).map(|k| (weights[k] / distances[k], self.history.back(k + 1))).collect();
         terms.push((weights[order - 1], now));
-        advance(start.clone(), &self.predictions[newest], &terms, from, to, &system)
+        advance(start.clone(), self.history.back(0), &terms, from, to, &system)
     }
 }
 
 impl<B: BurnBackend> Scheduler<B> for UniPc<B> {
     fn timesteps(&self) -> &[f32] {
-        &self.timesteps
+        self.progress.timesteps()
     }
 
     fn sigmas(&self) -> &[f32] {
-        &self.sigmas
+        self.progress.sigmas()
     }
 
     fn step(&mut self, velocity: Tensor<B, 5>, sample: Tensor<B, 5>) -> Tensor<B, 5> {
-        assert!(self.step_index < self.timesteps.len(), "all steps of the schedule are done");
-        let prediction = sample.clone() - velocity * self.sigma(self.step_index);
+        self.progress.assert_unfinished();
+        let (index, done) = (self.progress.index(), self.progress.done());
+        let prediction = sample.clone() - velocity * self.progress.sigma(index);
         let sample = match &self.last {
-            Some((start, order))
-                if !self.config.disable_corrector.contains(&(self.step_index - 1)) =>
-            {
+            Some((start, order)) if !self.config.disable_corrector.contains(&(index - 1)) => {
                 self.correct(start, *order, &prediction)
             }
             _ => sample,
         };
-        if self.predictions.len() == self.config.solver_order {
-            self.predictions.pop_front();
-        }
-        self.predictions.push_back(prediction);
-        let order = self.order();
+        self.history.push(prediction);
+        let order = self.order(index, done);
         let next = self.predict(sample.clone(), order);
         self.last = Some((sample, order));
-        self.step_index += 1;
+        self.progress.advance();
         next
+    }
+
+    fn state(&self) -> Option<SchedulerState<B>> {
+        let mut tensors = self.history.save();
+        tensors.extend(self.last.iter().map(|(sample, _)| (SAMPLE.to_owned(), sample.clone())));
+        Some(SchedulerState { steps_done: self.progress.done(), tensors })
+    }
+
+    fn restore(
+        &mut self,
+        steps_done: usize,
+        tensors: Vec<(String, Tensor<B, 5>)>,
+    ) -> Result<(), ScheduleError> {
+        self.progress.restore(steps_done)?;
+        self.history.restore(steps_done, &tensors)?;
+        self.last = match steps_done {
+            0 => None,
+            done => {
+                let order = self.order(self.progress.index() - 1, done - 1);
+                Some((find(&tensors, SAMPLE)?, order))
+            }
+        };
+        Ok(())
     }
 }
 
 /// `lambda = ln(alpha / sigma)` with `alpha = 1 - sigma`.
-fn log_snr(sigma: f64) -> f64 {
+pub(super) fn log_snr(sigma: f64) -> f64 {
     (1.0 - sigma).ln() - sigma.ln()
 }
 
@@ -237,7 +180,7 @@ impl System {
         let h_phi_1 = hh.exp_m1();
         let b_h = match solver {
             SolverType::Bh1 => hh,
-            SolverType::Bh2 => h_phi_1,
+            _ => h_phi_1,
         };
         let nodes: Vec<f64> = distances.iter().copied().chain([1.0]).collect();
         let mut h_phi_k = h_phi_1 / hh - 1.0;

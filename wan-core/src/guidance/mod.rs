@@ -1,0 +1,254 @@
+//! Guidance: how the conditional and the unconditional prediction make one.
+//!
+//! [`Guidance`] is plain data, fit for requests and metadata. A run turns it into a [`Guide`], one
+//! instance a sample, which says for each step what must be predicted and combines the
+//! predictions. The formulas are in [`combine`]. A rule of one's own is another [`Guide`].
+
+pub mod combine;
+mod error;
+mod guide;
+mod scale;
+
+use serde::{Deserialize, Serialize};
+
+pub use combine::classifier_free;
+pub use error::{GuidanceError, ScaleTextError};
+pub use guide::{Guide, Passes, Predictions};
+pub use scale::Schedule;
+
+use crate::BurnBackend;
+use guide::BuiltIn;
+
+/// Whether `scale` asks for the unconditional pass at all. Diffusers skips it at 1 and below; so
+/// do we, which halves the work of distilled models.
+pub fn needs_unconditional(scale: f64) -> bool {
+    scale > 1.0
+}
+
+/// How a sample is guided over a run.
+///
+/// ```
+/// use wan_core::guidance::{Guidance, Schedule};
+///
+/// let plain = Guidance::from(5.0);
+/// let falling = Guidance::cfg(Schedule::Linear { from: 7.0, to: 1.0 }).rescale(0.7);
+/// let projected = Guidance::apg(8.0).interval(0.1, 0.9);
+/// assert!(falling.validate(20).is_ok());
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Guidance {
+    /// How the predictions are combined.
+    pub rule: GuidanceRule,
+    /// The guidance scale over the steps, 1 (no guidance) to 1000.
+    pub scale: Schedule,
+    /// How far the standard deviation of the guided prediction is brought back to that of the
+    /// conditional one, 0 (not at all) to 1. See [`combine::rescale`].
+    pub rescale: f64,
+    /// The part of the run that is guided, as fractions of its steps. In a run of `N` steps these
+    /// are the steps `trunc(start N) <= i < trunc(stop N)`; in the others the prediction is the
+    /// conditional one and the unconditional pass is left out (Kynkäänniemi et al. 2024,
+    /// arXiv:2404.07724, who give noise levels instead of fractions).
+    pub interval: Option<[f64; 2]>,
+}
+
+/// The way in which the predictions are combined.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum GuidanceRule {
+    /// Classifier-free guidance: [`combine::classifier_free`].
+    Cfg,
+    /// CFG-Zero*: [`combine::zero_star`].
+    CfgZeroStar {
+        /// Steps at the start of the run in which the prediction is zero, so that no pass is
+        /// needed. They count also where the scale is 1 or the interval has not begun.
+        zero_init_steps: usize,
+    },
+    /// Adaptive projected guidance: [`combine::Apg`].
+    Apg {
+        /// Share of the update parallel to the conditional prediction that is kept; 1 keeps all.
+        eta: f64,
+        /// Weight of the earlier updates, -1 to 1; negative weights push away from them.
+        momentum: f64,
+        /// The largest norm of an update of one sample; 0 is no limit.
+        norm_threshold: f64,
+        /// Whether the clean predictions `sample - sigma velocity` are guided instead of the
+        /// velocities.
+        clean: bool,
+    },
+}
+
+impl Default for Guidance {
+    fn default() -> Self {
+        Self::off()
+    }
+}
+
+impl From<f64> for Guidance {
+    fn from(scale: f64) -> Self {
+        Self::cfg(scale)
+    }
+}
+
+impl Guidance {
+    /// A rule with a scale, over the whole run and without rescaling.
+    pub fn new(rule: GuidanceRule, scale: impl Into<Schedule>) -> Self {
+        Self { rule, scale: scale.into(), rescale: 0.0, interval: None }
+    }
+
+    /// No guidance: the conditional prediction alone.
+    pub fn off() -> Self {
+        Self::cfg(1.0)
+    }
+
+    /// Classifier-free guidance.
+    pub fn cfg(scale: impl Into<Schedule>) -> Self {
+        Self::new(GuidanceRule::Cfg, scale)
+    }
+
+    /// CFG-Zero* with one zero step, the default of diffusers. (The authors' Wan code has two.)
+    pub fn cfg_zero_star(scale: impl Into<Schedule>) -> Self {
+        Self::new(GuidanceRule::CfgZeroStar { zero_init_steps: 1 }, scale)
+    }
+
+    /// Adaptive projected guidance on velocities with the values that MultiTalk has for Wan:
+    /// momentum -0.75, norms up to 55 and, as in the paper, no parallel part.
+    pub fn apg(scale: impl Into<Schedule>) -> Self {
+        let rule =
+            GuidanceRule::Apg { eta: 0.0, momentum: -0.75, norm_threshold: 55.0, clean: false };
+        Self::new(rule, scale)
+    }
+
+    /// Brings the standard deviation back by this share, 0 to 1.
+    pub fn rescale(mut self, rescale: f64) -> Self {
+        self.rescale = rescale;
+        self
+    }
+
+    /// Guides only this part of the run, from one fraction of its steps to another.
+    pub fn interval(mut self, start: f64, stop: f64) -> Self {
+        self.interval = Some([start, stop]);
+        self
+    }
+
+    /// Checks every value against a run of `steps` steps.
+    ///
+    /// # Errors
+    /// If a value is out of its range, or does not fit the number of steps.
+    pub fn validate(&self, steps: usize) -> Result<(), GuidanceError> {
+        self.guided_steps(steps)?;
+        range("guidance rescale", self.rescale, (0.0..=1.0).contains(&self.rescale), "0 to 1")?;
+        self.rule.validate(steps)?;
+        for (step, &scale) in self.scale.resolve(steps)?.iter().enumerate() {
+            if !scale::is_scale(scale) {
+                let step = (!matches!(self.scale, Schedule::Constant(_))).then_some(step);
+                return Err(GuidanceError::Scale { step, found: scale });
+            }
+        }
+        Ok(())
+    }
+
+    /// The scale in each of `steps` steps: 1 where guidance is off.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate).
+    pub fn scales(&self, steps: usize) -> Result<Vec<f64>, GuidanceError> {
+        self.validate(steps)?;
+        let guided = self.guided_steps(steps)?;
+        let mut scales = self.scale.resolve(steps)?;
+        for (step, scale) in scales.iter_mut().enumerate() {
+            if !guided.contains(step) {
+                *scale = 1.0;
+            }
+        }
+        Ok(scales)
+    }
+
+    /// Whether any of `steps` steps needs the unconditional pass, and so the negative prompt.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate).
+    pub fn needs_unconditional(&self, steps: usize) -> Result<bool, GuidanceError> {
+        let scales = self.scales(steps)?;
+        Ok((0..steps).any(|step| self.rule.passes(step, scales[step]) == Passes::Both))
+    }
+
+    /// The guide of one sample through a run of `steps` steps.
+    ///
+    /// It may begin at any step, so guidance can be changed within a run; momentum then starts
+    /// anew.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate).
+    pub fn guide<B: BurnBackend>(&self, steps: usize) -> Result<Box<dyn Guide<B>>, GuidanceError> {
+        Ok(Box::new(BuiltIn::<B>::new(self.rule.clone(), self.scales(steps)?, self.rescale)))
+    }
+
+    fn guided_steps(&self, steps: usize) -> Result<GuidedSteps, GuidanceError> {
+        let [start, stop] = self.interval.unwrap_or([0.0, 1.0]);
+        // Also false for what is not a number.
+        if !(0.0 <= start && start < stop && stop <= 1.0) {
+            return Err(GuidanceError::Interval { start, stop });
+        }
+        let first = (start * steps as f64) as usize;
+        let end = (stop * steps as f64) as usize;
+        if first >= end && self.interval.is_some() {
+            return Err(GuidanceError::IntervalWithoutSteps { start, stop, steps });
+        }
+        Ok(GuidedSteps { first, end })
+    }
+}
+
+/// The guided steps of a run.
+struct GuidedSteps {
+    first: usize,
+    end: usize,
+}
+
+impl GuidedSteps {
+    fn contains(&self, step: usize) -> bool {
+        (self.first..self.end).contains(&step)
+    }
+}
+
+impl GuidanceRule {
+    /// What a step with this scale needs.
+    fn passes(&self, step: usize, scale: f64) -> Passes {
+        match self {
+            Self::CfgZeroStar { zero_init_steps } if step < *zero_init_steps => Passes::Neither,
+            _ if needs_unconditional(scale) => Passes::Both,
+            _ => Passes::Conditional,
+        }
+    }
+
+    fn validate(&self, steps: usize) -> Result<(), GuidanceError> {
+        match *self {
+            Self::Cfg => Ok(()),
+            Self::CfgZeroStar { zero_init_steps } if zero_init_steps >= steps => {
+                Err(GuidanceError::ZeroInitSteps { found: zero_init_steps, steps })
+            }
+            Self::CfgZeroStar { .. } => Ok(()),
+            Self::Apg { eta, momentum, norm_threshold, .. } => {
+                range("APG eta", eta, eta.is_finite(), "a finite number")?;
+                let ok = (-1.0..=1.0).contains(&momentum);
+                range("APG momentum", momentum, ok, "-1 to 1")?;
+                let ok = norm_threshold.is_finite() && norm_threshold >= 0.0;
+                range("APG norm threshold", norm_threshold, ok, "0 (no limit) or more")
+            }
+        }
+    }
+}
+
+fn range(
+    name: &'static str,
+    found: f64,
+    ok: bool,
+    expected: &'static str,
+) -> Result<(), GuidanceError> {
+    ok.then_some(()).ok_or(GuidanceError::Range { name, found, expected })
+}
+
+#[cfg(test)]
+mod tests;
