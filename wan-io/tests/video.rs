@@ -6,6 +6,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use wan_io::files::WriteError;
 use wan_io::video::{
     Format, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata, read_png_folder,
 };
@@ -375,22 +376,22 @@ fn bad_places_are_refused_before_any_work() {
     };
 
     let error = check(at("missing/x.gif"), "does not exist");
-    assert!(matches!(error, VideoError::NoParent { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NoParent { .. })));
     let error = check(with_slash(at("missing/frames")), "does not exist");
-    assert!(matches!(error, VideoError::NoParent { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NoParent { .. })));
     let error = check(at("file/x.gif"), "is not a folder");
-    assert!(matches!(error, VideoError::ParentNotFolder { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::ParentNotFolder { .. })));
     let error = check(at("taken.gif"), "a folder of that name exists");
-    assert!(matches!(error, VideoError::IsFolder { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::IsFolder { .. })));
     let error = check(with_slash(at("file")), "a file of that name exists");
-    assert!(matches!(error, VideoError::IsFile { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::IsFile { .. })));
     let error = check(with_slash(at("full")), "the folder is not empty");
-    assert!(matches!(error, VideoError::NotEmpty { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NotEmpty { .. })));
     let error = check(at("x.mov"), "`.mov`: use `.mp4`, `.gif`, `.rgb`");
     assert!(matches!(error, VideoError::UnknownEnding { .. }));
     if cfg!(target_os = "linux") {
         let long = format!("{}.gif", "猫".repeat(100));
-        assert!(matches!(check(at(&long), "long"), VideoError::Io { .. }));
+        assert!(matches!(check(at(&long), "long"), VideoError::Write(WriteError::Io { .. })));
     }
     assert_eq!(names(folder.path()), before);
 }
@@ -407,7 +408,7 @@ fn folders_without_the_right_to_write_are_refused() {
     }
     for path in targets(folder.path()) {
         let error = refused(&path, &SPEC);
-        assert!(matches!(error, VideoError::Io { .. }), "{error}");
+        assert!(matches!(error, VideoError::Write(WriteError::Io { .. })), "{error}");
         assert!(error.to_string().contains(&path.display().to_string()));
     }
 }

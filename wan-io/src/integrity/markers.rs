@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Metadata},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -10,6 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, IntegrityError};
+use crate::files::atomic;
 
 /// The folder of the markers.
 pub(super) const FOLDER: &str = ".wan-verified";
@@ -53,15 +54,8 @@ impl Markers {
     pub(super) fn record_as(&self, file: &Path, digest: &Digest, stamp: &Stamp) -> io::Result<()> {
         let marker = self.marker(file, digest)?;
         fs::create_dir_all(&self.folder)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
         // A cache can be shared: others may read the marker, as far as the umask allows.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(&self.folder)?;
-        file.write_all(stamp.note().as_bytes())?;
-        file.persist(marker)?;
-        Ok(())
+        Ok(atomic::write(&marker, stamp.note().as_bytes())?)
     }
 
     /// Two files of a folder can have the same content, so the name depends on the path too.

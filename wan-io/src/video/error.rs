@@ -3,6 +3,7 @@
 use std::{io, path::Path, path::PathBuf};
 
 use super::format::ENDINGS;
+use crate::files::WriteError;
 
 /// Why a video could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -39,40 +40,9 @@ pub enum VideoError {
         /// What would be right.
         expected: &'static str,
     },
-    /// The folder that should hold the file does not exist.
-    #[error("cannot write `{path}`: the folder `{parent}` does not exist; make it first")]
-    NoParent {
-        /// The path as given.
-        path: PathBuf,
-        /// The missing folder.
-        parent: PathBuf,
-    },
-    /// The path leads through something that is not a folder.
-    #[error("cannot write `{path}`: `{parent}` is not a folder")]
-    ParentNotFolder {
-        /// The path as given.
-        path: PathBuf,
-        /// What should be a folder.
-        parent: PathBuf,
-    },
-    /// A file should be written where a folder stands.
-    #[error("cannot write the file `{path}`: a folder of that name exists")]
-    IsFolder {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// A folder should be written where a file stands.
-    #[error("cannot write the folder `{path}`: a file of that name exists")]
-    IsFile {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// Frames are only written into a new or an empty folder.
-    #[error("cannot write frames into `{path}`: the folder is not empty")]
-    NotEmpty {
-        /// The path as given.
-        path: PathBuf,
-    },
+    /// The file or folder cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The file system refused.
     #[error("cannot {action} `{path}`: {source}")]
     Io {

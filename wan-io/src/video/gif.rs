@@ -7,13 +7,14 @@ use std::{
 
 use gif::{Encoder, Extension, Frame, Repeat};
 
-use super::{FrameSink, VideoError, VideoSpec, metadata, staged::StagedFile};
+use super::{FrameSink, VideoError, VideoSpec, metadata};
+use crate::files::atomic::AtomicFile;
 
 /// 1 is the best and slowest palette search, 30 the fastest.
 const PALETTE_SPEED: i32 = 3;
 
 pub(super) struct GifSink {
-    out: StagedFile,
+    out: AtomicFile,
     /// Encodes into memory, one frame at a time: the crate panics when an encoder is dropped and
     /// the file behind it cannot be written.
     encoder: Encoder<Vec<u8>>,
@@ -23,7 +24,7 @@ pub(super) struct GifSink {
 
 impl GifSink {
     pub(super) fn create(
-        out: StagedFile,
+        out: AtomicFile,
         spec: &VideoSpec,
         json: &str,
     ) -> Result<Self, VideoError> {
@@ -49,7 +50,7 @@ impl FrameSink for GifSink {
         self.encoder
             .write_frame(&frame)
             .map_err(|error| VideoError::encode(self.out.path(), error))?;
-        self.out.write(&std::mem::take(self.encoder.get_mut()))
+        Ok(self.out.write(&std::mem::take(self.encoder.get_mut()))?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), VideoError> {
@@ -58,7 +59,7 @@ impl FrameSink for GifSink {
             .into_inner()
             .map_err(|error| VideoError::encode(self.out.path(), error))?;
         self.out.write(&end)?;
-        self.out.commit()
+        Ok(self.out.commit()?)
     }
 }
 

@@ -35,7 +35,6 @@ mod png;
 mod raw;
 mod source;
 mod spec;
-mod staged;
 mod tensor_file;
 mod writer;
 

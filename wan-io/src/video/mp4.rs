@@ -28,8 +28,8 @@ use super::{
     FrameSink, Metadata, VideoError, VideoSpec,
     convert::Yuv420,
     mp4_tags::{make_box, udta_payload},
-    staged::StagedFile,
 };
+use crate::files::atomic::AtomicFile;
 
 /// Constant quantiser, 12 (fine) to 51 (coarse). 18 is about what the reference scripts of Wan
 /// write through x264: 45 dB.
@@ -42,7 +42,7 @@ const TICKS: u32 = 1000;
 const MDAT_HEADER: u64 = 16;
 
 pub(super) struct Mp4Sink {
-    out: StagedFile,
+    out: AtomicFile,
     encoder: Encoder,
     yuv: Yuv420,
     movie: Movie,
@@ -55,7 +55,7 @@ pub(super) struct Mp4Sink {
 
 impl Mp4Sink {
     pub(super) fn create(
-        mut out: StagedFile,
+        mut out: AtomicFile,
         spec: &VideoSpec,
         metadata: &Metadata,
         json: &str,
@@ -108,7 +108,7 @@ impl FrameSink for Mp4Sink {
         self.yuv.set_rgb(rgb);
         self.encode_sample().map_err(|reason| VideoError::encode(self.out.path(), reason))?;
         self.data_bytes += self.sample.len() as u64;
-        self.out.write(&self.sample)
+        Ok(self.out.write(&self.sample)?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), VideoError> {
@@ -122,7 +122,7 @@ impl FrameSink for Mp4Sink {
         head.extend(b"mdat");
         head.extend((MDAT_HEADER + self.data_bytes).to_be_bytes());
         self.out.overwrite_start(&head)?;
-        self.out.commit()
+        Ok(self.out.commit()?)
     }
 }
 

@@ -11,8 +11,9 @@ use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
 use super::{
     DecodedVideo, FrameSink, VideoError, VideoSpec, check_decoded_size, metadata, read_metadata,
-    spec::MAX_SIDE, staged::StagedFolder,
+    spec::MAX_SIDE,
 };
+use crate::files::atomic::AtomicFolder;
 
 /// Keyword of the iTXt chunk that holds the metadata.
 const KEYWORD: &str = "wan";
@@ -21,14 +22,14 @@ const KEYWORD: &str = "wan";
 const DEFAULT_FPS: u32 = 16;
 
 pub(super) struct PngSink {
-    folder: StagedFolder,
+    folder: AtomicFolder,
     spec: VideoSpec,
     json: String,
     written: u32,
 }
 
 impl PngSink {
-    pub(super) fn create(folder: StagedFolder, spec: &VideoSpec, json: String) -> Self {
+    pub(super) fn create(folder: AtomicFolder, spec: &VideoSpec, json: String) -> Self {
         Self { folder, spec: *spec, json, written: 0 }
     }
 }
@@ -59,7 +60,7 @@ impl FrameSink for PngSink {
     }
 
     fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        self.folder.commit()
+        Ok(self.folder.commit()?)
     }
 }
 

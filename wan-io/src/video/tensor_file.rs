@@ -6,10 +6,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
 use super::VideoError;
-use super::staged::{StagedFile, Target};
+use crate::files::atomic::AtomicFile;
 
 /// A safetensors file for one f32 tensor, opened before the tensor exists.
-pub struct TensorFile(StagedFile);
+pub struct TensorFile(AtomicFile);
 
 impl TensorFile {
     /// Opens a temporary file beside `path`.
@@ -17,7 +17,7 @@ impl TensorFile {
     /// # Errors
     /// If the folder is missing or cannot be written, or `path` is a folder.
     pub fn create(path: &Path) -> Result<Self, VideoError> {
-        Ok(Self(Target::new(path)?.file()?))
+        Ok(Self(AtomicFile::create(path)?))
     }
 
     /// Writes the tensor (f32, little-endian, row-major) and moves the file to its name.
@@ -32,6 +32,6 @@ impl TensorFile {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(invalid)?;
         let file = serialize([(name, view)], None).map_err(invalid)?;
         self.0.write(&file)?;
-        self.0.commit()
+        Ok(self.0.commit()?)
     }
 }

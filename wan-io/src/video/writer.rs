@@ -7,10 +7,8 @@ use std::{
 
 #[cfg(feature = "mp4")]
 use super::mp4::Mp4Sink;
-use super::{
-    Format, Metadata, VideoError, VideoSpec, gif::GifSink, png::PngSink, raw::RawSink,
-    staged::Target,
-};
+use super::{Format, Metadata, VideoError, VideoSpec, gif::GifSink, png::PngSink, raw::RawSink};
+use crate::files::atomic::{AtomicFile, AtomicFolder};
 
 /// Takes the frames of a video, one at a time and in order.
 pub trait FrameSink {
@@ -59,17 +57,18 @@ impl VideoWriter {
         spec.check(format, path)?;
         let metadata = metadata.for_spec(spec);
         let json = metadata.to_json(path)?;
-        let target = Target::new(path)?;
         let sink: Box<dyn FrameSink + Send> = match format {
             #[cfg(feature = "mp4")]
-            Format::Mp4 => Box::new(Mp4Sink::create(target.file()?, spec, &metadata, &json)?),
+            Format::Mp4 => {
+                Box::new(Mp4Sink::create(AtomicFile::create(path)?, spec, &metadata, &json)?)
+            }
             #[cfg(not(feature = "mp4"))]
             Format::Mp4 => {
                 return Err(VideoError::FeatureOff { path: path.to_path_buf(), feature: "mp4" });
             }
-            Format::Gif => Box::new(GifSink::create(target.file()?, spec, &json)?),
-            Format::PngFolder => Box::new(PngSink::create(target.folder()?, spec, json)),
-            Format::Raw => Box::new(RawSink::create(target.file()?)),
+            Format::Gif => Box::new(GifSink::create(AtomicFile::create(path)?, spec, &json)?),
+            Format::PngFolder => Box::new(PngSink::create(AtomicFolder::create(path)?, spec, json)),
+            Format::Raw => Box::new(RawSink::create(AtomicFile::create(path)?)),
         };
         Ok(Self { path: path.to_path_buf(), spec: *spec, written: 0, sink: Some(sink) })
     }

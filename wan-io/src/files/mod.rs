@@ -1,11 +1,15 @@
 //! The files of one model: a folder, or a list that is compiled into the program.
 
+pub(crate) mod atomic;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
+
+pub use atomic::WriteError;
 
 /// The largest JSON file that is read as a config.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
