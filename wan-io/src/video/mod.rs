@@ -35,7 +35,6 @@ mod png;
 mod raw;
 mod source;
 mod spec;
-mod tensor_file;
 mod writer;
 
 pub use error::VideoError;
@@ -45,7 +44,6 @@ pub use metadata::{Metadata, read_metadata};
 pub use mp4_read::read_mp4;
 pub use png::read_png_folder;
 pub use spec::VideoSpec;
-pub use tensor_file::TensorFile;
 pub use writer::{FrameSink, VideoWriter};
 
 /// A video in memory.

@@ -1,6 +1,6 @@
-//! Why weights cannot be opened.
+//! Why weights cannot be opened or written.
 
-use crate::files::FileError;
+use crate::files::{FileError, WriteError};
 use crate::pth::PthError;
 
 /// Why weights cannot be opened.
@@ -89,5 +89,35 @@ pub enum WeightsFileError {
         expected: f64,
         /// The size of all tensors in bytes.
         found: usize,
+    },
+}
+
+/// Why weights cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SafetensorsWriteError {
+    /// The file cannot be written.
+    #[error(transparent)]
+    File(#[from] WriteError),
+    /// The name of a tensor would not be read again.
+    #[error(transparent)]
+    Name(#[from] WeightsFileError),
+    /// A tensor is not what its name, dtype and shape say.
+    #[error("cannot write `{path}`: tensor {tensor:?} {reason}")]
+    Tensor {
+        /// The file.
+        path: String,
+        /// The tensor.
+        tensor: String,
+        /// The property that is wrong.
+        reason: String,
+    },
+    /// The header cannot be written.
+    #[error("cannot write `{path}`: {reason}")]
+    Header {
+        /// The file.
+        path: String,
+        /// The limit that is exceeded.
+        reason: String,
     },
 }

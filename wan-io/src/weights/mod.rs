@@ -2,16 +2,19 @@
 //! mapped into memory.
 
 mod error;
+mod fingerprint;
 mod header;
 mod index;
 mod unique;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use error::WeightsFileError;
+pub use error::{SafetensorsWriteError, WeightsFileError};
 pub use safetensors::Dtype;
+pub use write::SafetensorsWriter;
 
 use crate::files::{self, FileBytes, FileError, ModelFiles};
 use crate::pth::{self, PthError, View};
@@ -21,6 +24,8 @@ use index::Index;
 const MAX_TENSORS: usize = 20_000;
 /// The longest name of a tensor in bytes. The real ones have below 100.
 const MAX_NAME: usize = 1024;
+/// The most that the properties of all shards may take. Each shard alone has room for as much.
+const MAX_METADATA_BYTES: usize = 16 << 20;
 /// How the name of an index ends.
 const INDEX: &str = ".safetensors.index.json";
 
@@ -42,6 +47,7 @@ pub struct Weights {
     origin: String,
     shards: Vec<FileBytes>,
     tensors: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -135,6 +141,23 @@ impl Weights {
         &self.origin
     }
 
+    /// The properties that the files give themselves (`__metadata__` of safetensors), those of all
+    /// shards together; where two shards differ, that of the first one in the order of their names.
+    /// Checkpoints of PyTorch have none. Anyone may write anything into them.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// A SHA-256 (64 lower-case hex digits) that identifies the stored weights, wherever the files
+    /// are: that of the length and the content of each shard, in the order of their names.
+    ///
+    /// Of a file up to 256 MiB the content is all of it. Of a larger one it is what the header says
+    /// and 4,096 blocks of 4 KiB at equal distances: enough to tell checkpoints apart, but not to find
+    /// a damaged element, for which there is [`verify`](crate::verify()).
+    pub fn fingerprint(&self) -> String {
+        fingerprint::fingerprint(self)
+    }
+
     /// Gives back the memory of what was read; it is read from disk again when it is needed.
     pub fn release(&self) {
         self.shards.iter().for_each(FileBytes::release);
@@ -149,7 +172,7 @@ impl Weights {
     }
 
     fn empty(origin: String) -> Self {
-        Self { origin, shards: Vec::new(), tensors: BTreeMap::new() }
+        Self { origin, shards: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 
     /// The weights in one file of either format.
@@ -212,8 +235,26 @@ impl Weights {
     }
 
     fn add_safetensors(&mut self, path: String, bytes: FileBytes) -> Result<(), WeightsFileError> {
-        let tensors = header::read(&path, &bytes)?;
-        self.add(&path, bytes, tensors)
+        let header::Content { tensors, metadata } = header::read(&path, &bytes)?;
+        self.add(&path, bytes, tensors)?;
+        self.add_metadata(&path, metadata)
+    }
+
+    /// Adds the properties that no earlier shard has.
+    fn add_metadata(
+        &mut self,
+        path: &str,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), WeightsFileError> {
+        for (key, value) in metadata {
+            self.metadata.entry(key).or_insert(value);
+        }
+        let bytes: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MAX_METADATA_BYTES {
+            let reason = format!("the properties of all shards take {bytes} bytes");
+            return Err(WeightsFileError::Safetensors { path: path.to_owned(), reason });
+        }
+        Ok(())
     }
 
     fn add(
