@@ -106,6 +106,13 @@ fn stored(metadata: &Metadata, spec: &VideoSpec) -> Metadata {
     stored
 }
 
+fn damaged(error: &VideoError) -> bool {
+    matches!(
+        error,
+        VideoError::Broken { .. } | VideoError::CutOff { .. } | VideoError::UnknownKind { .. }
+    )
+}
+
 fn refused(path: &Path, spec: &VideoSpec) -> VideoError {
     VideoWriter::create(path, spec, &Metadata::new("x")).unwrap_err()
 }
@@ -167,7 +174,7 @@ fn files_without_our_metadata_hold_none_and_other_files_are_errors() {
     ] {
         fs::write(&path, broken).unwrap();
         let error = read_metadata(&path).unwrap_err();
-        assert!(matches!(error, VideoError::Broken { .. }), "{error}");
+        assert!(damaged(&error), "{error}");
         assert!(error.to_string().contains("/x`"), "{error}");
     }
     let error = read_metadata(folder.path()).unwrap_err();
@@ -526,12 +533,13 @@ fn a_writer_can_move_to_another_thread_as_a_sink() {
     let path = folder.path().join("x.rgb");
     let spec = VideoSpec { frames: 1, ..SPEC };
     let writer = VideoWriter::create(&path, &spec, &Metadata::new("x")).unwrap();
-    let mut sink: Box<dyn FrameSink + Send> = Box::new(writer);
     let write = move || {
-        sink.write_frame(&frame(&spec, 0))?;
-        sink.finish()
+        let mut writer = writer;
+        let sink: &mut (dyn FrameSink + Send) = &mut writer;
+        sink.write_frame(&frame(&spec, 0)).map(|()| writer)
     };
-    std::thread::spawn(write).join().unwrap().unwrap();
+    let writer = std::thread::spawn(write).join().unwrap().unwrap();
+    writer.finish().unwrap();
     assert!(path.exists());
 }
 
@@ -692,6 +700,58 @@ mod mp4 {
     }
 
     #[test]
+    fn video_of_other_codecs_is_named() {
+        let folder = folder();
+        let path = folder.path().join("x.mp4");
+        let (whole, _) = small_file(&path);
+        let start = find(&whole, "ftyp").len() + 8; // The first `avc1` is the brand in `ftyp`.
+        let place = |kind: &[u8]| {
+            start + whole[start..].windows(4).position(|found| found == kind).unwrap()
+        };
+        let read = |at: usize, bytes: &[u8]| {
+            let mut file = whole.clone();
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            fs::write(&path, &file).unwrap();
+            read_mp4(&path).unwrap_err()
+        };
+        for (at, bytes, expected) in [
+            (place(b"avc1"), b"mp4v".as_slice(), "video of the kind `mp4v`"),
+            (place(b"avc1"), b"avc3", "H.264 with its parameters between the frames"),
+            (place(b"avcC") + 5, &[244], "H.264 of the High 4:4:4 profile"),
+            (place(b"avcC") + 5, &[110], "H.264 of the High 10 profile"),
+        ] {
+            let error = read(at, bytes);
+            assert!(matches!(error, VideoError::Codec { .. }), "{error}");
+            let message = error.to_string();
+            assert!(message.contains(expected) && message.contains("x.mp4`"), "{message}");
+        }
+        let error = read(place(b"vide"), b"soun").to_string();
+        assert!(error.contains("it has 0 video tracks") || error.contains("sample"), "{error}");
+    }
+
+    #[test]
+    fn rates_of_television_become_whole_numbers() {
+        let folder = folder();
+        let path = folder.path().join("x.mp4");
+        let spec = VideoSpec { width: 32, height: 16, fps: 30, frames: 5 };
+        write(&path, &spec, &Metadata::new("x")).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let with_ticks = |ticks: u32| {
+            let mut file = whole.clone();
+            let stts = file.windows(4).position(|kind| kind == b"stts").unwrap();
+            file[stts + 16..stts + 20].copy_from_slice(&ticks.to_be_bytes());
+            fs::write(&path, &file).unwrap();
+            read_mp4(&path).map(|video| video.spec.fps)
+        };
+        assert_eq!(with_ticks(1000).unwrap(), 30);
+        assert_eq!(with_ticks(1001).unwrap(), 30);
+        let error = with_ticks(1100).unwrap_err().to_string();
+        assert!(error.contains("30000/1100 frames a second"), "{error}");
+        assert!(with_ticks(0).is_err());
+        assert!(with_ticks(u32::MAX).is_err());
+    }
+
+    #[test]
     fn foreign_files_are_errors() {
         let folder = folder();
         let path = folder.path().join("x.mp4");
@@ -704,7 +764,7 @@ mod mp4 {
         ] {
             fs::write(&path, bytes).unwrap();
             let error = read_mp4(&path).unwrap_err();
-            assert!(matches!(error, VideoError::Broken { .. }), "{error}");
+            assert!(damaged(&error), "{error}");
             assert!(error.to_string().contains("x.mp4"), "{error}");
         }
         let mut many = b"\0\0\0\x10ftypisom\0\0\0\0".to_vec();

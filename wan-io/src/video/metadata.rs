@@ -1,15 +1,10 @@
 //! How a video was made, stored inside the video file.
 
-use std::{
-    fmt::Write as _,
-    fs::{self, File},
-    io::{Read, Seek},
-    path::Path,
-};
+use std::{fmt::Write as _, fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, VideoError, VideoSpec, gif, mp4_tags, png};
+use super::{Format, VideoError, VideoSpec, gif, kind::Kind, mp4_tags, png, spec::MAX_FPS};
 
 /// Longest metadata, as JSON, that is written or read.
 pub(super) const MAX_JSON_BYTES: usize = 16 << 20;
@@ -105,34 +100,39 @@ impl Metadata {
 /// `.rgb` file.
 ///
 /// # Errors
-/// [`VideoError::Io`] when the file cannot be opened, [`VideoError::Broken`] and
-/// [`VideoError::TooLarge`] when it is damaged or is none of these formats.
+/// [`VideoError::Io`] when the file cannot be opened, [`VideoError::UnknownKind`] when it is none of
+/// these formats, [`VideoError::NoFrames`] for a folder without frames, and [`VideoError::CutOff`],
+/// [`VideoError::Broken`] and [`VideoError::TooLarge`] when it is damaged.
 pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, VideoError> {
-    let io = |error| VideoError::io("read", path)(error);
-    if fs::metadata(path).map_err(io)?.is_dir() {
-        let frames = png::list_frames(path)?;
-        return match frames.first() {
-            Some(frame) => read_metadata(frame),
-            None => Err(VideoError::broken(path, "the folder holds no PNG frames")),
-        };
-    }
-    let mut file = File::open(path).map_err(io)?;
-    let mut start = Vec::new();
-    (&mut file).take(8).read_to_end(&mut start).map_err(io)?;
-    file.rewind().map_err(io)?;
-
-    let json = match start.as_slice() {
-        b"\x89PNG\r\n\x1a\n" => png::read_text(file, path)?,
-        [b'G', b'I', b'F', b'8', ..] => gif::read_comment(file, path)?,
-        [_, _, _, _, b'f', b't', b'y', b'p'] => mp4_tags::read_comment(file, path)?,
-        _ if matches!(Format::from_path(path), Ok(Format::Raw)) => None,
-        _ => return Err(VideoError::broken(path, "it is no MP4, GIF or PNG file")),
+    let open = || File::open(path).map_err(VideoError::io("read", path));
+    let json = match Kind::detect(path) {
+        Ok(Kind::Folder) => {
+            let frames = png::list_frames(path)?;
+            let no_frames =
+                || VideoError::NoFrames { path: path.to_path_buf(), kind: "PNG frames" };
+            return read_metadata(frames.first().ok_or_else(no_frames)?);
+        }
+        Ok(Kind::Png) => png::read_text(open()?, path)?,
+        Ok(Kind::Gif) => gif::read_comment(open()?, path)?,
+        Ok(Kind::Mp4) => mp4_tags::read_comment(open()?, path)?,
+        Err(VideoError::UnknownKind { .. })
+            if matches!(Format::from_path(path), Ok(Format::Raw)) =>
+        {
+            None
+        }
+        Err(error) => return Err(error),
     };
     // Anyone may write a comment: only ours parses.
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
-/// The same JSON in ASCII.
+/// The rate in the metadata of a file, if it is one that a video can have.
+pub(super) fn stored_fps(path: &Path) -> Result<Option<u32>, VideoError> {
+    let fps = read_metadata(path)?.and_then(|metadata| metadata.fps);
+    Ok(fps.filter(|fps| (1..=MAX_FPS).contains(fps)))
+}
+
+/// The JSON with escapes for all that is not ASCII.
 pub(super) fn ascii_json(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for character in json.chars() {

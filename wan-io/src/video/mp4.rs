@@ -25,9 +25,10 @@ use shiguredo_mp4::{
 };
 
 use super::{
-    FrameSink, Metadata, VideoError, VideoSpec,
+    Metadata, VideoError, VideoSpec,
     convert::Yuv420,
     mp4_tags::{make_box, udta_payload},
+    writer::FrameEncoder,
 };
 use crate::files::atomic::AtomicFile;
 
@@ -41,7 +42,7 @@ const TICKS: u32 = 1000;
 /// Size of an `mdat` header with a 64-bit size.
 const MDAT_HEADER: u64 = 16;
 
-pub(super) struct Mp4Sink {
+pub(super) struct Mp4Encoder {
     out: AtomicFile,
     encoder: Encoder,
     yuv: Yuv420,
@@ -53,7 +54,7 @@ pub(super) struct Mp4Sink {
     sample: Vec<u8>,
 }
 
-impl Mp4Sink {
+impl Mp4Encoder {
     pub(super) fn create(
         mut out: AtomicFile,
         spec: &VideoSpec,
@@ -103,7 +104,7 @@ impl Mp4Sink {
     }
 }
 
-impl FrameSink for Mp4Sink {
+impl FrameEncoder for Mp4Encoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         self.yuv.set_rgb(rgb);
         self.encode_sample().map_err(|reason| VideoError::encode(self.out.path(), reason))?;

@@ -1,19 +1,19 @@
 //! Raw rgb24 frames, one after the other.
 
-use super::{FrameSink, VideoError};
+use super::{VideoError, writer::FrameEncoder};
 use crate::files::atomic::AtomicFile;
 
-pub(super) struct RawSink {
+pub(super) struct RawEncoder {
     out: AtomicFile,
 }
 
-impl RawSink {
+impl RawEncoder {
     pub(super) fn create(out: AtomicFile) -> Self {
         Self { out }
     }
 }
 
-impl FrameSink for RawSink {
+impl FrameEncoder for RawEncoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         Ok(self.out.write(rgb)?)
     }
