@@ -86,9 +86,12 @@ fn rich_metadata() -> Metadata {
     ));
     metadata.negative_prompt = Some("色调艳丽，过曝".into());
     metadata.seed = Some(u64::MAX);
-    metadata.steps = Some(50);
-    metadata.guidance = Some(5.000_000_1);
-    metadata.shift = Some(3.0);
+    metadata.num_inference_steps = Some(50);
+    metadata.guidance_scale = Some(5.000_000_1);
+    metadata.guidance = Some("cosine 7 → 1".into());
+    metadata.strength = Some(0.6);
+    metadata.video = Some("猫.mp4".into());
+    metadata.flow_shift = Some(3.0);
     metadata.model = Some("Wan-AI/Wan2.1-T2V-14B".into());
     metadata.scheduler = Some("unipc".into());
     metadata.sigma_grid = Some("original".into());
@@ -102,7 +105,7 @@ fn stored(metadata: &Metadata, spec: &VideoSpec) -> Metadata {
     stored.width = Some(spec.width);
     stored.height = Some(spec.height);
     stored.fps = Some(spec.fps);
-    stored.frames = Some(spec.frames);
+    stored.num_frames = Some(spec.frames);
     stored
 }
 

@@ -21,21 +21,31 @@ pub(super) const MAX_FILE_BYTES: u64 = 4 * MAX_JSON_BYTES as u64;
 pub struct Metadata {
     /// The prompt, as the user wrote it.
     pub prompt: String,
-    /// What should not be seen.
+    /// Negative prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
     /// Seed of the starting noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Denoising steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u32>,
-    /// Guidance scale.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guidance: Option<f64>,
+    #[serde(alias = "steps", skip_serializing_if = "Option::is_none")]
+    pub num_inference_steps: Option<u32>,
+    /// Guidance scale, where it is one number for all steps.
+    #[serde(alias = "guidance", skip_serializing_if = "Option::is_none")]
+    pub guidance_scale: Option<f64>,
+    /// Guidance as text, where it is a schedule or another rule than one scale. Its key in the file
+    /// is `guidance_rule`, since `guidance` was the scale in older files.
+    #[serde(rename = "guidance_rule", skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<String>,
     /// Flow shift.
+    #[serde(alias = "shift", skip_serializing_if = "Option::is_none")]
+    pub flow_shift: Option<f64>,
+    /// Source of a video that was made from another one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shift: Option<f64>,
+    pub video: Option<String>,
+    /// Part of the schedule, 0 to 1, that the source was taken through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
     /// Width in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
@@ -43,8 +53,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
     /// Number of frames.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames: Option<u32>,
+    #[serde(alias = "frames", skip_serializing_if = "Option::is_none")]
+    pub num_frames: Option<u32>,
     /// Frames a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<u32>,
@@ -68,12 +78,12 @@ impl Metadata {
         Self { prompt: prompt.into(), ..Self::default() }
     }
 
-    /// The same with the size, length and rate that the file really has.
+    /// A copy with the size, length and rate that the file really has.
     pub(super) fn for_spec(&self, spec: &VideoSpec) -> Self {
         Self {
             width: Some(spec.width),
             height: Some(spec.height),
-            frames: Some(spec.frames),
+            num_frames: Some(spec.frames),
             fps: Some(spec.fps),
             ..self.clone()
         }
@@ -158,6 +168,27 @@ mod tests {
         assert_eq!(json, r#"{"prompt":"a \"cat\"\n"}"#);
         let later: Metadata = serde_json::from_str(r#"{"prompt":"x","lens":"35mm"}"#).unwrap();
         assert_eq!(later, Metadata::new("x"));
+    }
+
+    #[test]
+    fn earlier_names_of_fields_are_read() {
+        let json = r#"{"prompt":"x","steps":50,"guidance":5.5,"shift":3.0,"frames":81}"#;
+        let read: Metadata = serde_json::from_str(json).unwrap();
+        assert_eq!(read.num_inference_steps, Some(50));
+        assert_eq!(read.guidance_scale, Some(5.5));
+        assert_eq!(read.flow_shift, Some(3.0));
+        assert_eq!(read.num_frames, Some(81));
+        assert_eq!(read.guidance, None);
+    }
+
+    #[test]
+    fn guidance_is_a_scale_or_a_rule() {
+        let mut metadata = Metadata::new("x");
+        metadata.guidance_scale = Some(5.5);
+        metadata.guidance = Some("linear 5 to 1".into());
+        let json = metadata.to_json(Path::new("x")).unwrap();
+        assert!(json.contains(r#""guidance_scale":5.5,"guidance_rule":"linear 5 to 1""#), "{json}");
+        assert_eq!(serde_json::from_str::<Metadata>(&json).unwrap(), metadata);
     }
 
     #[test]

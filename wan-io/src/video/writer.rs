@@ -51,7 +51,7 @@ impl VideoWriter {
     ///
     /// All that can fail early fails here: the name, the folder and the right to write in it, the
     /// size, the encoder. `metadata` is stored inside the file (not in `.rgb`), with `width`,
-    /// `height`, `frames` and `fps` set from `spec`.
+    /// `height`, `num_frames` and `fps` set from `spec`.
     ///
     /// # Errors
     /// Any of [`VideoError`]'s variants that speak of a path, a property or the metadata.
