@@ -1,6 +1,11 @@
 //! Reads GIF files: each frame changes a part of a canvas.
 
-use std::{fs::File, io, num::NonZeroU64, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    num::NonZeroU64,
+    path::Path,
+};
 
 use gif::{DecodeOptions, Decoder, DecodingError, DisposalMethod, Frame, MemoryLimit};
 
@@ -11,6 +16,9 @@ use super::{
 
 /// Most pixels of one frame: those of the largest canvas.
 const MAX_PIXELS: NonZeroU64 = NonZeroU64::new(MAX_SIDE as u64 * MAX_SIDE as u64).unwrap();
+
+/// The block that ends a file.
+const TRAILER: u8 = 0x3B;
 
 /// Players show shorter delays, in 1/100 s, as [`DEFAULT_DELAY`].
 const SHORTEST_DELAY: u16 = 2;
@@ -37,7 +45,25 @@ fn open(path: &Path, skip_pixels: bool) -> Result<Decoder<File>, VideoError> {
     let mut options = DecodeOptions::new();
     options.set_memory_limit(MemoryLimit::Bytes(MAX_PIXELS));
     options.skip_frame_decoding(skip_pixels);
-    options.read_info(file).map_err(|error| failed(path, error))
+    options.read_info(file).map_err(|error| match error {
+        // The crate wants one more byte after the end of a file without frames.
+        DecodingError::UnexpectedEof if ends(path) => no_frames(path),
+        other => failed(path, other),
+    })
+}
+
+/// Whether the last byte of a file is the one that ends a GIF.
+fn ends(path: &Path) -> bool {
+    let last = || -> io::Result<[u8; 1]> {
+        let (mut file, mut byte) = (File::open(path)?, [0]);
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut byte).map(|()| byte)
+    };
+    last().is_ok_and(|byte| byte == [TRAILER])
+}
+
+fn no_frames(path: &Path) -> VideoError {
+    VideoError::NoFrames { path: path.to_path_buf(), kind: "frames" }
 }
 
 /// Walks through the frames once without their pixels, so that the memory that all of them take is
@@ -53,7 +79,7 @@ fn read_spec(path: &Path) -> Result<VideoSpec, VideoError> {
         }
     }
     if frames == 0 {
-        return Err(VideoError::NoFrames { path: path.to_path_buf(), kind: "frames" });
+        return Err(no_frames(path));
     }
     let [width, height] = [decoder.width(), decoder.height()].map(u32::from);
     let sides = 1..=MAX_SIDE;

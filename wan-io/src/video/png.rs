@@ -184,6 +184,7 @@ fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
         })?;
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(broken)?;
+    reader.finish().map_err(broken)?; // So that a file without its end is no picture.
     let rgb = match info.color_type {
         ColorType::Rgb => pixels,
         ColorType::Rgba => pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
