@@ -306,7 +306,9 @@ fn files_that_are_cut_off_are_errors() {
     let folder = folder();
     for (name, whole) in small_files(&folder) {
         for length in 12..whole.len() {
-            let Err(error) = read_video(written(&folder, "cut", &whole[..length])) else { panic!("{name} cut at {length} is read") };
+            let Err(error) = read_video(written(&folder, "cut", &whole[..length])) else {
+                panic!("{name} cut at {length} is read")
+            };
             let cut = matches!(error, VideoError::CutOff { .. } | VideoError::Broken { .. });
             assert!(cut, "{name} cut at {length}: {error}");
         }

@@ -60,7 +60,10 @@ impl Layout {
         if files.has(CONFIG) && files.json::<Class>(CONFIG)?.class_name == "WanModel" {
             return Ok(Self::Original);
         }
-        Err(Error::NotAModel { path: files.shown(INDEX), config: files.shown(CONFIG) })
+        Err(Error::NotAModel {
+            path: files.display_path(INDEX),
+            config: files.display_path(CONFIG),
+        })
     }
 
     pub(crate) fn tokenizer(self) -> &'static str {
@@ -153,12 +156,13 @@ pub(crate) fn open<C: NetworkConfig>(
         (Layout::Diffusers, Some(file)) => {
             let config = read_config::<C>(files, &file)?;
             let weights = tensor_source(stored.open(files)?);
-            Ok(Network { config, path: files.shown(&file), weights })
+            Ok(Network { config, path: files.display_path(&file), weights })
         }
         (_, path) => {
             let weights = C::checkpoint(tensor_source(stored.open(files)?))?;
             let config = C::from_original(files, weights.as_ref())?;
-            let path = path.map_or_else(|| inferred(weights.as_ref()), |file| files.shown(&file));
+            let path =
+                path.map_or_else(|| inferred(weights.as_ref()), |file| files.display_path(&file));
             valid(Network { config, path, weights })
         }
     }
@@ -177,7 +181,7 @@ pub(crate) fn open_file<C: NetworkConfig>(file: &Path) -> Result<Network<C>, Err
                 true => C::from_original(&files, weights.as_ref())?,
                 false => read_config(&files, CONFIG)?,
             };
-            return valid(Network { config, path: files.shown(CONFIG), weights });
+            return valid(Network { config, path: files.display_path(CONFIG), weights });
         }
     }
     let config = C::infer(weights.as_ref())?;
@@ -204,7 +208,7 @@ fn inferred(tensors: &dyn TensorSource) -> String {
 fn read_config<C: NetworkConfig>(files: &ModelFiles, file: &str) -> Result<C, Error> {
     let config: C = files.json(file)?;
     let checked = config.validate();
-    checked.map_err(|source| Error::Config { path: files.shown(file), source })?;
+    checked.map_err(|source| Error::Config { path: files.display_path(file), source })?;
     Ok(config)
 }
 
@@ -290,6 +294,6 @@ impl NetworkConfig for WanVaeConfig {
 fn original_config(files: &ModelFiles) -> Result<OriginalConfig, Error> {
     let config: OriginalConfig = files.json(CONFIG)?;
     let checked = config.validate();
-    checked.map_err(|source| Error::Config { path: files.shown(CONFIG), source })?;
+    checked.map_err(|source| Error::Config { path: files.display_path(CONFIG), source })?;
     Ok(config)
 }

@@ -42,7 +42,7 @@ impl View {
     }
 
     /// A part of a storage; the error says what does not fit.
-    pub(super) fn of_storage(
+    pub(super) fn in_storage(
         numbers: &Numbers,
         offset: usize,
         shape: Vec<usize>,

@@ -14,6 +14,8 @@ const LARGEST_FILE: u64 = 64 << 20;
 /// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
 /// in a tree as deep as the longest one.
 const LONGEST_PIECE: usize = 4096;
+/// A blank, as pieces are written.
+const BLANK: &str = "▁";
 /// The name of bytes without a file in errors.
 const IN_MEMORY: &str = "in memory";
 
@@ -116,7 +118,7 @@ impl Tokenizer {
             return Err(TextError::Length { found: max_length });
         }
         let encoding = self.run(text, true)?;
-        let (mut ids, mut offsets) = (encoding.get_ids().to_vec(), encoding.get_offsets().to_vec());
+        let (mut ids, mut offsets) = (encoding.get_ids().to_vec(), offsets(&encoding, text));
         let dropped = ids.len().saturating_sub(max_length);
         if dropped > 0 {
             ids.truncate(max_length - 1);
@@ -129,7 +131,8 @@ impl Tokenizer {
     }
 
     fn run(&self, text: &str, end: bool) -> Result<Encoding, TextError> {
-        guarded(|| self.inner.encode(text, end)).map_err(|found| TextError::Failed { file: self.file.clone(), found })
+        guarded(|| self.inner.encode(text, end))
+            .map_err(|found| TextError::Failed { file: self.file.clone(), found })
     }
 
     /// The text of `ids`, without special tokens. Unknown ids are left out.
@@ -168,6 +171,18 @@ impl fmt::Debug for Tokenizer {
             .field("max_id", max_id)
             .finish()
     }
+}
+
+/// The bytes of `text` that each token stands for. A blank that the tokenizer puts before a text stands
+/// for none; the library gives it those of the first character.
+fn offsets(encoding: &Encoding, text: &str) -> Vec<(usize, usize)> {
+    let pieces = encoding.get_tokens().iter().zip(encoding.get_offsets());
+    let range = |(piece, &(start, stop)): (&String, &(usize, usize))| match text.get(start..stop) {
+        Some(" ") => (start, stop),
+        _ if piece == BLANK => (start, start),
+        _ => (start, stop),
+    };
+    pieces.map(range).collect()
 }
 
 /// The content of a regular file of bounded size.

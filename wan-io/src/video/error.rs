@@ -1,4 +1,4 @@
-//! What can go wrong with a video file.
+//! Errors of video files.
 
 use std::{io, path::Path, path::PathBuf};
 
@@ -37,7 +37,7 @@ pub enum VideoError {
         field: &'static str,
         /// The value found.
         value: String,
-        /// What would be right.
+        /// The values that are allowed.
         expected: &'static str,
     },
     /// The file or folder cannot be written.
@@ -46,7 +46,7 @@ pub enum VideoError {
     /// The file system refused.
     #[error("cannot {action} `{path}`: {source}")]
     Io {
-        /// What was tried, as a verb.
+        /// The step that failed, as a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -101,7 +101,7 @@ pub enum VideoError {
     Encode {
         /// The path as given.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         reason: String,
     },
     /// The metadata cannot be stored.
@@ -117,7 +117,7 @@ pub enum VideoError {
     Broken {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The defect and its place, in words.
         reason: String,
     },
     /// A file ends before its content does.
@@ -199,7 +199,7 @@ pub enum VideoError {
     TooLarge {
         /// The file or folder.
         path: PathBuf,
-        /// What is too large.
+        /// The part that is too large.
         what: &'static str,
         /// Bytes claimed.
         bytes: u64,

@@ -237,7 +237,7 @@ fn without_start_code(unit: &[u8]) -> &[u8] {
     unit.strip_prefix(&[0, 0, 1]).unwrap_or(unit)
 }
 
-/// What the head of the file tells.
+/// The content of the head of the file.
 struct Movie {
     spec: VideoSpec,
     sets: ParameterSets,

@@ -29,14 +29,14 @@ const MAX_METADATA_BYTES: usize = 16 << 20;
 /// How the name of an index ends.
 const INDEX: &str = ".safetensors.index.json";
 
-/// One tensor: how its numbers are stored, its shape, and its bytes (little-endian, row-major).
+/// One tensor: how its elements are stored, its shape, and its bytes (little-endian, row-major).
 #[derive(Debug, Clone)]
 pub struct StoredTensor<'a> {
-    /// How numbers are stored.
+    /// The form of an element.
     pub dtype: Dtype,
     /// The shape.
     pub shape: &'a [usize],
-    /// The numbers. Those of a view with strides, which only checkpoints of PyTorch have, are
+    /// The elements. Those of a view with strides, which only checkpoints of PyTorch have, are
     /// collected; all others are the bytes of the file, at any alignment.
     pub bytes: Cow<'a, [u8]>,
 }
@@ -56,8 +56,8 @@ struct Entry {
     view: View,
 }
 
-/// The file to start with.
-enum Start {
+/// The way that weights are stored.
+enum WeightFiles {
     Single(String),
     Index(String),
 }
@@ -70,12 +70,12 @@ impl Weights {
     /// If a file is missing or broken, or the index does not agree with the shards.
     pub fn open(files: &ModelFiles, folder: &str, stem: &str) -> Result<Self, WeightsFileError> {
         match find(files, folder, stem)? {
-            Start::Single(file) => {
-                let mut weights = Self::empty(files.shown(&file));
-                weights.add_safetensors(files.shown(&file), files.open(&file)?)?;
+            WeightFiles::Single(file) => {
+                let mut weights = Self::empty(files.display_path(&file));
+                weights.add_safetensors(files.display_path(&file), files.open(&file)?)?;
                 Ok(weights)
             }
-            Start::Index(index) => Self::open_sharded(files, folder, &index),
+            WeightFiles::Index(index) => Self::open_sharded(files, folder, &index),
         }
     }
 
@@ -85,7 +85,7 @@ impl Weights {
     /// # Errors
     /// If the file is missing or broken, or a checkpoint that would run code.
     pub fn open_file(files: &ModelFiles, file: &str) -> Result<Self, WeightsFileError> {
-        Self::of(files.shown(file), files.open(file)?)
+        Self::open_bytes(files.display_path(file), files.open(file)?)
     }
 
     /// Opens any file on disk like [`open_file`](Self::open_file), or the shards of an index
@@ -100,7 +100,7 @@ impl Weights {
             (Some(folder), Some(name)) => {
                 Self::open_sharded(&ModelFiles::Folder(folder.to_owned()), "", name)
             }
-            _ => Self::of(path.display().to_string(), files::map(path)?),
+            _ => Self::open_bytes(path.display().to_string(), files::map(path)?),
         }
     }
 
@@ -115,8 +115,8 @@ impl Weights {
         stem: &str,
     ) -> Result<Vec<String>, WeightsFileError> {
         match find(files, folder, stem)? {
-            Start::Single(file) => Ok(vec![file]),
-            Start::Index(file) => {
+            WeightFiles::Single(file) => Ok(vec![file]),
+            WeightFiles::Index(file) => {
                 let index = Index::read(files, &file)?;
                 let shards = index.shards().into_iter().map(|shard| inside(folder, shard));
                 Ok(std::iter::once(file).chain(shards).collect())
@@ -176,7 +176,7 @@ impl Weights {
     }
 
     /// The weights in one file of either format.
-    fn of(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
+    fn open_bytes(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
         let mut weights = Self::empty(path.clone());
         if !pth::is_pth(&bytes) {
             weights.add_safetensors(path, bytes)?;
@@ -205,7 +205,7 @@ impl Weights {
                 }
                 other => other.into(),
             })?;
-            weights.add_safetensors(files.shown(&shard), bytes)?;
+            weights.add_safetensors(files.display_path(&shard), bytes)?;
         }
         weights.check_index(&index, &shards)?;
         Ok(weights)
@@ -279,16 +279,19 @@ impl Weights {
     }
 }
 
-fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<Start, WeightsFileError> {
+fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<WeightFiles, WeightsFileError> {
     let single = inside(folder, &format!("{stem}.safetensors"));
     let index = inside(folder, &format!("{stem}{INDEX}"));
     if files.has(&single) {
-        return Ok(Start::Single(single));
+        return Ok(WeightFiles::Single(single));
     }
     if files.has(&index) {
-        return Ok(Start::Index(index));
+        return Ok(WeightFiles::Index(index));
     }
-    Err(WeightsFileError::NotFound { path: files.shown(&single), index: files.shown(&index) })
+    Err(WeightsFileError::NotFound {
+        path: files.display_path(&single),
+        index: files.display_path(&index),
+    })
 }
 
 fn inside(folder: &str, file: &str) -> String {

@@ -119,7 +119,7 @@ impl SafetensorsWriter {
         tensor: &Tensor<D>,
     ) -> Result<usize, SafetensorsWriteError> {
         let Tensor { name, dtype, shape, bytes } = tensor;
-        check_name(&self.shown(), name)?;
+        check_name(&self.display_path(), name)?;
         let found = bytes.as_ref().len();
         let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &dim| bits.checked_mul(dim));
         match bits == found.checked_mul(8) && bits.is_some() {
@@ -131,15 +131,19 @@ impl SafetensorsWriter {
         }
     }
 
-    fn shown(&self) -> String {
+    fn display_path(&self) -> String {
         self.0.path().display().to_string()
     }
 
     fn refused(&self, reason: String) -> SafetensorsWriteError {
-        SafetensorsWriteError::Header { path: self.shown(), reason }
+        SafetensorsWriteError::Header { path: self.display_path(), reason }
     }
 
     fn wrong_tensor(&self, tensor: &str, reason: String) -> SafetensorsWriteError {
-        SafetensorsWriteError::Tensor { path: self.shown(), tensor: tensor.to_owned(), reason }
+        SafetensorsWriteError::Tensor {
+            path: self.display_path(),
+            tensor: tensor.to_owned(),
+            reason,
+        }
     }
 }
