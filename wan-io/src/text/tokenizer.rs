@@ -25,8 +25,9 @@ const IN_MEMORY: &str = "in memory";
 pub struct Tokens {
     /// The ids with the final `</s>`, without padding.
     pub ids: Vec<u32>,
-    /// The bytes of the text that each id stands for, from the first to the one after the last. The
-    /// final `</s>` stands for none: it is at the end of the text, `(len, len)`.
+    /// The bytes of the text that each id stands for, from the first to the one after the last. Ids
+    /// that together stand for one character have all of its bytes. The final `</s>` stands for
+    /// none: it is at the end of the text, `(len, len)`.
     pub offsets: Vec<(usize, usize)>,
     /// How many tokens did not fit into the asked length; 0 if the text is whole.
     pub dropped: usize,
