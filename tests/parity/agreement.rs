@@ -64,8 +64,4 @@ impl FrameSink for Pixels {
         self.0.extend(rgb.iter().map(|&value| f64::from(value)));
         Ok(())
     }
-
-    fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        Ok(())
-    }
 }

@@ -1,6 +1,4 @@
-//! Files of the Wan text-to-video library: models from a [`hub`] or in folders, their [`integrity`]
-//! and [`weights`], the [`text`] that goes in (prompt cleaning, tokenizer) and the [`video`] that comes
-//! out.
+#![doc = include_str!("../README.md")]
 
 pub mod files;
 #[cfg(feature = "hub")]

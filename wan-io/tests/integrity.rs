@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 use wan_io::integrity::{
-    Digest, Expected, Hasher, IntegrityError, Markers, Verify, check, known, markers_of, verify,
+    Digest, Expected, Hasher, IntegrityError, Markers, Verify, check, known, markers_for, verify,
     verify_with,
 };
 
@@ -85,7 +85,7 @@ fn right_files_pass() {
 fn messages_name_path_found_and_expected() {
     let folder = folder(&[("a", b"abc")]);
     let (a, none) = (folder.path().join("a"), folder.path().join("none"));
-    let markers = markers_of(folder.path());
+    let markers = markers_for(folder.path());
     let message = |file: Expected| {
         let error = check_all(&[file], Verify::OnDownload, &markers).unwrap_err();
         error.to_string().replace(&format!("{}{MAIN_SEPARATOR}", folder.path().display()), "")
@@ -126,7 +126,7 @@ fn all_that_is_wrong_is_told() {
         expect(&at("c"), None, ABC_SHA),
         expect(&at("c"), 5, ABC_SHA),
     ];
-    let error = check_all(&files, Verify::Always, &markers_of(folder.path())).unwrap_err();
+    let error = check_all(&files, Verify::Always, &markers_for(folder.path())).unwrap_err();
     let text = error.to_string();
     let names: Vec<_> = text.lines().map(|line| line.split(": ").next().unwrap()).collect();
     let expected = ["a", "none", "b", "c"].map(|name| at(name).display().to_string());
@@ -138,7 +138,7 @@ fn all_that_is_wrong_is_told() {
 fn a_marker_spares_the_second_hash() {
     let folder = folder(&[("a", b"abc")]);
     let a = folder.path().join("a");
-    let (files, markers) = ([expect(&a, 3, ABC_SHA)], markers_of(folder.path()));
+    let (files, markers) = ([expect(&a, 3, ABC_SHA)], markers_for(folder.path()));
     check_all(&files, Verify::OnDownload, &markers).unwrap();
 
     corrupt(&a, b"abd");
@@ -187,7 +187,7 @@ fn a_marker_is_of_one_size_inode_and_path() {
 fn damaged_markers_count_for_nothing() {
     let folder = folder(&[("a", b"abc")]);
     let a = folder.path().join("a");
-    let markers = markers_of(folder.path());
+    let markers = markers_for(folder.path());
     let marker = || fs::read_dir(folder.path().join(".wan-verified")).unwrap().next().unwrap();
     markers.record(&a, &digest(ABC_SHA)).unwrap();
     let path = marker().unwrap().path();
@@ -265,7 +265,7 @@ fn cancelling_ends_the_check() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let markers = markers_of(folder.path());
+        let markers = markers_for(folder.path());
         let error = check(&files, Verify::OnDownload, &markers, &mut progress).unwrap_err();
         assert!(matches!(error, IntegrityError::Cancelled));
     }
@@ -278,7 +278,7 @@ fn a_panic_in_progress_ends_the_check() {
     let (folder, files) = huge_file();
     let run = || {
         let mut progress = |_, _| panic!("of the caller");
-        check(&files, Verify::Always, &markers_of(folder.path()), &mut progress)
+        check(&files, Verify::Always, &markers_for(folder.path()), &mut progress)
     };
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
 }
@@ -296,7 +296,7 @@ fn a_folder_with_sums() {
         assert_eq!((report.files, report.bytes), (3, 4));
         assert_eq!(report.unknown, [at("new"), at("transformer/new")]);
     }
-    assert!(markers_of(folder.path()).holds(&at("a"), &digest(ABC_SHA)));
+    assert!(markers_for(folder.path()).holds(&at("a"), &digest(ABC_SHA)));
     assert_eq!(verify(&at("a")).unwrap().files, 1);
 
     fs::write(at("transformer/x.safetensors"), "y").unwrap();
@@ -371,7 +371,7 @@ fn pipes_do_not_block() {
     assert!(is_named(verify(&pipe).unwrap_err()));
     fs::write(folder.path().join("SHA256SUMS"), format!("{ABC_SHA}  pipe")).unwrap();
     assert!(is_named(verify(folder.path()).unwrap_err()));
-    let markers = markers_of(folder.path());
+    let markers = markers_for(folder.path());
     let files = [expect(&pipe, None, ABC_SHA)];
     assert!(is_named(check_all(&files, Verify::OnDownload, &markers).unwrap_err()));
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use wan_io::integrity::{
-    Digest, IntegrityError, Verify, check, known, markers_of, verify, verify_with,
+    Digest, IntegrityError, Verify, check, known, markers_for, verify, verify_with,
 };
 
 const ABC_SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -115,7 +115,7 @@ fn a_model_is_checked_once() {
     let cache = cache();
     let snapshot = snapshot(&cache);
     let names = ["transformer/x.safetensors", "model_index.json"].map(String::from);
-    let (files, markers) = (known(&snapshot, &names).unwrap(), markers_of(&snapshot));
+    let (files, markers) = (known(&snapshot, &names).unwrap(), markers_for(&snapshot));
     let hashed = || {
         let mut hashed = 0;
         let progress = &mut |done, _| {

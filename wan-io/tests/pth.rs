@@ -119,7 +119,7 @@ fn content_and_not_the_name() {
     for (name, tensor) in [("vae.safetensors", "conv1.weight"), ("outputs.pth", "pth.nested")] {
         let weights = Weights::open_file(&files, name).unwrap();
         assert!(weights.names().any(|name| name.starts_with(tensor)), "{name}");
-        assert_eq!(weights.origin(), files.shown(name));
+        assert_eq!(weights.origin(), files.display_path(name));
     }
     // Where safetensors are asked for by name, nothing else will do.
     let error = Weights::open(&files, "", "vae").unwrap_err();

@@ -201,13 +201,55 @@ fn lengths_are_kept() -> Outcome {
         let error = tokenizer.encode("a cat", length);
         assert!(matches!(error, Err(TextError::Length { found }) if found == length), "{error:?}");
     }
-    assert_eq!(tokenizer.encode("", 2)?, Tokens { ids: vec![1], dropped: 0 });
+    let Tokens { ids, offsets, dropped, .. } = tokenizer.encode("", 2)?;
+    assert_eq!((ids, offsets, dropped), (vec![1], vec![(0, 0)], 0));
     let whole = tokenizer.encode("a cat", 512)?.ids;
     for length in 2..=whole.len() {
-        let Tokens { ids, dropped } = tokenizer.encode("a cat", length)?;
+        let Tokens { ids, dropped, .. } = tokenizer.encode("a cat", length)?;
         assert_eq!((ids.len(), dropped), (length, whole.len() - length));
         assert_eq!(ids[..length - 1], whole[..length - 1]);
         assert_eq!(ids[length - 1], 1);
+    }
+    Ok(())
+}
+
+/// Each id stands for a piece of the text, one after the other, and all of them for the whole.
+fn assert_offsets(tokenizer: &Tokenizer, text: &str) {
+    let Tokens { ids, offsets, .. } = tokenizer.encode(text, 512).unwrap();
+    assert_eq!(offsets.len(), ids.len(), "{text:?}");
+    let (end, pieces) = offsets.split_last().unwrap();
+    assert_eq!(*end, (text.len(), text.len()), "{text:?}");
+    let mut last = (0, 0);
+    for &piece in pieces {
+        assert!(text.get(piece.0..piece.1).is_some(), "{text:?}: {piece:?}");
+        // A character that the vocabulary lacks is written as several bytes.
+        let character = text[piece.0..piece.1].chars().count() == 1;
+        assert!(piece.0 == last.1 || character && piece == last, "{text:?}: {offsets:?}");
+        last = piece;
+    }
+    assert_eq!(last.1, text.len(), "{text:?}: {offsets:?}");
+}
+
+#[test]
+fn offsets_are_bytes_of_the_text() -> Outcome {
+    let tokenizer = Tokenizer::open(&workspace("tests/fixtures/tokenizer"))?;
+    let tokenizers = std::iter::once(tokenizer).chain(umt5("offsets_are_bytes_of_the_text")?);
+    for tokenizer in tokenizers {
+        for text in [
+            "a cat",
+            "A cat walks on the grass, realistic style.",
+            "一只猫走在草地上,写实风格。",
+            "a red ball 红色的球, moving left",
+            "déjà vu 🦊",
+        ] {
+            assert_offsets(&tokenizer, &clean_prompt(text));
+        }
+        // The ids of a piece alone are those that it has in the text, where it is a word.
+        let Tokens { ids, offsets, .. } = tokenizer.encode("a cat", 512)?;
+        let word = offsets.iter().position(|&(_, stop)| stop > 1).unwrap();
+        assert_eq!(tokenizer.decode(&ids[word..])?, "cat");
+        let cut = tokenizer.encode("a cat a cat a cat a cat", 4)?;
+        assert_eq!((cut.offsets.len(), cut.offsets[3]), (4, (23, 23)));
     }
     Ok(())
 }
@@ -310,7 +352,9 @@ fn settings_of_the_file_do_not_matter() -> Outcome {
             "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"});
     })?;
     assert_eq!(tokenizer.encode("a a a a", 16)?.ids, [5, 5, 5, 5, 1]);
-    assert_eq!(tokenizer.encode("a a a a", 3)?, Tokens { ids: vec![5, 5, 1], dropped: 2 });
+    let Tokens { ids, offsets, dropped, .. } = tokenizer.encode("a a a a", 3)?;
+    assert_eq!((ids, dropped), (vec![5, 5, 1], 2));
+    assert_eq!(offsets, [(0, 1), (1, 3), (7, 7)]);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use wan_io::files::WriteError;
 use wan_io::video::{
     Format, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata, read_png_folder,
 };
@@ -85,9 +86,12 @@ fn rich_metadata() -> Metadata {
     ));
     metadata.negative_prompt = Some("色调艳丽，过曝".into());
     metadata.seed = Some(u64::MAX);
-    metadata.steps = Some(50);
-    metadata.guidance = Some(5.000_000_1);
-    metadata.shift = Some(3.0);
+    metadata.num_inference_steps = Some(50);
+    metadata.guidance_scale = Some(5.000_000_1);
+    metadata.guidance = Some("cosine 7 → 1".into());
+    metadata.strength = Some(0.6);
+    metadata.video = Some("猫.mp4".into());
+    metadata.flow_shift = Some(3.0);
     metadata.model = Some("Wan-AI/Wan2.1-T2V-14B".into());
     metadata.scheduler = Some("unipc".into());
     metadata.sigma_grid = Some("original".into());
@@ -101,8 +105,15 @@ fn stored(metadata: &Metadata, spec: &VideoSpec) -> Metadata {
     stored.width = Some(spec.width);
     stored.height = Some(spec.height);
     stored.fps = Some(spec.fps);
-    stored.frames = Some(spec.frames);
+    stored.num_frames = Some(spec.frames);
     stored
+}
+
+fn damaged(error: &VideoError) -> bool {
+    matches!(
+        error,
+        VideoError::Broken { .. } | VideoError::CutOff { .. } | VideoError::UnknownKind { .. }
+    )
 }
 
 fn refused(path: &Path, spec: &VideoSpec) -> VideoError {
@@ -166,7 +177,7 @@ fn files_without_our_metadata_hold_none_and_other_files_are_errors() {
     ] {
         fs::write(&path, broken).unwrap();
         let error = read_metadata(&path).unwrap_err();
-        assert!(matches!(error, VideoError::Broken { .. }), "{error}");
+        assert!(damaged(&error), "{error}");
         assert!(error.to_string().contains("/x`"), "{error}");
     }
     let error = read_metadata(folder.path()).unwrap_err();
@@ -375,22 +386,22 @@ fn bad_places_are_refused_before_any_work() {
     };
 
     let error = check(at("missing/x.gif"), "does not exist");
-    assert!(matches!(error, VideoError::NoParent { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NoParent { .. })));
     let error = check(with_slash(at("missing/frames")), "does not exist");
-    assert!(matches!(error, VideoError::NoParent { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NoParent { .. })));
     let error = check(at("file/x.gif"), "is not a folder");
-    assert!(matches!(error, VideoError::ParentNotFolder { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::ParentNotFolder { .. })));
     let error = check(at("taken.gif"), "a folder of that name exists");
-    assert!(matches!(error, VideoError::IsFolder { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::IsFolder { .. })));
     let error = check(with_slash(at("file")), "a file of that name exists");
-    assert!(matches!(error, VideoError::IsFile { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::IsFile { .. })));
     let error = check(with_slash(at("full")), "the folder is not empty");
-    assert!(matches!(error, VideoError::NotEmpty { .. }));
+    assert!(matches!(error, VideoError::Write(WriteError::NotEmpty { .. })));
     let error = check(at("x.mov"), "`.mov`: use `.mp4`, `.gif`, `.rgb`");
     assert!(matches!(error, VideoError::UnknownEnding { .. }));
     if cfg!(target_os = "linux") {
         let long = format!("{}.gif", "猫".repeat(100));
-        assert!(matches!(check(at(&long), "long"), VideoError::Io { .. }));
+        assert!(matches!(check(at(&long), "long"), VideoError::Write(WriteError::Io { .. })));
     }
     assert_eq!(names(folder.path()), before);
 }
@@ -407,7 +418,7 @@ fn folders_without_the_right_to_write_are_refused() {
     }
     for path in targets(folder.path()) {
         let error = refused(&path, &SPEC);
-        assert!(matches!(error, VideoError::Io { .. }), "{error}");
+        assert!(matches!(error, VideoError::Write(WriteError::Io { .. })), "{error}");
         assert!(error.to_string().contains(&path.display().to_string()));
     }
 }
@@ -525,12 +536,13 @@ fn a_writer_can_move_to_another_thread_as_a_sink() {
     let path = folder.path().join("x.rgb");
     let spec = VideoSpec { frames: 1, ..SPEC };
     let writer = VideoWriter::create(&path, &spec, &Metadata::new("x")).unwrap();
-    let mut sink: Box<dyn FrameSink + Send> = Box::new(writer);
     let write = move || {
-        sink.write_frame(&frame(&spec, 0))?;
-        sink.finish()
+        let mut writer = writer;
+        let sink: &mut (dyn FrameSink + Send) = &mut writer;
+        sink.write_frame(&frame(&spec, 0)).map(|()| writer)
     };
-    std::thread::spawn(write).join().unwrap().unwrap();
+    let writer = std::thread::spawn(write).join().unwrap().unwrap();
+    writer.finish().unwrap();
     assert!(path.exists());
 }
 
@@ -691,6 +703,58 @@ mod mp4 {
     }
 
     #[test]
+    fn video_of_other_codecs_is_named() {
+        let folder = folder();
+        let path = folder.path().join("x.mp4");
+        let (whole, _) = small_file(&path);
+        let start = find(&whole, "ftyp").len() + 8; // The first `avc1` is the brand in `ftyp`.
+        let place = |kind: &[u8]| {
+            start + whole[start..].windows(4).position(|found| found == kind).unwrap()
+        };
+        let read = |at: usize, bytes: &[u8]| {
+            let mut file = whole.clone();
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            fs::write(&path, &file).unwrap();
+            read_mp4(&path).unwrap_err()
+        };
+        for (at, bytes, expected) in [
+            (place(b"avc1"), b"mp4v".as_slice(), "video of the kind `mp4v`"),
+            (place(b"avc1"), b"avc3", "H.264 with its parameters between the frames"),
+            (place(b"avcC") + 5, &[244], "H.264 of the High 4:4:4 profile"),
+            (place(b"avcC") + 5, &[110], "H.264 of the High 10 profile"),
+        ] {
+            let error = read(at, bytes);
+            assert!(matches!(error, VideoError::Codec { .. }), "{error}");
+            let message = error.to_string();
+            assert!(message.contains(expected) && message.contains("x.mp4`"), "{message}");
+        }
+        let error = read(place(b"vide"), b"soun").to_string();
+        assert!(error.contains("it has 0 video tracks") || error.contains("sample"), "{error}");
+    }
+
+    #[test]
+    fn rates_of_television_become_whole_numbers() {
+        let folder = folder();
+        let path = folder.path().join("x.mp4");
+        let spec = VideoSpec { width: 32, height: 16, fps: 30, frames: 5 };
+        write(&path, &spec, &Metadata::new("x")).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let with_ticks = |ticks: u32| {
+            let mut file = whole.clone();
+            let stts = file.windows(4).position(|kind| kind == b"stts").unwrap();
+            file[stts + 16..stts + 20].copy_from_slice(&ticks.to_be_bytes());
+            fs::write(&path, &file).unwrap();
+            read_mp4(&path).map(|video| video.spec.fps)
+        };
+        assert_eq!(with_ticks(1000).unwrap(), 30);
+        assert_eq!(with_ticks(1001).unwrap(), 30);
+        let error = with_ticks(1100).unwrap_err().to_string();
+        assert!(error.contains("30000/1100 frames a second"), "{error}");
+        assert!(with_ticks(0).is_err());
+        assert!(with_ticks(u32::MAX).is_err());
+    }
+
+    #[test]
     fn foreign_files_are_errors() {
         let folder = folder();
         let path = folder.path().join("x.mp4");
@@ -703,7 +767,7 @@ mod mp4 {
         ] {
             fs::write(&path, bytes).unwrap();
             let error = read_mp4(&path).unwrap_err();
-            assert!(matches!(error, VideoError::Broken { .. }), "{error}");
+            assert!(damaged(&error), "{error}");
             assert!(error.to_string().contains("x.mp4"), "{error}");
         }
         let mut many = b"\0\0\0\x10ftypisom\0\0\0\0".to_vec();

@@ -6,7 +6,7 @@ use wan_io::hub::HubError;
 use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
-use wan_io::weights::WeightsFileError;
+use wan_io::weights::{SafetensorsWriteError, WeightsFileError};
 use wan_models::config::ConfigError;
 use wan_models::load::CheckpointError;
 use wan_models::load::{LoadError, WeightsError};
@@ -119,6 +119,9 @@ pub enum Error {
     /// The video cannot be written.
     #[error(transparent)]
     Video(#[from] VideoError),
+    /// Tensors, such as latents, cannot be written.
+    #[error(transparent)]
+    Tensors(#[from] SafetensorsWriteError),
     /// Latents are not those of one video of this model.
     #[error("latents have the shape {found:?}, but must have [1, {z_dim}, T, H, W]")]
     LatentShape {

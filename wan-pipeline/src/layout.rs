@@ -55,7 +55,10 @@ impl Layout {
         if files.has(CONFIG) && files.json::<Class>(CONFIG)?.class_name == "WanModel" {
             return Ok(Self::Original);
         }
-        Err(Error::NotAModel { path: files.shown(INDEX), config: files.shown(CONFIG) })
+        Err(Error::NotAModel {
+            path: files.display_path(INDEX),
+            config: files.display_path(CONFIG),
+        })
     }
 
     pub(crate) fn tokenizer(self) -> &'static str {
@@ -131,7 +134,7 @@ pub(crate) fn open<C: NetworkFiles>(
         (Layout::Diffusers, Some(file)) => {
             let config = read_config::<C>(files, &file)?;
             let weights = Arc::new(stored.open(files)?);
-            Ok(Network { config, path: files.shown(&file), weights })
+            Ok(Network { config, path: files.display_path(&file), weights })
         }
         (_, path) => {
             let weights = C::canonical_names(Arc::new(stored.open(files)?))?;
@@ -139,7 +142,7 @@ pub(crate) fn open<C: NetworkFiles>(
                 Some(_) => C::from_original(&original_config(files)?, weights.as_ref())?,
                 None => C::infer(weights.as_ref())?,
             };
-            let path = path.map_or_else(|| inferred(weights.as_ref()), |file| files.shown(&file));
+            let path = path.map_or_else(|| inferred(weights.as_ref()), |file| files.display_path(&file));
             valid(Network { config, path, weights })
         }
     }
@@ -158,7 +161,7 @@ pub(crate) fn open_file<C: NetworkFiles>(file: &Path) -> Result<Network<C>, Erro
                 true => C::from_original(&original_config(&files)?, weights.as_ref())?,
                 false => read_config(&files, CONFIG)?,
             };
-            return valid(Network { config, path: files.shown(CONFIG), weights });
+            return valid(Network { config, path: files.display_path(CONFIG), weights });
         }
     }
     let config = C::infer(weights.as_ref())?;
@@ -185,7 +188,7 @@ fn inferred(tensors: &dyn TensorSource) -> String {
 fn read_config<C: NetworkFiles>(files: &ModelFiles, file: &str) -> Result<C, Error> {
     let config: C = files.json(file)?;
     let checked = config.validate();
-    checked.map_err(|source| Error::Config { path: files.shown(file), source })?;
+    checked.map_err(|source| Error::Config { path: files.display_path(file), source })?;
     Ok(config)
 }
 
@@ -219,6 +222,6 @@ impl NetworkFiles for WanVaeConfig {
 fn original_config(files: &ModelFiles) -> Result<OriginalConfig, Error> {
     let config: OriginalConfig = files.json(CONFIG)?;
     let checked = config.validate();
-    checked.map_err(|source| Error::Config { path: files.shown(CONFIG), source })?;
+    checked.map_err(|source| Error::Config { path: files.display_path(CONFIG), source })?;
     Ok(config)
 }

@@ -72,7 +72,7 @@ impl Model {
             Some(file) => (Tokenizer::open(file)?, file.display().to_string()),
             None => {
                 let (files, layout) = part("tokenizer")?;
-                let path = files.shown(layout.tokenizer());
+                let path = files.display_path(layout.tokenizer());
                 let bytes = files.open(layout.tokenizer())?;
                 (Tokenizer::from_named_bytes(&bytes, &path)?, path)
             }
@@ -117,7 +117,7 @@ fn original_scheduler() -> SchedulerConfig {
 
 /// Adds the file to an error about its content.
 fn at<T>(files: &ModelFiles, file: &str, result: Result<T, ConfigError>) -> Result<T, Error> {
-    result.map_err(|source| Error::Config { path: files.shown(file), source })
+    result.map_err(|source| Error::Config { path: files.display_path(file), source })
 }
 
 /// `model_index.json` must be that of a text-to-video pipeline with the parts that we have.
@@ -130,7 +130,7 @@ fn check_index(files: &ModelFiles) -> Result<Index, Error> {
         }
         let expected: Vec<String> = expected.iter().map(|name| format!("{name:?}")).collect();
         Err(Error::ModelIndex {
-            path: files.shown(INDEX),
+            path: files.display_path(INDEX),
             field: field.into(),
             found: found.to_string(),
             expected: expected.join(" or "),
@@ -152,7 +152,7 @@ fn check_index(files: &ModelFiles) -> Result<Index, Error> {
             return Ok(());
         }
         Err(Error::ModelIndex {
-            path: files.shown(INDEX),
+            path: files.display_path(INDEX),
             field: field.into(),
             found: found.to_string(),
             expected: format!("null: {what} are not supported yet"),
@@ -176,10 +176,10 @@ fn check_scheduler(
         return Ok(());
     }
     Err(Error::ModelIndex {
-        path: files.shown(INDEX),
+        path: files.display_path(INDEX),
         field: "scheduler".into(),
         found: found.to_string(),
-        expected: format!("{class:?}, as in {}", files.shown(SCHEDULER)),
+        expected: format!("{class:?}, as in {}", files.display_path(SCHEDULER)),
     })
 }
 

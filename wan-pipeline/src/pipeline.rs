@@ -162,12 +162,12 @@ impl<B: Backend> Pipeline<B> {
         let mut metadata = Metadata::new(&settings.prompt);
         metadata.negative_prompt = Some(settings.negative_prompt.clone());
         metadata.seed = Some(settings.seed);
-        metadata.steps = Some(settings.steps as u32);
-        metadata.guidance = Some(settings.guidance);
-        metadata.shift = Some(settings.shift);
+        metadata.num_inference_steps = Some(settings.steps as u32);
+        metadata.guidance_scale = Some(settings.guidance);
+        metadata.flow_shift = Some(settings.shift);
         metadata.width = Some(spec.width);
         metadata.height = Some(spec.height);
-        metadata.frames = Some(spec.frames);
+        metadata.num_frames = Some(spec.frames);
         metadata.fps = Some(spec.fps);
         metadata.model = Some(self.model.name.clone());
         metadata.scheduler = Some(settings.scheduler.name().into());

@@ -121,7 +121,7 @@ fn verify_folder(
     }
     names.retain(|name| files.has(name)); // what is missing is named when it is opened
     let known = integrity::known(folder, &names)?;
-    let markers = integrity::markers_of(folder);
+    let markers = integrity::markers_for(folder);
     let mut progress = |done, total| observer(Event::Verifying { done, total });
     integrity::check(&known, policy, &markers, &mut progress)?;
     Ok(())

@@ -52,8 +52,4 @@ impl FrameSink for Video {
         self.pixels.extend_from_slice(rgb);
         Ok(())
     }
-
-    fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        Ok(())
-    }
 }

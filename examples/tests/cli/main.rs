@@ -155,10 +155,10 @@ fn how_it_was_made_can_be_read_back() {
         assert_eq!(stored.prompt, prompt);
         assert_eq!(stored.negative_prompt.as_deref(), Some("静止"));
         assert_eq!(stored.seed, Some(u64::MAX));
-        assert_eq!(stored.steps, Some(2));
-        assert_eq!((stored.guidance, stored.shift), (Some(2.5), Some(4.0)));
+        assert_eq!(stored.num_inference_steps, Some(2));
+        assert_eq!((stored.guidance_scale, stored.flow_shift), (Some(2.5), Some(4.0)));
         assert_eq!((stored.width, stored.height), (Some(32), Some(32)));
-        assert_eq!((stored.frames, stored.fps), (Some(5), Some(12)));
+        assert_eq!((stored.num_frames, stored.fps), (Some(5), Some(12)));
         assert_eq!(stored.model.as_deref(), Some("tiny-wan"));
         assert_eq!(stored.scheduler.as_deref(), Some("euler"));
         assert_eq!(stored.sigma_grid.as_deref(), Some("diffusers"));

@@ -2,13 +2,13 @@
 //! them, `refs/<branch>` with a commit; the locks are beside the repositories.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::HubError;
 use super::listing::is_commit;
+use crate::files::atomic;
 use crate::integrity::{Digest, Markers};
 
 pub(super) struct RepoCache {
@@ -63,10 +63,7 @@ impl RepoCache {
         let file = self.reference(revision);
         let write = |folder: &Path| {
             fs::create_dir_all(folder)?;
-            let mut written = tempfile::NamedTempFile::new_in(folder)?;
-            written.write_all(commit.as_bytes())?;
-            written.persist(&file)?;
-            Ok(())
+            Ok(atomic::write(&file, commit.as_bytes())?)
         };
         write(file.parent().unwrap_or(&self.root)).map_err(HubError::io(&file))
     }
@@ -104,10 +101,8 @@ impl RepoCache {
         let place = |folder: &Path| {
             fs::create_dir_all(folder)?;
             // Renamed over what is there, so that the name is never missing or half made.
-            let made = tempfile::Builder::new()
-                .make_in(folder, |path| link_or_copy(&target, &self.blob(digest), path))?;
-            made.into_temp_path().persist(&pointer)?;
-            Ok(())
+            let make = |path: &Path| link_or_copy(&target, &self.blob(digest), path);
+            Ok(atomic::place(&pointer, make)?)
         };
         place(folder).map_err(HubError::io(&pointer))
     }

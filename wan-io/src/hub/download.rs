@@ -14,7 +14,7 @@ use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::cache::RepoCache;
-use super::http::{Client, Subject, header, pause, shown};
+use super::http::{Client, Subject, display_url, header, pause};
 use super::listing::Entry;
 use super::{HubError, wrong_file};
 use crate::integrity::{self, Digest, Expected, Hasher, Verify};
@@ -27,8 +27,8 @@ const PROGRESS: u64 = 1 << 20;
 /// How often a lock that another process holds is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the download of a file tells meanwhile.
-pub(super) enum Note {
+/// A step of the download of one file.
+pub(super) enum DownloadEvent {
     /// Another process downloads it.
     Waiting,
     /// So many bytes of it were there already.
@@ -61,12 +61,12 @@ impl Download<'_> {
         &self,
         file: &str,
         entry: &Entry,
-        note: &dyn Fn(Note),
+        note: &dyn Fn(DownloadEvent),
     ) -> Result<(), HubError> {
         let told = Cell::new(false);
         let _lock = self.cache.lock(&entry.digest, || {
             if !told.replace(true) {
-                note(Note::Waiting);
+                note(DownloadEvent::Waiting);
             }
             std::thread::sleep(LOCK_INTERVAL);
             self.go_on()
@@ -78,7 +78,7 @@ impl Download<'_> {
         }
     }
 
-    fn is_there(&self, entry: &Entry, note: &dyn Fn(Note)) -> Result<bool, HubError> {
+    fn is_there(&self, entry: &Entry, note: &dyn Fn(DownloadEvent)) -> Result<bool, HubError> {
         let blob = self.cache.blob(&entry.digest);
         if !blob.is_file() {
             return Ok(false);
@@ -92,11 +92,11 @@ impl Download<'_> {
         };
         match integrity::check(&[expected], self.verify, &markers, &mut go_on) {
             Ok(()) => {
-                note(Note::Resumed(entry.size));
+                note(DownloadEvent::Resumed(entry.size));
                 Ok(true)
             }
             Err(error) if wrong_file(&error).is_some() => {
-                note(Note::Retrying(error.to_string()));
+                note(DownloadEvent::Retrying(error.to_string()));
                 fs::remove_file(&blob).map_err(HubError::io(&blob))?;
                 Ok(false)
             }
@@ -109,7 +109,7 @@ impl Download<'_> {
         &self,
         file: &str,
         entry: &Entry,
-        note: &dyn Fn(Note),
+        note: &dyn Fn(DownloadEvent),
     ) -> Result<(), HubError> {
         let (blob, path) = (self.cache.blob(&entry.digest), self.cache.partial(&entry.digest));
         let folder = blob.parent().unwrap_or(&self.cache.root);
@@ -136,7 +136,7 @@ impl Download<'_> {
             if is_second {
                 return Err(error);
             }
-            note(Note::Retrying(error.to_string()));
+            note(DownloadEvent::Retrying(error.to_string()));
             is_second = true;
         }
         fs::rename(&path, &blob).map_err(HubError::io(&blob))?;
@@ -152,10 +152,10 @@ impl Download<'_> {
         file: &str,
         entry: &Entry,
         path: &Path,
-        note: &dyn Fn(Note),
+        note: &dyn Fn(DownloadEvent),
     ) -> Result<Outcome, HubError> {
         let mut partial = Partial::open(path, entry)?;
-        note(Note::Resumed(partial.done));
+        note(DownloadEvent::Resumed(partial.done));
         let (mut tries, mut last) = (0, partial.done);
         while partial.done < entry.size {
             let error = match self.stream(file, entry, &mut partial, note) {
@@ -169,8 +169,8 @@ impl Download<'_> {
             if tries >= MAX_TRIES {
                 return Err(error);
             }
-            note(Note::Retrying(error.to_string()));
-            self.rest(pause(&error, tries)?)?;
+            note(DownloadEvent::Retrying(error.to_string()));
+            self.sleep_cancellable(pause(&error, tries)?)?;
         }
         partial.finish().map(Outcome::Whole)
     }
@@ -181,7 +181,7 @@ impl Download<'_> {
         file: &str,
         entry: &Entry,
         partial: &mut Partial,
-        note: &dyn Fn(Note),
+        note: &dyn Fn(DownloadEvent),
     ) -> Result<Option<Outcome>, HubError> {
         self.go_on()?;
         let url = self.url(file);
@@ -195,7 +195,7 @@ impl Download<'_> {
             Place::OtherSize(found) => return Ok(Some(Outcome::WrongSize(found))),
             Place::Unasked => {
                 let reason = "a range of the file that was not asked for".into();
-                return Err(HubError::Answer { url: shown(&url), reason });
+                return Err(HubError::Answer { url: display_url(&url), reason });
             }
         }
         let mut body = response.into_body().into_reader();
@@ -203,12 +203,12 @@ impl Download<'_> {
         loop {
             self.go_on()?;
             let read = body.read(&mut buffer).map_err(|error| HubError::Unreachable {
-                url: shown(&url),
+                url: display_url(&url),
                 reason: error.to_string(),
             })?;
             if read == 0 && partial.done < entry.size {
                 let reason = format!("the connection ended after {} bytes", partial.done);
-                return Err(HubError::Unreachable { url: shown(&url), reason });
+                return Err(HubError::Unreachable { url: display_url(&url), reason });
             }
             if partial.done + read as u64 > entry.size {
                 return Ok(Some(Outcome::WrongSize(partial.done + read as u64)));
@@ -217,7 +217,7 @@ impl Download<'_> {
                 return Ok(None);
             }
             partial.append(&buffer[..read])?;
-            note(Note::Arrived(partial.done));
+            note(DownloadEvent::Arrived(partial.done));
         }
     }
 
@@ -236,7 +236,7 @@ impl Download<'_> {
         let check = |name: &str, expected: &str| match header(headers, name) {
             Some(found) if unquoted(found) != expected => {
                 let reason = format!("{name} is {found:?}, but {expected} was listed");
-                Err(HubError::Answer { url: shown(url), reason })
+                Err(HubError::Answer { url: display_url(url), reason })
             }
             _ => Ok(()),
         };
@@ -252,7 +252,7 @@ impl Download<'_> {
         }
     }
 
-    fn rest(&self, time: Duration) -> Result<(), HubError> {
+    fn sleep_cancellable(&self, time: Duration) -> Result<(), HubError> {
         let mut left = time;
         while !left.is_zero() {
             self.go_on()?;
@@ -305,7 +305,7 @@ struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// What is there from an earlier try, or nothing.
+    /// Opens the bytes of an earlier try, or an empty file.
     fn open(path: &'a Path, entry: &'a Entry) -> Result<Self, HubError> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.map_err(HubError::io(path))?;

@@ -55,7 +55,7 @@ pub enum HubError {
     Forbidden {
         /// The repository.
         repo: String,
-        /// What the hub says.
+        /// The value that the hub gives.
         message: String,
     },
     /// There is no such repository.
@@ -114,7 +114,7 @@ pub enum HubError {
     Answer {
         /// The address.
         url: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// A file is not in the cache, and nothing is downloaded.
@@ -141,9 +141,9 @@ pub enum HubError {
         repo: String,
         /// The file.
         file: String,
-        /// What the hub says.
+        /// The value that the hub gives.
         expected: Box<Digest>,
-        /// What arrived.
+        /// The value that arrived.
         found: Box<Digest>,
     },
     /// A downloaded file has the wrong size, the second time too.
@@ -156,9 +156,9 @@ pub enum HubError {
         repo: String,
         /// The file.
         file: String,
-        /// What the hub says.
+        /// The value that the hub gives.
         expected: u64,
-        /// What arrived, or was announced.
+        /// The value that arrived, or was announced.
         found: u64,
     },
     /// A file in the cache is wrong and cannot be replaced.
@@ -179,7 +179,7 @@ pub enum HubError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The observer asked to stop. What was downloaded stays and is continued the next time.

@@ -1,6 +1,6 @@
 use std::ops::ControlFlow;
 
-/// What the client of the hub is doing.
+/// A step of the client of the hub.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum HubEvent {
@@ -49,7 +49,7 @@ pub enum HubEvent {
     Retrying {
         /// The file.
         file: String,
-        /// What failed.
+        /// The failure, in words.
         reason: String,
     },
 }

@@ -30,7 +30,7 @@ pub(super) struct Client {
     token: Option<String>,
 }
 
-/// What a request is about, for messages.
+/// The subject of a request, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) repo: &'a str,
@@ -132,14 +132,14 @@ impl Client {
             | ureq::Error::Http(_)
             | ureq::Error::BadUri(_)
             | ureq::Error::LargeResponseHeader(..) => {
-                HubError::Answer { url: shown(url), reason: error.to_string() }
+                HubError::Answer { url: display_url(url), reason: error.to_string() }
             }
-            _ => HubError::Unreachable { url: shown(url), reason: error.to_string() },
+            _ => HubError::Unreachable { url: display_url(url), reason: error.to_string() },
         })
     }
 
     fn redirected(&self, url: &str, headers: &HeaderMap) -> Result<String, HubError> {
-        let wrong = |reason: String| HubError::Answer { url: shown(url), reason };
+        let wrong = |reason: String| HubError::Answer { url: display_url(url), reason };
         let Some(location) = headers.get(LOCATION) else {
             return Err(wrong("a redirect without a Location".into()));
         };
@@ -152,7 +152,7 @@ impl Client {
         let plain = target.starts_with("http://") && !url.starts_with("https://");
         match (secure || plain) && origin(&target).is_some() {
             true => Ok(target),
-            false => Err(wrong(format!("a redirect to {:?}", shown(location)))),
+            false => Err(wrong(format!("a redirect to {:?}", display_url(location)))),
         }
     }
 
@@ -182,10 +182,12 @@ impl Client {
                 HubError::FileNotFound { repo, commit, file }
             }
             (404, "RepoNotFound") => HubError::RepoNotFound { repo },
-            (429, _) => HubError::RateLimited { url: shown(url), seconds },
-            _ => {
-                HubError::Status { url: shown(url), status, message: body_text(response, message) }
-            }
+            (429, _) => HubError::RateLimited { url: display_url(url), seconds },
+            _ => HubError::Status {
+                url: display_url(url),
+                status,
+                message: body_text(response, message),
+            },
         }
     }
 }
@@ -222,7 +224,7 @@ pub(super) fn origin(url: &str) -> Option<&str> {
 }
 
 /// An address without what may be secret in it: the signature in the query.
-pub(super) fn shown(url: &str) -> String {
+pub(super) fn display_url(url: &str) -> String {
     printable(url.split(['?', '#']).next().unwrap_or_default())
 }
 
@@ -234,17 +236,18 @@ fn read_json(url: &str, response: Response<Body>) -> Result<(Vec<u8>, HeaderMap)
     let (parts, body) = response.into_parts();
     let mut bytes = Vec::new();
     let mut reader = body.into_reader().take(MAX_JSON + 1);
-    reader
-        .read_to_end(&mut bytes)
-        .map_err(|error| HubError::Unreachable { url: shown(url), reason: error.to_string() })?;
+    reader.read_to_end(&mut bytes).map_err(|error| HubError::Unreachable {
+        url: display_url(url),
+        reason: error.to_string(),
+    })?;
     if bytes.len() as u64 > MAX_JSON {
         let reason = format!("more than {MAX_JSON} bytes of JSON");
-        return Err(HubError::Answer { url: shown(url), reason });
+        return Err(HubError::Answer { url: display_url(url), reason });
     }
     Ok((bytes, parts.headers))
 }
 
-/// What an error says of itself: in a header, or as a text that is no page.
+/// The message of an error: in a header, or as a text that is no page.
 fn body_text(response: Response<Body>, message: String) -> String {
     let mut text = message;
     if text.is_empty() {

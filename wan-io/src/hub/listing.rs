@@ -1,4 +1,4 @@
-//! What a revision of a repository holds.
+//! The files of a revision of a repository.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::HeaderMap;
 
 use super::HubError;
-use super::http::{Client, Retry, Subject, header, shown};
+use super::http::{Client, Retry, Subject, display_url, header};
 use crate::integrity::Digest;
 
 /// The most files in one repository.
@@ -85,7 +85,7 @@ pub(super) fn list(
         pages += 1;
         if files.len() > MAX_FILES || pages > MAX_FILES {
             let reason = format!("more than {MAX_FILES} files");
-            return Err(HubError::Answer { url: shown(&url), reason });
+            return Err(HubError::Answer { url: display_url(&url), reason });
         }
         page = next_page(client, &url, &headers)?;
     }
@@ -106,7 +106,7 @@ pub(super) fn is_safe_name(name: &str) -> bool {
 }
 
 fn entry(url: &str, node: Node) -> Result<(String, Entry), HubError> {
-    let wrong = |reason: String| Err(HubError::Answer { url: shown(url), reason });
+    let wrong = |reason: String| Err(HubError::Answer { url: display_url(url), reason });
     let Node { path, oid, size, lfs, .. } = node;
     if !is_safe_name(&path) {
         return wrong(format!("lists a file {path:?}, which could lead out of its folder"));
@@ -133,7 +133,7 @@ fn next_page(client: &Client, url: &str, headers: &HeaderMap) -> Result<Option<S
         Some(next) if client.is_hub(next) && next != url => Ok(Some(next.to_owned())),
         _ => {
             let reason = format!("the next page is {link:?}, which is not of the hub");
-            Err(HubError::Answer { url: shown(url), reason })
+            Err(HubError::Answer { url: display_url(url), reason })
         }
     }
 }
@@ -141,7 +141,7 @@ fn next_page(client: &Client, url: &str, headers: &HeaderMap) -> Result<Option<S
 fn parse<T: DeserializeOwned>(url: &str, bytes: &[u8]) -> Result<T, HubError> {
     crate::files::from_json(bytes).map_err(|reason| {
         let reason = format!("it is not the JSON of a hub: {reason}");
-        HubError::Answer { url: shown(url), reason }
+        HubError::Answer { url: display_url(url), reason }
     })
 }
 

@@ -23,7 +23,7 @@ pub struct HubOptions {
 }
 
 impl HubOptions {
-    /// What the environment says, by the rules of Python's `huggingface_hub`:
+    /// The options in the environment, by the rules of Python's `huggingface_hub`:
     ///
     /// | variable | what it is for |
     /// |---|---|

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::cache::{RepoCache, free_space};
-use super::download::{Download, Note};
+use super::download::{Download, DownloadEvent};
 use super::http::Client;
 use super::listing::Entry;
 use super::{HubError, HubEvent, HubObserver, wrong_file};
@@ -257,7 +257,7 @@ impl Snapshot {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(job) = jobs.get(index) else { return };
-                let note = |note| drop(sender.send((index, Message::Note(note))));
+                let note = |note| drop(sender.send((index, Message::Event(note))));
                 let result = self.run(&download, job, &note);
                 let failed = result.is_err();
                 let _ = sender.send((index, Message::Finished(result)));
@@ -277,7 +277,7 @@ impl Snapshot {
             let mut result = Ok(());
             for (index, message) in receiver {
                 let told = match message {
-                    Message::Note(note) => progress.tell(index, note, observer),
+                    Message::Event(note) => progress.tell(index, note, observer),
                     Message::Finished(finished) => finished,
                 };
                 if let Err(error) = told {
@@ -291,14 +291,19 @@ impl Snapshot {
         })
     }
 
-    fn run(&self, download: &Download, job: &Job, note: &dyn Fn(Note)) -> Result<(), HubError> {
+    fn run(
+        &self,
+        download: &Download,
+        job: &Job,
+        note: &dyn Fn(DownloadEvent),
+    ) -> Result<(), HubError> {
         download.run(job.names[0], &job.entry, note)?;
         self.link(job)
     }
 }
 
 enum Message {
-    Note(Note),
+    Event(DownloadEvent),
     Finished(Result<(), HubError>),
 }
 
@@ -323,18 +328,18 @@ impl<'a> Progress<'a> {
     fn tell(
         &mut self,
         index: usize,
-        note: Note,
+        note: DownloadEvent,
         observer: &mut HubObserver,
     ) -> Result<(), HubError> {
         let file = self.jobs[index].names[0].to_owned();
         let told = match note {
-            Note::Waiting => observer(HubEvent::Waiting { file }),
-            Note::Retrying(reason) => observer(HubEvent::Retrying { file, reason }),
-            Note::Resumed(done) => {
+            DownloadEvent::Waiting => observer(HubEvent::Waiting { file }),
+            DownloadEvent::Retrying(reason) => observer(HubEvent::Retrying { file, reason }),
+            DownloadEvent::Resumed(done) => {
                 self.done[index] = done;
                 ControlFlow::Continue(())
             }
-            Note::Arrived(done) => {
+            DownloadEvent::Arrived(done) => {
                 self.arrived += done.saturating_sub(self.done[index]);
                 self.done[index] = done;
                 self.tell_bytes(index, observer)

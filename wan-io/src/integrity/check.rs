@@ -29,7 +29,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// cannot be written to gets none, which is no error. With [`Verify::Never`] nothing is done.
 ///
 /// # Errors
-/// What is wrong with the files: with all of them, not only the first.
+/// All defects of all files, not only the first one.
 pub fn check(
     files: &[Expected],
     policy: Verify,
@@ -94,10 +94,11 @@ impl<'a> Task<'a> {
     }
 
     fn hash(&self, buffer: &mut [u8], meter: &mut Meter<'_>) -> Result<(), IntegrityError> {
-        let io = || IntegrityError::at(self.path);
+        let io = || IntegrityError::in_file(self.path);
         file_metadata(self.path)?;
         let mut file = File::open(self.path).map_err(io())?;
-        let stamp = |file: &File| file.metadata().and_then(|metadata| Stamp::of(&metadata));
+        let stamp =
+            |file: &File| file.metadata().and_then(|metadata| Stamp::for_metadata(&metadata));
         let before = stamp(&file).map_err(io())?;
         check_size(self.path, before.size, self.size)?;
         let found = self.read(&mut file, buffer, meter)?;
@@ -125,7 +126,7 @@ impl<'a> Task<'a> {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(IntegrityError::at(self.path)(error)),
+                Err(error) => return Err(IntegrityError::in_file(self.path)(error)),
             };
             hasher.update(&buffer[..read]);
             meter.advance(read as u64)?;
@@ -164,7 +165,7 @@ impl Meter<'_> {
 
 type Wrong = Vec<(usize, IntegrityError)>;
 
-/// What is wrong, by index.
+/// The errors, by the index of their file.
 fn hash_all(
     tasks: &[Task<'_>],
     total: u64,
@@ -181,7 +182,7 @@ fn hash_all(
             match thread::Builder::new().spawn_scoped(scope, move || work(tasks, next, &sender)) {
                 Ok(worker) => workers.push(worker),
                 Err(error) if workers.is_empty() => {
-                    return Err(IntegrityError::at(first.path)(error));
+                    return Err(IntegrityError::in_file(first.path)(error));
                 }
                 Err(_) => break, // the ones there are do it all
             }

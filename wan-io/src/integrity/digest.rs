@@ -32,7 +32,7 @@ impl Digest {
         }
     }
 
-    /// What the hash is called in messages.
+    /// The name of the hash in messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "SHA-256",

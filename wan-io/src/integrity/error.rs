@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors of files that are compared with their checksums.
 
 use std::{
     io,
@@ -54,7 +54,7 @@ pub enum IntegrityError {
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// No checksum of anything in it is known.
@@ -75,7 +75,7 @@ pub enum IntegrityError {
     Io {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// More than one thing is wrong; one a line.
@@ -88,7 +88,7 @@ const AGAIN: &str = "delete it (and, if it is a link, what it links to) and down
 
 impl IntegrityError {
     /// Names the path in an error of the system.
-    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn in_file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let path = path.to_owned();
             match source.kind() {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Digest, Expected, IntegrityError, Markers,
-    markers::{FOLDER, is_model_name, markers_of},
+    markers::{FOLDER, is_model_name, markers_for},
     sums::{self, Sums},
 };
 
@@ -17,7 +17,7 @@ const MAX_FILES: usize = 100_000;
 /// The most links from a name to a blob. Hub caches have one.
 const MAX_LINKS: usize = 16;
 
-/// What is known of the files `names`, which are paths inside `folder`, with `/`.
+/// The known sizes and digests of the files `names`, which are paths inside `folder`, with `/`.
 ///
 /// There is one entry for each name, in the same order. The digest is that of `SHA256SUMS` in
 /// `folder`; for a file that is not listed, the name of the blob of a hub cache that it links to;
@@ -26,7 +26,7 @@ const MAX_LINKS: usize = 16;
 /// # Errors
 /// If the list cannot be read.
 pub fn known(folder: &Path, names: &[String]) -> Result<Vec<Expected>, IntegrityError> {
-    let sums = sums::of(folder)?;
+    let sums = sums::for_folder(folder)?;
     Ok(names.iter().map(|name| expected(folder.join(name), &sums, name)).collect())
 }
 
@@ -57,7 +57,7 @@ fn digest_name(path: &Path) -> Option<Digest> {
 
 /// The files that a path stands for.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct FileSet {
     /// Those with a digest, and where their markers are.
     pub(super) known: Vec<(Expected, Markers)>,
     /// Those without.
@@ -66,10 +66,10 @@ pub(super) struct Found {
     seen: HashSet<(PathBuf, Option<Digest>)>,
 }
 
-impl Found {
+impl FileSet {
     /// The files of a file, a folder, a model in a hub cache, or a whole hub cache.
-    pub(super) fn at(path: &Path) -> Result<Self, IntegrityError> {
-        let metadata = fs::metadata(path).map_err(IntegrityError::at(path))?;
+    pub(super) fn for_path(path: &Path) -> Result<Self, IntegrityError> {
+        let metadata = fs::metadata(path).map_err(IntegrityError::in_file(path))?;
         let mut found = Self::default();
         if metadata.is_file() {
             found.add_file(path)?;
@@ -89,18 +89,18 @@ impl Found {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), IntegrityError> {
-        let whole = std::path::absolute(path).map_err(IntegrityError::at(path))?;
+        let whole = std::path::absolute(path).map_err(IntegrityError::in_file(path))?;
         let folder = whole.parent().unwrap_or(Path::new("."));
-        let sums = sums::of(folder)?;
+        let sums = sums::for_folder(folder)?;
         let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        self.add(expected(path.to_owned(), &sums, name), &markers_of(folder));
+        self.add(expected(path.to_owned(), &sums, name), &markers_for(folder));
         Ok(())
     }
 
     /// All files that `SHA256SUMS` lists, and all that are there.
     fn add_folder(&mut self, folder: &Path) -> Result<(), IntegrityError> {
-        let sums = sums::of(folder)?;
-        let markers = markers_of(folder);
+        let sums = sums::for_folder(folder)?;
+        let markers = markers_for(folder);
         let mut names: BTreeSet<String> = sums.keys().cloned().collect();
         for path in files_in(folder)? {
             match name_in(folder, &path) {
@@ -124,7 +124,7 @@ impl Found {
                 self.add_folder(&snapshot)?;
             }
         }
-        let markers = markers_of(model);
+        let markers = markers_for(model);
         for path in entries_if_there(&model.join("blobs"))? {
             // Only unfinished downloads and locks have an ending.
             if path.extension().is_none() {
@@ -160,7 +160,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, IntegrityError> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for path in entries(&folder)? {
-            let kind = path.symlink_metadata().map_err(IntegrityError::at(&path))?.file_type();
+            let kind = path.symlink_metadata().map_err(IntegrityError::in_file(&path))?.file_type();
             if kind.is_dir() {
                 if path.file_name().is_some_and(|name| name != FOLDER) {
                     folders.push(path);
@@ -188,11 +188,11 @@ fn name_in(folder: &Path, file: &Path) -> Option<String> {
     Some(parts?.join("/"))
 }
 
-/// What is in `folder`, sorted.
+/// The entries of `folder`, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, IntegrityError> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(IntegrityError::at(folder))? {
-        paths.push(entry.map_err(IntegrityError::at(folder))?.path());
+    for entry in fs::read_dir(folder).map_err(IntegrityError::in_file(folder))? {
+        paths.push(entry.map_err(IntegrityError::in_file(folder))?.path());
         if paths.len() > MAX_FILES {
             return Err(too_many(folder));
         }

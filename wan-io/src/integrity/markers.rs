@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Metadata},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -10,6 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, IntegrityError};
+use crate::files::atomic;
 
 /// The folder of the markers.
 pub(super) const FOLDER: &str = ".wan-verified";
@@ -35,7 +36,7 @@ impl Markers {
     /// Whether `file`, or what it links to, is still the one noted for `digest`.
     pub fn holds(&self, file: &Path, digest: &Digest) -> bool {
         let same = || -> io::Result<bool> {
-            let note = Stamp::of(&fs::metadata(file)?)?.note();
+            let note = Stamp::for_metadata(&fs::metadata(file)?)?.note();
             holds_text(&self.marker(file, digest)?, &note)
         };
         same().unwrap_or(false)
@@ -46,22 +47,15 @@ impl Markers {
     /// # Errors
     /// If the file is not there, or the marker cannot be written.
     pub fn record(&self, file: &Path, digest: &Digest) -> io::Result<()> {
-        self.record_as(file, digest, &Stamp::of(&fs::metadata(file)?)?)
+        self.record_as(file, digest, &Stamp::for_metadata(&fs::metadata(file)?)?)
     }
 
     /// Notes that `file` had `digest` when it had `stamp`.
     pub(super) fn record_as(&self, file: &Path, digest: &Digest, stamp: &Stamp) -> io::Result<()> {
         let marker = self.marker(file, digest)?;
         fs::create_dir_all(&self.folder)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
         // A cache can be shared: others may read the marker, as far as the umask allows.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(&self.folder)?;
-        file.write_all(stamp.note().as_bytes())?;
-        file.persist(marker)?;
-        Ok(())
+        Ok(atomic::write(&marker, stamp.note().as_bytes())?)
     }
 
     /// Two files of a folder can have the same content, so the name depends on the path too.
@@ -75,7 +69,7 @@ impl Markers {
 
 /// Where the markers of `folder` are: in its `.wan-verified`, or, for a folder inside a hub cache,
 /// in that of its `models--owner--name`.
-pub fn markers_of(folder: &Path) -> Markers {
+pub fn markers_for(folder: &Path) -> Markers {
     let whole = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder));
     let whole = whole.unwrap_or_else(|_| folder.to_owned());
     let model = whole.ancestors().find(|ancestor| is_model_name(ancestor));
@@ -87,7 +81,7 @@ pub(super) fn is_model_name(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"models--"))
 }
 
-/// What tells whether a file changed, without reading it.
+/// The properties that tell whether a file changed, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
@@ -98,7 +92,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> io::Result<Self> {
+    pub(super) fn for_metadata(metadata: &Metadata) -> io::Result<Self> {
         let modified = match metadata.modified()?.duration_since(UNIX_EPOCH) {
             Ok(after) => after.as_nanos().cast_signed(),
             Err(before) => -before.duration().as_nanos().cast_signed(),
@@ -129,7 +123,7 @@ fn holds_text(path: &Path, text: &str) -> io::Result<bool> {
 
 /// The metadata of the file at `path`; a pipe or device is an error, and is not opened.
 pub(super) fn file_metadata(path: &Path) -> Result<Metadata, IntegrityError> {
-    let metadata = fs::metadata(path).map_err(IntegrityError::at(path))?;
+    let metadata = fs::metadata(path).map_err(IntegrityError::in_file(path))?;
     match metadata.is_file() {
         true => Ok(metadata),
         false => Err(IntegrityError::NotAFile { path: path.to_owned() }),

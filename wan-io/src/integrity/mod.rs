@@ -38,7 +38,7 @@ pub use check::check;
 pub use digest::{Digest, Hasher};
 pub use error::IntegrityError;
 pub use find::known;
-pub use markers::{Markers, markers_of};
+pub use markers::{Markers, markers_for};
 
 /// When files are compared with what is known of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +63,7 @@ pub struct Expected {
     pub digest: Option<Digest>,
 }
 
-/// What [`verify()`] found; nothing is wrong.
+/// The result of [`verify()`] where nothing is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// How many files were hashed and are right.
@@ -100,7 +100,7 @@ pub fn verify_with(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Report, IntegrityError> {
-    let found = find::Found::at(path)?;
+    let found = find::FileSet::for_path(path)?;
     if found.known.is_empty() {
         return Err(IntegrityError::Nothing { path: path.to_owned() });
     }

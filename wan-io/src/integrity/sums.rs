@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 16 << 20;
 pub(super) type Sums = BTreeMap<String, Digest>;
 
 /// The list in `folder`; empty if it has none.
-pub(super) fn of(folder: &Path) -> Result<Sums, IntegrityError> {
+pub(super) fn for_folder(folder: &Path) -> Result<Sums, IntegrityError> {
     let path = folder.join(NAME);
     // A link that leads nowhere is a list that is missing.
     if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -28,7 +28,7 @@ pub(super) fn of(folder: &Path) -> Result<Sums, IntegrityError> {
     let mut bytes = Vec::new();
     File::open(&path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(IntegrityError::at(&path))?;
+        .map_err(IntegrityError::in_file(&path))?;
     parse(&bytes).map_err(|(line, reason)| IntegrityError::Sums { path, line, reason })
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! Errors of checkpoints of PyTorch.
 
 /// Why a checkpoint of PyTorch cannot be read. Nothing of the file was run.
 #[derive(Debug, thiserror::Error)]
@@ -7,13 +7,13 @@ pub enum PthError {
     /// The zip archive is broken, or not as PyTorch writes it.
     #[error("is not a whole zip archive as PyTorch writes it: {reason}")]
     Archive {
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// A checkpoint in the format before PyTorch 1.6 is broken, or not one at all.
     #[error("is not a whole checkpoint in PyTorch's old format: {reason}")]
     Legacy {
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// Its numbers are stored on a big-endian machine.
@@ -53,13 +53,13 @@ pub enum PthError {
     Pickle {
         /// Where, in bytes from the pickle's start.
         at: usize,
-        /// What is wrong.
+        /// The defect, in words.
         reason: String,
     },
     /// It is larger than any honest checkpoint.
     #[error("has more than {max} {what}")]
     TooLarge {
-        /// What there is too much of.
+        /// The things that are too many.
         what: &'static str,
         /// The most allowed.
         max: usize,
@@ -69,7 +69,7 @@ pub enum PthError {
     Storage {
         /// The name of the storage.
         key: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// One tensor is not possible.
@@ -77,13 +77,13 @@ pub enum PthError {
     Tensor {
         /// The tensor.
         name: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// There is no dict at the top that would give tensors their names.
     #[error("holds {found}, but must hold a dict of tensors")]
     NoDict {
-        /// What is there instead.
+        /// The content found instead.
         found: &'static str,
     },
 }

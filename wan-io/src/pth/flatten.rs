@@ -114,7 +114,7 @@ impl<'p> Walk<'p> {
         };
         let offset = size(tensor.offset).ok_or("must have a whole number from 0 up as offset")?;
         let (shape, strides) = (sizes("a shape", tensor.shape)?, sizes("strides", tensor.strides)?);
-        View::of_storage(&self.storages[tensor.storage as usize], offset, shape, strides)
+        View::in_storage(&self.storages[tensor.storage as usize], offset, shape, strides)
     }
 }
 

@@ -36,8 +36,13 @@ impl View {
         Self { dtype, shape, range, strides: None }
     }
 
+    /// The steps between elements in each dimension; none if they are in row-major order.
+    pub(crate) fn strides(&self) -> Option<&[usize]> {
+        self.strides.as_deref()
+    }
+
     /// A part of a storage; the error says what does not fit.
-    pub(super) fn of_storage(
+    pub(super) fn in_storage(
         numbers: &Numbers,
         offset: usize,
         shape: Vec<usize>,

@@ -1,4 +1,4 @@
-//! What the pickle of a checkpoint is made of. All containers lie in one list and refer to each
+//! The values that the pickle of a checkpoint is made of. All containers lie in one list and refer to each
 //! other by number: sharing costs nothing, and neither cycles nor depth matter when they are
 //! dropped.
 
@@ -100,7 +100,7 @@ fn storage_dtype(class: &str) -> Option<Dtype> {
     Some(dtype)
 }
 
-/// What a pickle holds.
+/// A value in a pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub(super) root: Value<'a>,

@@ -112,7 +112,7 @@ fn find_directory(file: &[u8]) -> Result<Directory, PthError> {
     Ok(Directory { entries: end.entries.0, bytes: start..directory_end })
 }
 
-/// What the last record of an archive says, in either form.
+/// The content of the last record of an archive, in either form.
 struct End {
     disks: (u32, u32),
     entries: (u64, u64),

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// What can go wrong between a prompt and its token ids.
+/// Why a prompt cannot be turned into token ids.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -9,7 +9,7 @@ pub enum TextError {
     Read {
         /// The file, or the folder that should hold `tokenizer.json`.
         file: String,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The file is larger than any tokenizer of this kind.
@@ -27,7 +27,7 @@ pub enum TextError {
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         found: String,
     },
     /// The tokenizer's model is not the one that umT5 has.
@@ -69,7 +69,7 @@ pub enum TextError {
     Failed {
         /// The file.
         file: String,
-        /// What went wrong.
+        /// The failure, in words.
         found: String,
     },
 }

@@ -104,7 +104,7 @@ impl Place {
 }
 
 /// A place for a class.
-const fn of(classes: Classes) -> Place {
+const fn class(classes: Classes) -> Place {
     Place(classes, "")
 }
 
@@ -113,32 +113,35 @@ const fn one(chars: &'static str) -> Place {
     Place(0, chars)
 }
 
-/// What follows `Ø` and `Ù` in Arabic text that was read as Windows-1252.
+/// The characters that follow `Ø` and `Ù` in Arabic text that was read as Windows-1252.
 const ARABIC: Place = Place(COMMON | CURRENCY | BAD | NUMERIC | OPENING, "ŸŠ®°µ»");
-/// What stands between two lead characters in Cyrillic or Greek text that was misread.
+/// The characters that stand between two lead characters in Cyrillic or Greek text that was misread.
 const BETWEEN: Classes = C1 | BAD | PUNCTUATION | CURRENCY;
 
 /// Neighbours that do not occur in real text.
 const RULES: &[&[Place]] = &[
-    &[of(C1)],
-    &[of(BAD | BESIDE_BAD), of(BAD)],
-    &[of(LETTER), of(LOWER_COMMON | UPPER_COMMON), of(BAD)],
-    &[of(BAD), of(BESIDE_BAD)],
-    &[of(LOWER_ACCENTED | LOWER_COMMON | BOX | CLOSING | CURRENCY | NUMERIC), of(UPPER_ACCENTED)],
-    &[of(BOX | CLOSING | CURRENCY | NUMERIC), of(LOWER_ACCENTED)],
-    &[of(LOWER_ACCENTED | BOX | CLOSING), of(CURRENCY)],
-    &[of(SPACE), of(UPPER_ACCENTED), of(CURRENCY)],
-    &[of(UPPER_ACCENTED | BOX), of(NUMERIC | LAW)],
-    &[of(ACCENTED | BOX | CURRENCY | CLOSING), of(OPENING), of(NUMERIC)],
-    &[of(ACCENTED | CURRENCY | NUMERIC | BOX | LAW), of(CLOSING), of(OPENING)],
-    &[of(CURRENCY | NUMERIC | BOX), of(OPENING)],
-    &[of(LOWER), of(UPPER_ACCENTED), of(OPENING | CURRENCY)],
-    &[of(BOX), of(KAOMOJI)],
-    &[of(ACCENTED | CURRENCY | NUMERIC | PUNCTUATION | LAW), of(BOX)],
-    &[of(BOX), of(CLOSING)],
-    &[of(ACCENTED), of(PUNCTUATION), of(WORD)],
-    &[one("Œœ"), of(NOT_LETTER)],
-    &[of(UPPER_ACCENTED), one("°")],
+    &[class(C1)],
+    &[class(BAD | BESIDE_BAD), class(BAD)],
+    &[class(LETTER), class(LOWER_COMMON | UPPER_COMMON), class(BAD)],
+    &[class(BAD), class(BESIDE_BAD)],
+    &[
+        class(LOWER_ACCENTED | LOWER_COMMON | BOX | CLOSING | CURRENCY | NUMERIC),
+        class(UPPER_ACCENTED),
+    ],
+    &[class(BOX | CLOSING | CURRENCY | NUMERIC), class(LOWER_ACCENTED)],
+    &[class(LOWER_ACCENTED | BOX | CLOSING), class(CURRENCY)],
+    &[class(SPACE), class(UPPER_ACCENTED), class(CURRENCY)],
+    &[class(UPPER_ACCENTED | BOX), class(NUMERIC | LAW)],
+    &[class(ACCENTED | BOX | CURRENCY | CLOSING), class(OPENING), class(NUMERIC)],
+    &[class(ACCENTED | CURRENCY | NUMERIC | BOX | LAW), class(CLOSING), class(OPENING)],
+    &[class(CURRENCY | NUMERIC | BOX), class(OPENING)],
+    &[class(LOWER), class(UPPER_ACCENTED), class(OPENING | CURRENCY)],
+    &[class(BOX), class(KAOMOJI)],
+    &[class(ACCENTED | CURRENCY | NUMERIC | PUNCTUATION | LAW), class(BOX)],
+    &[class(BOX), class(CLOSING)],
+    &[class(ACCENTED), class(PUNCTUATION), class(WORD)],
+    &[one("Œœ"), class(NOT_LETTER)],
+    &[class(UPPER_ACCENTED), one("°")],
     // Windows-1252.
     &[one("ÂÃÎÐ"), Place(PUNCTUATION, "€œŠš¢£Ÿž\u{a0}\u{ad}®©°·»–—´")],
     &[one("×"), one("²³")],
@@ -152,11 +155,11 @@ const RULES: &[&[Place]] = &[
     // Windows-1251, the last one on top of Windows-1252.
     &[one("в"), one("Ђ")],
     &[one("ВГРС"), Place(BETWEEN, "°µ"), one("ВГРС")],
-    &[one("Г"), one("ў"), one("В"), one("Ђ"), one("В"), of(IN_LINE), Place(LETTER, " ")],
+    &[one("Г"), one("ў"), one("В"), one("Ђ"), one("В"), class(IN_LINE), Place(LETTER, " ")],
     // `à`, `á`, U+00A0 and characters after a superfluous `Â` in Windows-1252.
     &[one("Ã"), one("\u{a0}¡")],
-    &[of(LOWER), one("ÃÂ"), one(" ")],
-    &[of(LOWER), of(SPACE), one("ÃÂ"), one(" ")],
+    &[class(LOWER), one("ÃÂ"), one(" ")],
+    &[class(LOWER), class(SPACE), one("ÃÂ"), one(" ")],
     &[Place(LOWER | CLOSING, ".,?!"), one("Â"), Place(PUNCTUATION, " ")],
     // Windows-1253.
     &[one("β"), one("€"), one("™\u{a0}Ά\u{ad}®°")],

@@ -7,21 +7,28 @@ use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use tokenizers::ModelWrapper;
+use tokenizers::{Encoding, ModelWrapper};
 
 /// The largest `tokenizer.json` that is read; that of umT5 has 17 MB.
 const LARGEST_FILE: u64 = 64 << 20;
 /// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
 /// in a tree as deep as the longest one.
 const LONGEST_PIECE: usize = 4096;
-/// What stands for the file in errors about bytes.
+/// A blank, as pieces are written.
+const BLANK: &str = "▁";
+/// The name of bytes without a file in errors.
 const IN_MEMORY: &str = "in memory";
 
 /// A text as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tokens {
     /// The ids with the final `</s>`, without padding.
     pub ids: Vec<u32>,
+    /// The bytes of the text that each id stands for, from the first to the one after the last. Ids
+    /// that together stand for one character have all of its bytes. The final `</s>` stands for
+    /// none: it is at the end of the text, `(len, len)`.
+    pub offsets: Vec<(usize, usize)>,
     /// How many tokens did not fit into the asked length; 0 if the text is whole.
     pub dropped: usize,
 }
@@ -58,7 +65,7 @@ impl Tokenizer {
         Self::load(bytes, IN_MEMORY.to_owned())
     }
 
-    /// The same for the content of `file`, which errors then name.
+    /// Reads the content of a `tokenizer.json` that errors call `file`.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -91,9 +98,9 @@ impl Tokenizer {
 
     /// Makes sure that a text gets `</s>` at its end and nothing else.
     fn check_end(&self) -> Result<(), TextError> {
-        let mut right = self.ids("a", false)?;
+        let mut right = self.run("a", false)?.get_ids().to_vec();
         right.push(self.eos);
-        let found = self.ids("a", true)?;
+        let found = self.run("a", true)?.get_ids().to_vec();
         if found == right {
             return Ok(());
         }
@@ -111,18 +118,21 @@ impl Tokenizer {
         if max_length < 2 {
             return Err(TextError::Length { found: max_length });
         }
-        let mut ids = self.ids(text, true)?;
+        let encoding = self.run(text, true)?;
+        let (mut ids, mut offsets) = (encoding.get_ids().to_vec(), offsets(&encoding, text));
         let dropped = ids.len().saturating_sub(max_length);
         if dropped > 0 {
             ids.truncate(max_length - 1);
             ids.push(self.eos);
         }
-        Ok(Tokens { ids, dropped })
+        // The library puts what it adds at the start of the text.
+        offsets.truncate(ids.len().saturating_sub(1));
+        offsets.push((text.len(), text.len()));
+        Ok(Tokens { ids, offsets, dropped })
     }
 
-    fn ids(&self, text: &str, end: bool) -> Result<Vec<u32>, TextError> {
-        guarded(|| self.inner.encode_fast(text, end))
-            .map(|encoding| encoding.get_ids().to_vec())
+    fn run(&self, text: &str, end: bool) -> Result<Encoding, TextError> {
+        guarded(|| self.inner.encode(text, end))
             .map_err(|found| TextError::Failed { file: self.file.clone(), found })
     }
 
@@ -162,6 +172,18 @@ impl fmt::Debug for Tokenizer {
             .field("max_id", max_id)
             .finish()
     }
+}
+
+/// The bytes of `text` that each token stands for. A blank that the tokenizer puts before a text stands
+/// for none; the library gives it those of the first character.
+fn offsets(encoding: &Encoding, text: &str) -> Vec<(usize, usize)> {
+    let pieces = encoding.get_tokens().iter().zip(encoding.get_offsets());
+    let range = |(piece, &(start, stop)): (&String, &(usize, usize))| match text.get(start..stop) {
+        Some(" ") => (start, stop),
+        _ if piece == BLANK => (start, start),
+        _ => (start, stop),
+    };
+    pieces.map(range).collect()
 }
 
 /// The content of a regular file of bounded size.

@@ -104,7 +104,7 @@ pub(super) fn rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
 mod tests {
     use super::*;
 
-    /// The same in floating point, straight from the recommendation.
+    /// The conversion in floating point, straight from the recommendation.
     fn exact(r: f64, g: f64, b: f64) -> [f64; 3] {
         let y = KR * r + (1.0 - KR - KB) * g + KB * b;
         [

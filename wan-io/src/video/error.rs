@@ -1,8 +1,9 @@
-//! What can go wrong with a video file.
+//! Errors of video files.
 
 use std::{io, path::Path, path::PathBuf};
 
 use super::format::ENDINGS;
+use crate::files::WriteError;
 
 /// Why a video could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -36,47 +37,16 @@ pub enum VideoError {
         field: &'static str,
         /// The value found.
         value: String,
-        /// What would be right.
+        /// The values that are allowed.
         expected: &'static str,
     },
-    /// The folder that should hold the file does not exist.
-    #[error("cannot write `{path}`: the folder `{parent}` does not exist; make it first")]
-    NoParent {
-        /// The path as given.
-        path: PathBuf,
-        /// The missing folder.
-        parent: PathBuf,
-    },
-    /// The path leads through something that is not a folder.
-    #[error("cannot write `{path}`: `{parent}` is not a folder")]
-    ParentNotFolder {
-        /// The path as given.
-        path: PathBuf,
-        /// What should be a folder.
-        parent: PathBuf,
-    },
-    /// A file should be written where a folder stands.
-    #[error("cannot write the file `{path}`: a folder of that name exists")]
-    IsFolder {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// A folder should be written where a file stands.
-    #[error("cannot write the folder `{path}`: a file of that name exists")]
-    IsFile {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// Frames are only written into a new or an empty folder.
-    #[error("cannot write frames into `{path}`: the folder is not empty")]
-    NotEmpty {
-        /// The path as given.
-        path: PathBuf,
-    },
+    /// The file or folder cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The file system refused.
     #[error("cannot {action} `{path}`: {source}")]
     Io {
-        /// What was tried, as a verb.
+        /// The step that failed, as a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -131,7 +101,7 @@ pub enum VideoError {
     Encode {
         /// The path as given.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         reason: String,
     },
     /// The metadata cannot be stored.
@@ -147,15 +117,89 @@ pub enum VideoError {
     Broken {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The defect and its place, in words.
         reason: String,
+    },
+    /// A file ends before its content does.
+    #[error("`{path}` is cut off: {reason}")]
+    CutOff {
+        /// The file.
+        path: PathBuf,
+        /// The part that is not whole.
+        reason: String,
+    },
+    /// The content of a file is none of those that are read.
+    #[error(
+        "`{path}` cannot be read: it is {found}; MP4 (H.264), GIF, PNG and folders of PNG frames \
+         can be"
+    )]
+    UnknownKind {
+        /// The file.
+        path: PathBuf,
+        /// The kind found, in words.
+        found: &'static str,
+    },
+    /// Raw frames do not say their size.
+    #[error(
+        "`{path}` cannot be read: raw rgb24 does not say how wide and high its frames are; use \
+         MP4, GIF, PNG or a folder of PNG frames"
+    )]
+    NoSize {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing to show.
+    #[error("`{path}` holds no {kind}")]
+    NoFrames {
+        /// The file or folder.
+        path: PathBuf,
+        /// The kind of frames looked for.
+        kind: &'static str,
+    },
+    /// Frames of one video differ in size.
+    #[error("`{path}` is {width}x{height}, but the first frame is {first_width}x{first_height}")]
+    FrameSize {
+        /// The file of the frame.
+        path: PathBuf,
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+        /// Width of the first frame.
+        first_width: u32,
+        /// Height of the first frame.
+        first_height: u32,
+    },
+    /// The video was encoded in a way that is not decoded here.
+    #[error(
+        "`{path}` holds {found}, but of MP4 only H.264 of 8 bits and 4:2:0 without B-frames is \
+         read: make a folder of PNG frames of it, for example with FFmpeg"
+    )]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The codec found, in words.
+        found: String,
+    },
+    /// A single picture was asked for, but there are several frames.
+    #[error(
+        "`{path}` holds one picture, but the video has {frames} frames: write `{folder}/` for a \
+         folder of PNG frames"
+    )]
+    OnePicture {
+        /// The path as given.
+        path: PathBuf,
+        /// Frames announced.
+        frames: u32,
+        /// A folder that would hold all of them.
+        folder: PathBuf,
     },
     /// A file asks for more memory than readers give.
     #[error("`{path}` cannot be read: its {what} take {bytes} bytes, more than {limit}")]
     TooLarge {
         /// The file or folder.
         path: PathBuf,
-        /// What is too large.
+        /// The part that is too large.
         what: &'static str,
         /// Bytes claimed.
         bytes: u64,
@@ -172,6 +216,10 @@ impl VideoError {
 
     pub(super) fn broken(path: &Path, reason: impl ToString) -> Self {
         Self::Broken { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+
+    pub(super) fn cut_off(path: &Path, reason: impl ToString) -> Self {
+        Self::CutOff { path: path.to_path_buf(), reason: reason.to_string() }
     }
 
     pub(super) fn encode(path: &Path, reason: impl ToString) -> Self {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::VideoError;
 
-pub(super) const ENDINGS: &str =
-    "`.mp4`, `.gif`, `.rgb` (raw rgb24), or a name ending in `/` for a folder of PNG frames";
+pub(super) const ENDINGS: &str = "`.mp4`, `.gif`, `.rgb` (raw rgb24), `.png` (one frame), or a name ending in `/` for a folder of \
+     PNG frames";
 
 /// A video format that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub enum Format {
     Mp4,
     /// Animated GIF, 256 colours a frame (`.gif`).
     Gif,
+    /// One picture, lossless, for a video of a single frame (`.png`).
+    Png,
     /// A folder of PNG frames, lossless (a name ending in `/`).
     PngFolder,
     /// All frames one after the other as rgb24, without any header (`.rgb`).
@@ -45,6 +47,7 @@ impl Format {
             "mp4" if cfg!(feature = "mp4") => Ok(Self::Mp4),
             "mp4" => Err(VideoError::FeatureOff { path: path.to_path_buf(), feature: "mp4" }),
             "gif" => Ok(Self::Gif),
+            "png" => Ok(Self::Png),
             "rgb" => Ok(Self::Raw),
             _ => Err(unknown(format!("the ending `.{ending}`"))),
         }
@@ -60,6 +63,7 @@ mod tests {
         let format = |name: &str| Format::from_path(Path::new(name));
         assert_eq!(format("a b/猫.GIF").unwrap(), Format::Gif);
         assert_eq!(format("x.rgb").unwrap(), Format::Raw);
+        assert_eq!(format("x.Png").unwrap(), Format::Png);
         assert_eq!(format("frames/").unwrap(), Format::PngFolder);
         assert_eq!(format("clip.mp4/").unwrap(), Format::PngFolder);
         #[cfg(feature = "mp4")]

@@ -7,13 +7,14 @@ use std::{
 
 use gif::{Encoder, Extension, Frame, Repeat};
 
-use super::{FrameSink, VideoError, VideoSpec, metadata, staged::StagedFile};
+use super::{VideoError, VideoSpec, metadata, writer::FrameEncoder};
+use crate::files::atomic::AtomicFile;
 
 /// 1 is the best and slowest palette search, 30 the fastest.
 const PALETTE_SPEED: i32 = 3;
 
-pub(super) struct GifSink {
-    out: StagedFile,
+pub(super) struct GifEncoder {
+    out: AtomicFile,
     /// Encodes into memory, one frame at a time: the crate panics when an encoder is dropped and
     /// the file behind it cannot be written.
     encoder: Encoder<Vec<u8>>,
@@ -21,9 +22,9 @@ pub(super) struct GifSink {
     clock: Clock,
 }
 
-impl GifSink {
+impl GifEncoder {
     pub(super) fn create(
-        out: StagedFile,
+        out: AtomicFile,
         spec: &VideoSpec,
         json: &str,
     ) -> Result<Self, VideoError> {
@@ -41,7 +42,7 @@ impl GifSink {
     }
 }
 
-impl FrameSink for GifSink {
+impl FrameEncoder for GifEncoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         let mut frame = Frame::from_rgb_speed(self.size.0, self.size.1, rgb, PALETTE_SPEED);
         dither(&mut frame, rgb);
@@ -49,7 +50,7 @@ impl FrameSink for GifSink {
         self.encoder
             .write_frame(&frame)
             .map_err(|error| VideoError::encode(self.out.path(), error))?;
-        self.out.write(&std::mem::take(self.encoder.get_mut()))
+        Ok(self.out.write(&std::mem::take(self.encoder.get_mut()))?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), VideoError> {
@@ -58,7 +59,7 @@ impl FrameSink for GifSink {
             .into_inner()
             .map_err(|error| VideoError::encode(self.out.path(), error))?;
         self.out.write(&end)?;
-        self.out.commit()
+        Ok(self.out.commit()?)
     }
 }
 
@@ -201,7 +202,7 @@ impl<R: Read> Input<'_, R> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), VideoError> {
         self.reader
             .read_exact(buffer)
-            .map_err(|error| VideoError::broken(self.path, format!("GIF header: {error}")))
+            .map_err(|error| VideoError::cut_off(self.path, format!("GIF header: {error}")))
     }
 
     fn sub_blocks(&mut self) -> Result<Vec<u8>, VideoError> {

@@ -1,15 +1,10 @@
 //! How a video was made, stored inside the video file.
 
-use std::{
-    fmt::Write as _,
-    fs::{self, File},
-    io::{Read, Seek},
-    path::Path,
-};
+use std::{fmt::Write as _, fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, VideoError, VideoSpec, gif, mp4_tags, png};
+use super::{Format, VideoError, VideoSpec, gif, kind::Kind, mp4_tags, png, spec::MAX_FPS};
 
 /// Longest metadata, as JSON, that is written or read.
 pub(super) const MAX_JSON_BYTES: usize = 16 << 20;
@@ -26,21 +21,31 @@ pub(super) const MAX_FILE_BYTES: u64 = 4 * MAX_JSON_BYTES as u64;
 pub struct Metadata {
     /// The prompt, as the user wrote it.
     pub prompt: String,
-    /// What should not be seen.
+    /// Negative prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
     /// Seed of the starting noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Denoising steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u32>,
-    /// Guidance scale.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guidance: Option<f64>,
+    #[serde(alias = "steps", skip_serializing_if = "Option::is_none")]
+    pub num_inference_steps: Option<u32>,
+    /// Guidance scale, where it is one number for all steps.
+    #[serde(alias = "guidance", skip_serializing_if = "Option::is_none")]
+    pub guidance_scale: Option<f64>,
+    /// Guidance as text, where it is a schedule or another rule than one scale. Its key in the file
+    /// is `guidance_rule`, since `guidance` was the scale in older files.
+    #[serde(rename = "guidance_rule", skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<String>,
     /// Flow shift.
+    #[serde(alias = "shift", skip_serializing_if = "Option::is_none")]
+    pub flow_shift: Option<f64>,
+    /// Source of a video that was made from another one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shift: Option<f64>,
+    pub video: Option<String>,
+    /// Part of the schedule, 0 to 1, that the source was taken through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
     /// Width in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
@@ -48,8 +53,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
     /// Number of frames.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames: Option<u32>,
+    #[serde(alias = "frames", skip_serializing_if = "Option::is_none")]
+    pub num_frames: Option<u32>,
     /// Frames a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<u32>,
@@ -73,12 +78,12 @@ impl Metadata {
         Self { prompt: prompt.into(), ..Self::default() }
     }
 
-    /// The same with the size, length and rate that the file really has.
+    /// A copy with the size, length and rate that the file really has.
     pub(super) fn for_spec(&self, spec: &VideoSpec) -> Self {
         Self {
             width: Some(spec.width),
             height: Some(spec.height),
-            frames: Some(spec.frames),
+            num_frames: Some(spec.frames),
             fps: Some(spec.fps),
             ..self.clone()
         }
@@ -105,34 +110,39 @@ impl Metadata {
 /// `.rgb` file.
 ///
 /// # Errors
-/// [`VideoError::Io`] when the file cannot be opened, [`VideoError::Broken`] and
-/// [`VideoError::TooLarge`] when it is damaged or is none of these formats.
+/// [`VideoError::Io`] when the file cannot be opened, [`VideoError::UnknownKind`] when it is none of
+/// these formats, [`VideoError::NoFrames`] for a folder without frames, and [`VideoError::CutOff`],
+/// [`VideoError::Broken`] and [`VideoError::TooLarge`] when it is damaged.
 pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, VideoError> {
-    let io = |error| VideoError::io("read", path)(error);
-    if fs::metadata(path).map_err(io)?.is_dir() {
-        let frames = png::list_frames(path)?;
-        return match frames.first() {
-            Some(frame) => read_metadata(frame),
-            None => Err(VideoError::broken(path, "the folder holds no PNG frames")),
-        };
-    }
-    let mut file = File::open(path).map_err(io)?;
-    let mut start = Vec::new();
-    (&mut file).take(8).read_to_end(&mut start).map_err(io)?;
-    file.rewind().map_err(io)?;
-
-    let json = match start.as_slice() {
-        b"\x89PNG\r\n\x1a\n" => png::read_text(file, path)?,
-        [b'G', b'I', b'F', b'8', ..] => gif::read_comment(file, path)?,
-        [_, _, _, _, b'f', b't', b'y', b'p'] => mp4_tags::read_comment(file, path)?,
-        _ if matches!(Format::from_path(path), Ok(Format::Raw)) => None,
-        _ => return Err(VideoError::broken(path, "it is no MP4, GIF or PNG file")),
+    let open = || File::open(path).map_err(VideoError::io("read", path));
+    let json = match Kind::detect(path) {
+        Ok(Kind::Folder) => {
+            let frames = png::list_frames(path)?;
+            let no_frames =
+                || VideoError::NoFrames { path: path.to_path_buf(), kind: "PNG frames" };
+            return read_metadata(frames.first().ok_or_else(no_frames)?);
+        }
+        Ok(Kind::Png) => png::read_text(open()?, path)?,
+        Ok(Kind::Gif) => gif::read_comment(open()?, path)?,
+        Ok(Kind::Mp4) => mp4_tags::read_comment(open()?, path)?,
+        Err(VideoError::UnknownKind { .. })
+            if matches!(Format::from_path(path), Ok(Format::Raw)) =>
+        {
+            None
+        }
+        Err(error) => return Err(error),
     };
     // Anyone may write a comment: only ours parses.
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
-/// The same JSON in ASCII.
+/// The rate in the metadata of a file, if it is one that a video can have.
+pub(super) fn stored_fps(path: &Path) -> Result<Option<u32>, VideoError> {
+    let fps = read_metadata(path)?.and_then(|metadata| metadata.fps);
+    Ok(fps.filter(|fps| (1..=MAX_FPS).contains(fps)))
+}
+
+/// The JSON with escapes for all that is not ASCII.
 pub(super) fn ascii_json(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for character in json.chars() {
@@ -158,6 +168,27 @@ mod tests {
         assert_eq!(json, r#"{"prompt":"a \"cat\"\n"}"#);
         let later: Metadata = serde_json::from_str(r#"{"prompt":"x","lens":"35mm"}"#).unwrap();
         assert_eq!(later, Metadata::new("x"));
+    }
+
+    #[test]
+    fn earlier_names_of_fields_are_read() {
+        let json = r#"{"prompt":"x","steps":50,"guidance":5.5,"shift":3.0,"frames":81}"#;
+        let read: Metadata = serde_json::from_str(json).unwrap();
+        assert_eq!(read.num_inference_steps, Some(50));
+        assert_eq!(read.guidance_scale, Some(5.5));
+        assert_eq!(read.flow_shift, Some(3.0));
+        assert_eq!(read.num_frames, Some(81));
+        assert_eq!(read.guidance, None);
+    }
+
+    #[test]
+    fn guidance_is_a_scale_or_a_rule() {
+        let mut metadata = Metadata::new("x");
+        metadata.guidance_scale = Some(5.5);
+        metadata.guidance = Some("linear 5 to 1".into());
+        let json = metadata.to_json(Path::new("x")).unwrap();
+        assert!(json.contains(r#""guidance_scale":5.5,"guidance_rule":"linear 5 to 1""#), "{json}");
+        assert_eq!(serde_json::from_str::<Metadata>(&json).unwrap(), metadata);
     }
 
     #[test]

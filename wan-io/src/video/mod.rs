@@ -1,4 +1,5 @@
-//! Video files: MP4, GIF, folders of PNG frames, raw RGB, and the metadata inside them.
+//! Video files: MP4, GIF, PNG (one picture, or a folder of frames), raw RGB, and the metadata inside
+//! them. [`read_video`] reads what others made.
 //!
 //! [`VideoWriter::create`] picks the [`Format`] by the name of the target, checks everything that
 //! can be checked before the first frame exists, and then takes one frame at a time. A file or
@@ -25,6 +26,8 @@ mod convert;
 mod error;
 mod format;
 mod gif;
+mod gif_read;
+mod kind;
 mod metadata;
 #[cfg(feature = "mp4")]
 mod mp4;
@@ -33,10 +36,9 @@ mod mp4_read;
 mod mp4_tags;
 mod png;
 mod raw;
+mod read;
 mod source;
 mod spec;
-mod staged;
-mod tensor_file;
 mod writer;
 
 pub use error::VideoError;
@@ -45,8 +47,8 @@ pub use metadata::{Metadata, read_metadata};
 #[cfg(feature = "mp4")]
 pub use mp4_read::read_mp4;
 pub use png::read_png_folder;
+pub use read::read_video;
 pub use spec::VideoSpec;
-pub use tensor_file::TensorFile;
 pub use writer::{FrameSink, VideoWriter};
 
 /// A video in memory.

@@ -25,11 +25,12 @@ use shiguredo_mp4::{
 };
 
 use super::{
-    FrameSink, Metadata, VideoError, VideoSpec,
+    Metadata, VideoError, VideoSpec,
     convert::Yuv420,
     mp4_tags::{make_box, udta_payload},
-    staged::StagedFile,
+    writer::FrameEncoder,
 };
+use crate::files::atomic::AtomicFile;
 
 /// Constant quantiser, 12 (fine) to 51 (coarse). 18 is about what the reference scripts of Wan
 /// write through x264: 45 dB.
@@ -41,8 +42,8 @@ const TICKS: u32 = 1000;
 /// Size of an `mdat` header with a 64-bit size.
 const MDAT_HEADER: u64 = 16;
 
-pub(super) struct Mp4Sink {
-    out: StagedFile,
+pub(super) struct Mp4Encoder {
+    out: AtomicFile,
     encoder: Encoder,
     yuv: Yuv420,
     movie: Movie,
@@ -53,9 +54,9 @@ pub(super) struct Mp4Sink {
     sample: Vec<u8>,
 }
 
-impl Mp4Sink {
+impl Mp4Encoder {
     pub(super) fn create(
-        mut out: StagedFile,
+        mut out: AtomicFile,
         spec: &VideoSpec,
         metadata: &Metadata,
         json: &str,
@@ -103,12 +104,12 @@ impl Mp4Sink {
     }
 }
 
-impl FrameSink for Mp4Sink {
+impl FrameEncoder for Mp4Encoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         self.yuv.set_rgb(rgb);
         self.encode_sample().map_err(|reason| VideoError::encode(self.out.path(), reason))?;
         self.data_bytes += self.sample.len() as u64;
-        self.out.write(&self.sample)
+        Ok(self.out.write(&self.sample)?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), VideoError> {
@@ -122,7 +123,7 @@ impl FrameSink for Mp4Sink {
         head.extend(b"mdat");
         head.extend((MDAT_HEADER + self.data_bytes).to_be_bytes());
         self.out.overwrite_start(&head)?;
-        self.out.commit()
+        Ok(self.out.commit()?)
     }
 }
 
@@ -236,7 +237,7 @@ fn without_start_code(unit: &[u8]) -> &[u8] {
     unit.strip_prefix(&[0, 0, 1]).unwrap_or(unit)
 }
 
-/// What the head of the file tells.
+/// The content of the head of the file.
 struct Movie {
     spec: VideoSpec,
     sets: ParameterSets,

@@ -1,4 +1,4 @@
-//! Reads the MP4 files that [`VideoWriter`](super::VideoWriter) writes.
+//! Reads MP4 files, as far as OpenH264 decodes them.
 
 use std::{fs::File, path::Path};
 
@@ -9,38 +9,44 @@ use openh264::{
 use shiguredo_mp4::{
     TrackKind,
     boxes::{Avc1Box, SampleEntry},
-    demux::{DemuxError, Input, Mp4FileDemuxer},
+    demux::{Input, Mp4FileDemuxer, TrackInfo},
 };
 
 use super::{
     DecodedVideo, VideoError, VideoSpec, check_decoded_size, convert,
     mp4::describe,
     source::{MAX_TOP_LEVEL_BOXES, Source},
-    spec::MAX_FRAMES,
+    spec::{MAX_FPS, MAX_FRAMES},
 };
 
-/// Reads a whole MP4 that [`VideoWriter`](super::VideoWriter) wrote, as rgb24.
+/// Reads a whole MP4 as rgb24, such as [`VideoWriter`](super::VideoWriter) writes.
 ///
-/// OpenH264 decodes only what such encoders as itself write: for other files, use a folder of PNG
-/// frames, as FFmpeg can make it.
+/// OpenH264 decodes only what such encoders as itself write: H.264 of 8 bits and 4:2:0, without
+/// B-frames. For other files, use a folder of PNG frames, as FFmpeg can make it. Tracks beside the
+/// only video track are passed over.
 ///
 /// # Errors
-/// [`VideoError::Io`] when the file cannot be read; [`VideoError::Broken`] when it is damaged, or
-/// is no such video; [`VideoError::TooLarge`] when its frames take more than 4 GiB.
+/// [`VideoError::Io`] when the file cannot be read; [`VideoError::Codec`] when its video is encoded
+/// in another way; [`VideoError::NoFrames`], [`VideoError::CutOff`] and [`VideoError::Broken`] when
+/// it is empty, not whole or damaged, or its rate is neither constant nor within 0.2% of a whole
+/// number; [`VideoError::TooLarge`] when its frames take more than 4 GiB.
 pub fn read_mp4(path: &Path) -> Result<DecodedVideo, VideoError> {
     let broken = |reason: String| VideoError::broken(path, reason);
     let mut file = Source::new(File::open(path).map_err(VideoError::io("read", path))?, path)?;
     let mut demuxer = open_demuxer(&mut file)?;
-    let (spec, track) = read_spec(&mut demuxer, path)?;
+    let Track { id, spec, entry } = read_track(&mut demuxer, path)?;
     check_decoded_size(path, spec.frame_bytes(), spec.frames.into())?;
 
     let mut decoder = Decoder::new().map_err(|error| broken(describe(&error)))?;
     let mut frames = Vec::new();
-    let mut stream = parameter_sets(&track);
+    let mut stream = parameter_sets(&entry);
     let mut samples = 0;
     while let Some(sample) = demuxer.next_sample().map_err(|e| broken(e.to_string()))? {
+        if sample.track.track_id != id {
+            continue;
+        }
         let bytes = file.read(sample.data_offset, sample.data_size as u64)?;
-        append_units(&mut stream, &bytes, &track)
+        append_units(&mut stream, &bytes, &entry)
             .and_then(|()| decode(&mut decoder, &stream, &spec, &mut frames))
             .map_err(|reason| broken(format!("frame {samples}: {reason}")))?;
         samples += 1;
@@ -72,28 +78,50 @@ fn open_demuxer(file: &mut Source<'_, File>) -> Result<Mp4FileDemuxer, VideoErro
     Err(VideoError::broken(file.path, "it has too many boxes before the `moov` box"))
 }
 
-/// Walks through all samples once: they must be of one video track, of one kind, and of equal
-/// length.
-fn read_spec(
-    demuxer: &mut Mp4FileDemuxer,
-    path: &Path,
-) -> Result<(VideoSpec, Avc1Box), VideoError> {
+/// The video track of a file.
+struct Track {
+    id: u32,
+    spec: VideoSpec,
+    entry: Avc1Box,
+}
+
+/// Finds the only video track. Sound and subtitles beside it do not matter.
+fn video_track(demuxer: &mut Mp4FileDemuxer, path: &Path) -> Result<TrackInfo, VideoError> {
+    let tracks = demuxer.tracks().map_err(|error| VideoError::broken(path, error))?;
+    let videos: Vec<_> = tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
+    match videos.as_slice() {
+        [track] => Ok((*track).clone()),
+        found => {
+            let reason = format!("it has {} video tracks, but must have one", found.len());
+            Err(VideoError::broken(path, reason))
+        }
+    }
+}
+
+/// Walks through all samples of the video once: they must be of one kind, and of equal length.
+fn read_track(demuxer: &mut Mp4FileDemuxer, path: &Path) -> Result<Track, VideoError> {
     let broken = |reason: &str| VideoError::broken(path, reason);
-    let failed = |error: DemuxError| VideoError::broken(path, error);
-    let timescale = match demuxer.tracks().map_err(failed)? {
-        [track] if track.kind == TrackKind::Video => track.timescale.get(),
-        _ => return Err(broken("it does not have exactly one video track")),
-    };
+    let track = video_track(demuxer, path)?;
     let mut samples = demuxer.clone();
     let (mut frames, mut entry, mut ticks) = (0u32, None, 0);
-    while let Some(sample) = samples.next_sample().map_err(failed)? {
+    let mut offset = None;
+    while let Some(sample) = samples.next_sample().map_err(|e| VideoError::broken(path, e))? {
+        if sample.track.track_id != track.track_id {
+            continue;
+        }
         match sample.sample_entry {
             Some(SampleEntry::Avc1(avc1)) if entry.is_none() => {
+                check_profile(avc1, path)?;
                 entry = Some(avc1.clone());
                 ticks = sample.duration;
             }
-            Some(_) => return Err(broken("it is not one H.264 stream (`avc1`)")),
+            Some(SampleEntry::Avc1(_)) => return Err(broken("its frames are encoded differently")),
+            Some(other) => return Err(unsupported(path, codec_name(other))),
             None => {}
+        }
+        // Where frames are shown in another order than they are stored, these differ.
+        if *offset.get_or_insert(sample.composition_time_offset) != sample.composition_time_offset {
+            return Err(unsupported(path, "H.264 with B-frames".into()));
         }
         if sample.duration != ticks {
             return Err(broken("its frames differ in length"));
@@ -104,22 +132,56 @@ fn read_spec(
         }
     }
     let Some(entry) = entry else {
-        return Err(broken("it has no frames"));
+        return Err(VideoError::NoFrames { path: path.to_path_buf(), kind: "frames" });
     };
-    if ticks == 0 || !timescale.is_multiple_of(ticks) {
-        let reason = format!("its rate, {timescale}/{ticks} frames a second, is no whole number");
-        return Err(VideoError::broken(path, reason));
-    }
-    let spec = VideoSpec {
-        width: entry.visual.width.into(),
-        height: entry.visual.height.into(),
-        fps: timescale / ticks,
-        frames,
-    };
+    let [width, height] = [entry.visual.width, entry.visual.height].map(u32::from);
+    let fps = rate(track.timescale.get(), ticks, path)?;
+    let spec = VideoSpec { width, height, fps, frames };
     if spec.frame_bytes() == 0 {
         return Err(broken("its frames are 0 pixels wide or high"));
     }
-    Ok((spec, entry))
+    Ok(Track { id: track.track_id, spec, entry })
+}
+
+/// Frames a second. Rates of television, such as 30000/1001, become the whole number beside them.
+fn rate(timescale: u32, ticks: u32, path: &Path) -> Result<u32, VideoError> {
+    let exact = f64::from(timescale) / f64::from(ticks);
+    let fps = exact.round();
+    if !(1.0..=f64::from(MAX_FPS)).contains(&fps) || (exact - fps).abs() > 0.002 * exact {
+        let reason = format!("its rate, {timescale}/{ticks} frames a second, is no whole number");
+        return Err(VideoError::broken(path, reason));
+    }
+    Ok(fps as u32)
+}
+
+/// OpenH264 decodes 8 bits and 4:2:0: the Baseline, Main, Extended and High profiles.
+fn check_profile(entry: &Avc1Box, path: &Path) -> Result<(), VideoError> {
+    let name = match entry.avcc_box.avc_profile_indication {
+        66 | 77 | 88 | 100 => return Ok(()),
+        110 => "the High 10 profile".into(),
+        122 => "the High 4:2:2 profile".into(),
+        244 => "the High 4:4:4 profile".into(),
+        other => format!("profile {other}"),
+    };
+    Err(unsupported(path, format!("H.264 of {name}")))
+}
+
+fn codec_name(entry: &SampleEntry) -> String {
+    match entry {
+        SampleEntry::Hev1(_) | SampleEntry::Hvc1(_) => "HEVC (H.265)".into(),
+        SampleEntry::Vp08(_) => "VP8".into(),
+        SampleEntry::Vp09(_) => "VP9".into(),
+        SampleEntry::Av01(_) => "AV1".into(),
+        SampleEntry::Unknown(unknown) => match unknown.box_type.as_bytes() {
+            b"avc3" => "H.264 with its parameters between the frames (`avc3`)".into(),
+            kind => format!("video of the kind `{}`", kind.escape_ascii()),
+        },
+        _ => "no video that is known".into(),
+    }
+}
+
+fn unsupported(path: &Path, found: String) -> VideoError {
+    VideoError::Codec { path: path.to_path_buf(), found }
 }
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];

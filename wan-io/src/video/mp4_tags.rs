@@ -73,7 +73,7 @@ fn read_moov(file: impl Read + Seek, path: &Path) -> Result<Vec<u8>, VideoError>
     for _ in 0..MAX_TOP_LEVEL_BOXES {
         let rest = source.bytes - position;
         if rest == 0 {
-            return Err(VideoError::broken(path, "it ends without a `moov` box"));
+            return Err(VideoError::cut_off(path, "it ends without a `moov` box"));
         }
         let start = source.read(position, rest.min(16))?;
         let (kind, header, size) =
@@ -83,7 +83,7 @@ fn read_moov(file: impl Read + Seek, path: &Path) -> Result<Vec<u8>, VideoError>
         }
         if size > rest {
             let reason = "it ends inside a box before the `moov` box";
-            return Err(VideoError::broken(path, reason));
+            return Err(VideoError::cut_off(path, reason));
         }
         position += size;
     }
@@ -186,7 +186,8 @@ mod tests {
             b"\0\0\0".to_vec(),
             Vec::new(),
         ] {
-            assert!(matches!(read(&bytes), Err(VideoError::Broken { .. })));
+            let error = read(&bytes).unwrap_err();
+            assert!(matches!(error, VideoError::Broken { .. } | VideoError::CutOff { .. }));
         }
     }
 

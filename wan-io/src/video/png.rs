@@ -1,18 +1,19 @@
-//! Folders of PNG frames.
+//! PNG: single pictures and folders of frames.
 
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{BufReader, BufWriter, Read, Seek, Write},
+    io::{BufReader, BufWriter, ErrorKind, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
 use super::{
-    DecodedVideo, FrameSink, VideoError, VideoSpec, check_decoded_size, metadata, read_metadata,
-    spec::MAX_SIDE, staged::StagedFolder,
+    DecodedVideo, VideoError, VideoSpec, check_decoded_size, metadata, spec::MAX_SIDE,
+    writer::FrameEncoder,
 };
+use crate::files::atomic::{AtomicFile, AtomicFolder};
 
 /// Keyword of the iTXt chunk that holds the metadata.
 const KEYWORD: &str = "wan";
@@ -20,32 +21,25 @@ const KEYWORD: &str = "wan";
 /// Rate of a folder whose frames do not tell it: that of the Wan 2.1 models.
 const DEFAULT_FPS: u32 = 16;
 
-pub(super) struct PngSink {
-    folder: StagedFolder,
+pub(super) struct PngFolderEncoder {
+    folder: AtomicFolder,
     spec: VideoSpec,
     json: String,
     written: u32,
 }
 
-impl PngSink {
-    pub(super) fn create(folder: StagedFolder, spec: &VideoSpec, json: String) -> Self {
+impl PngFolderEncoder {
+    pub(super) fn create(folder: AtomicFolder, spec: &VideoSpec, json: String) -> Self {
         Self { folder, spec: *spec, json, written: 0 }
     }
 }
 
-impl FrameSink for PngSink {
+impl FrameEncoder for PngFolderEncoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         let path = self.folder.join(&format!("frame_{:05}.png", self.written));
-        let write = || -> Result<(), png::EncodingError> {
+        let write = || {
             let mut file = BufWriter::new(File::create(&path)?);
-            let mut encoder = Encoder::new(&mut file, self.spec.width, self.spec.height);
-            encoder.set_color(ColorType::Rgb);
-            encoder.set_depth(BitDepth::Eight);
-            encoder.set_compression(png::Compression::Fast);
-            encoder.add_itxt_chunk(KEYWORD.into(), self.json.clone())?;
-            let mut writer = encoder.write_header()?;
-            writer.write_image_data(rgb)?;
-            writer.finish()?;
+            encode(&mut file, rgb, &self.spec, &self.json)?;
             Ok(file.flush()?)
         };
         write().map_err(|error| match error {
@@ -59,8 +53,59 @@ impl FrameSink for PngSink {
     }
 
     fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        self.folder.commit()
+        Ok(self.folder.commit()?)
     }
+}
+
+/// Writes one picture.
+pub(super) struct PictureEncoder {
+    out: AtomicFile,
+    spec: VideoSpec,
+    json: String,
+}
+
+impl PictureEncoder {
+    pub(super) fn create(out: AtomicFile, spec: &VideoSpec, json: String) -> Self {
+        Self { out, spec: *spec, json }
+    }
+}
+
+impl FrameEncoder for PictureEncoder {
+    fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
+        let mut png = Vec::new();
+        encode(&mut png, rgb, &self.spec, &self.json)
+            .map_err(|error| VideoError::encode(self.out.path(), error))?;
+        Ok(self.out.write(&png)?)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), VideoError> {
+        Ok(self.out.commit()?)
+    }
+}
+
+/// Writes a PNG with the metadata.
+fn encode(
+    out: impl Write,
+    rgb: &[u8],
+    spec: &VideoSpec,
+    json: &str,
+) -> Result<(), png::EncodingError> {
+    let mut encoder = Encoder::new(out, spec.width, spec.height);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.add_itxt_chunk(KEYWORD.into(), json.to_owned())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rgb)?;
+    writer.finish()
+}
+
+/// Reads one PNG as a video of one frame.
+pub(super) fn read_picture(path: &Path) -> Result<DecodedVideo, VideoError> {
+    let fps = metadata::stored_fps(path)?.unwrap_or(DEFAULT_FPS);
+    let (width, height, rgb) = read_frame(path)?;
+    let spec = VideoSpec { width, height, fps, frames: 1 };
+    Ok(DecodedVideo { spec, frames: vec![rgb] })
 }
 
 /// Reads a folder of PNG frames of one size, in the order of the last number in their names.
@@ -69,18 +114,19 @@ impl FrameSink for PngSink {
 /// rate is that in the metadata of the first frame, or else 16 frames a second, as of Wan 2.1.
 ///
 /// # Errors
-/// [`VideoError::Io`] when something cannot be opened, [`VideoError::Broken`] and
-/// [`VideoError::TooLarge`] when a frame cannot be read or used.
+/// [`VideoError::Io`] when something cannot be opened, [`VideoError::NoFrames`] for a folder
+/// without any, [`VideoError::FrameSize`] where they differ, and [`VideoError::CutOff`],
+/// [`VideoError::Broken`] and [`VideoError::TooLarge`] when a frame cannot be read.
 pub fn read_png_folder(folder: &Path) -> Result<DecodedVideo, VideoError> {
     let paths = list_frames(folder)?;
     let Some(first) = paths.first() else {
-        return Err(VideoError::broken(folder, "the folder holds no PNG frames"));
+        let path = folder.to_path_buf();
+        return Err(VideoError::NoFrames { path, kind: "PNG frames" });
     };
-    let fps = read_metadata(first)?.and_then(|metadata| metadata.fps);
     let mut spec = VideoSpec {
         width: 0,
         height: 0,
-        fps: fps.unwrap_or(DEFAULT_FPS),
+        fps: metadata::stored_fps(first)?.unwrap_or(DEFAULT_FPS),
         frames: u32::try_from(paths.len()).unwrap_or(u32::MAX),
     };
     let mut frames = Vec::new();
@@ -90,9 +136,9 @@ pub fn read_png_folder(folder: &Path) -> Result<DecodedVideo, VideoError> {
             (spec.width, spec.height) = (width, height);
             check_decoded_size(folder, spec.frame_bytes(), paths.len() as u64)?;
         } else if (width, height) != (spec.width, spec.height) {
-            let expected = format!("{}x{}", spec.width, spec.height);
-            let reason = format!("it is {width}x{height}, but the first frame is {expected}");
-            return Err(VideoError::broken(path, reason));
+            let (first_width, first_height) = (spec.width, spec.height);
+            let path = path.clone();
+            return Err(VideoError::FrameSize { path, width, height, first_width, first_height });
         }
         frames.push(rgb);
     }
@@ -124,7 +170,7 @@ fn last_number(stem: Option<&OsStr>) -> Option<u64> {
 
 fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
     let file = File::open(path).map_err(VideoError::io("read", path))?;
-    let broken = |error: png::DecodingError| VideoError::broken(path, error);
+    let broken = |error| failed(path, error);
     let mut decoder = Decoder::new(BufReader::new(file));
     decoder.set_transformations(Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(broken)?;
@@ -138,6 +184,7 @@ fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
         })?;
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(broken)?;
+    reader.finish().map_err(broken)?; // So that a file without its end is no picture.
     let rgb = match info.color_type {
         ColorType::Rgb => pixels,
         ColorType::Rgba => pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
@@ -149,9 +196,19 @@ fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
     Ok((width, height, rgb))
 }
 
+fn failed(path: &Path, error: png::DecodingError) -> VideoError {
+    match error {
+        png::DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            VideoError::cut_off(path, error)
+        }
+        png::DecodingError::IoError(error) => VideoError::io("read", path)(error),
+        other => VideoError::broken(path, other),
+    }
+}
+
 /// Reads our iTXt chunk, if it stands before the pixels.
 pub(super) fn read_text(file: impl Read + Seek, path: &Path) -> Result<Option<String>, VideoError> {
-    let broken = |error: png::DecodingError| VideoError::broken(path, error);
+    let broken = |error| failed(path, error);
     let reader = Decoder::new(BufReader::new(file)).read_info().map_err(broken)?;
     let Some(chunk) = reader.info().utf8_text.iter().find(|c| c.keyword == KEYWORD) else {
         return Ok(None);

@@ -1,23 +1,24 @@
 //! Raw rgb24 frames, one after the other.
 
-use super::{FrameSink, VideoError, staged::StagedFile};
+use super::{VideoError, writer::FrameEncoder};
+use crate::files::atomic::AtomicFile;
 
-pub(super) struct RawSink {
-    out: StagedFile,
+pub(super) struct RawEncoder {
+    out: AtomicFile,
 }
 
-impl RawSink {
-    pub(super) fn create(out: StagedFile) -> Self {
+impl RawEncoder {
+    pub(super) fn create(out: AtomicFile) -> Self {
         Self { out }
     }
 }
 
-impl FrameSink for RawSink {
+impl FrameEncoder for RawEncoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
-        self.out.write(rgb)
+        Ok(self.out.write(rgb)?)
     }
 
     fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        self.out.commit()
+        Ok(self.out.commit()?)
     }
 }

@@ -31,11 +31,10 @@ impl<'a, F: Read + Seek> Source<'a, F> {
     pub(super) fn read(&mut self, position: u64, bytes: u64) -> Result<Vec<u8>, VideoError> {
         if position.checked_add(bytes).is_none_or(|end| end > self.bytes) {
             let reason = format!(
-                "it has {} bytes, but says that {bytes} follow after the first {position}; is it \
-                 cut off?",
+                "it has {} bytes, but says that {bytes} follow after the first {position}",
                 self.bytes
             );
-            return Err(VideoError::broken(self.path, reason));
+            return Err(VideoError::cut_off(self.path, reason));
         }
         if bytes > MAX_READ_BYTES {
             return Err(VideoError::TooLarge {

@@ -20,6 +20,9 @@ pub struct VideoSpec {
 /// Longest side of a frame, in pixels, whatever the format.
 pub(super) const MAX_SIDE: u32 = 16_384;
 
+/// Highest rate, in frames a second.
+pub(super) const MAX_FPS: u32 = 1000;
+
 /// Most frames in a video; an MP4 keeps some 8 bytes in memory for each.
 pub(super) const MAX_FRAMES: u32 = 1_000_000;
 
@@ -52,13 +55,17 @@ impl VideoSpec {
             let expected = "at most 3840x2160 or 2160x3840 for H.264 by OpenH264";
             require(ok, "size", format!("{width}x{height}"), expected)?;
         }
+        if format == Format::Png && frames > 1 {
+            let (path, folder) = (path.to_path_buf(), path.with_extension(""));
+            return Err(VideoError::OnePicture { path, frames, folder });
+        }
         if format == Format::Gif {
             // Players show a delay under 2/100 s as 10/100 s.
             let expected = "1 to 50 frames a second for a GIF";
             require((1..=50).contains(&fps), "fps", fps.to_string(), expected)?;
         }
         let expected = "1 to 1000 frames a second";
-        require((1..=1000).contains(&fps), "fps", fps.to_string(), expected)?;
+        require((1..=MAX_FPS).contains(&fps), "fps", fps.to_string(), expected)?;
         let ok = (1..=MAX_FRAMES).contains(&frames);
         require(ok, "frames", frames.to_string(), "1 to 1000000")
     }

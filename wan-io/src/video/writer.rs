@@ -6,11 +6,14 @@ use std::{
 };
 
 #[cfg(feature = "mp4")]
-use super::mp4::Mp4Sink;
+use super::mp4::Mp4Encoder;
 use super::{
-    Format, Metadata, VideoError, VideoSpec, gif::GifSink, png::PngSink, raw::RawSink,
-    staged::Target,
+    Format, Metadata, VideoError, VideoSpec,
+    gif::GifEncoder,
+    png::{PictureEncoder, PngFolderEncoder},
+    raw::RawEncoder,
 };
+use crate::files::atomic::{AtomicFile, AtomicFolder};
 
 /// Takes the frames of a video, one at a time and in order.
 pub trait FrameSink {
@@ -19,11 +22,14 @@ pub trait FrameSink {
     /// # Errors
     /// When the frame does not fit the video, or cannot be encoded or stored.
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError>;
+}
 
-    /// Completes the video.
-    ///
-    /// # Errors
-    /// When frames are missing, or the result cannot be stored.
+/// Encodes the frames of one format.
+pub(super) trait FrameEncoder {
+    /// Adds a frame, whose length is right.
+    fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError>;
+
+    /// Completes the file and moves it to its name, after the last frame.
     fn finish(self: Box<Self>) -> Result<(), VideoError>;
 }
 
@@ -37,7 +43,7 @@ pub struct VideoWriter {
     spec: VideoSpec,
     written: u32,
     /// `None` after an error.
-    sink: Option<Box<dyn FrameSink + Send>>,
+    encoder: Option<Box<dyn FrameEncoder + Send>>,
 }
 
 impl VideoWriter {
@@ -45,7 +51,7 @@ impl VideoWriter {
     ///
     /// All that can fail early fails here: the name, the folder and the right to write in it, the
     /// size, the encoder. `metadata` is stored inside the file (not in `.rgb`), with `width`,
-    /// `height`, `frames` and `fps` set from `spec`.
+    /// `height`, `num_frames` and `fps` set from `spec`.
     ///
     /// # Errors
     /// Any of [`VideoError`]'s variants that speak of a path, a property or the metadata.
@@ -59,19 +65,23 @@ impl VideoWriter {
         spec.check(format, path)?;
         let metadata = metadata.for_spec(spec);
         let json = metadata.to_json(path)?;
-        let target = Target::new(path)?;
-        let sink: Box<dyn FrameSink + Send> = match format {
+        let encoder: Box<dyn FrameEncoder + Send> = match format {
             #[cfg(feature = "mp4")]
-            Format::Mp4 => Box::new(Mp4Sink::create(target.file()?, spec, &metadata, &json)?),
+            Format::Mp4 => {
+                Box::new(Mp4Encoder::create(AtomicFile::create(path)?, spec, &metadata, &json)?)
+            }
             #[cfg(not(feature = "mp4"))]
             Format::Mp4 => {
                 return Err(VideoError::FeatureOff { path: path.to_path_buf(), feature: "mp4" });
             }
-            Format::Gif => Box::new(GifSink::create(target.file()?, spec, &json)?),
-            Format::PngFolder => Box::new(PngSink::create(target.folder()?, spec, json)),
-            Format::Raw => Box::new(RawSink::create(target.file()?)),
+            Format::Gif => Box::new(GifEncoder::create(AtomicFile::create(path)?, spec, &json)?),
+            Format::Png => Box::new(PictureEncoder::create(AtomicFile::create(path)?, spec, json)),
+            Format::PngFolder => {
+                Box::new(PngFolderEncoder::create(AtomicFolder::create(path)?, spec, json))
+            }
+            Format::Raw => Box::new(RawEncoder::create(AtomicFile::create(path)?)),
         };
-        Ok(Self { path: path.to_path_buf(), spec: *spec, written: 0, sink: Some(sink) })
+        Ok(Self { path: path.to_path_buf(), spec: *spec, written: 0, encoder: Some(encoder) })
     }
 
     /// Completes the video and moves it to its final name.
@@ -80,7 +90,7 @@ impl VideoWriter {
     /// [`VideoError::TooFewFrames`], or when the result cannot be stored; nothing stands under the
     /// final name then.
     pub fn finish(self) -> Result<(), VideoError> {
-        let Some(sink) = self.sink else {
+        let Some(encoder) = self.encoder else {
             return Err(VideoError::GivenUp { path: self.path });
         };
         if self.written < self.spec.frames {
@@ -90,12 +100,12 @@ impl VideoWriter {
                 expected: self.spec.frames,
             });
         }
-        sink.finish()
+        encoder.finish()
     }
 
     fn try_write(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
         let path = || self.path.clone();
-        let Some(sink) = &mut self.sink else {
+        let Some(encoder) = &mut self.encoder else {
             return Err(VideoError::GivenUp { path: path() });
         };
         if self.written == self.spec.frames {
@@ -111,7 +121,7 @@ impl VideoWriter {
                 height: self.spec.height,
             });
         }
-        sink.write_frame(rgb)?;
+        encoder.write_frame(rgb)?;
         self.written += 1;
         Ok(())
     }
@@ -132,12 +142,8 @@ impl FrameSink for VideoWriter {
         let result = self.try_write(rgb);
         if result.is_err() {
             // Removes the temporary file now, and makes a later `finish` an error.
-            self.sink = None;
+            self.encoder = None;
         }
         result
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), VideoError> {
-        VideoWriter::finish(*self)
     }
 }

@@ -1,6 +1,6 @@
-//! Why weights cannot be opened.
+//! Why weights cannot be opened or written.
 
-use crate::files::FileError;
+use crate::files::{FileError, WriteError};
 use crate::pth::PthError;
 
 /// Why weights cannot be opened.
@@ -23,7 +23,7 @@ pub enum WeightsFileError {
     Safetensors {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// A checkpoint of PyTorch cannot be read, or should not be.
@@ -31,7 +31,7 @@ pub enum WeightsFileError {
     Pth {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         source: PthError,
     },
     /// No honest tensor is called like this.
@@ -41,7 +41,7 @@ pub enum WeightsFileError {
         path: String,
         /// The name, or how it starts.
         name: String,
-        /// What is wrong with it.
+        /// The defect, in words.
         reason: String,
     },
     /// A name in the index could lead out of the model's folder.
@@ -77,7 +77,7 @@ pub enum WeightsFileError {
         path: String,
         /// The tensor.
         tensor: String,
-        /// What does not agree.
+        /// The disagreement, in words.
         reason: String,
     },
     /// The index and the shards do not agree about how much there is.
@@ -85,9 +85,39 @@ pub enum WeightsFileError {
     TotalSize {
         /// The index.
         path: String,
-        /// What the index says.
+        /// The size in the index.
         expected: f64,
         /// The size of all tensors in bytes.
         found: usize,
+    },
+}
+
+/// Why weights cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SafetensorsWriteError {
+    /// The file cannot be written.
+    #[error(transparent)]
+    File(#[from] WriteError),
+    /// The name of a tensor would not be read again.
+    #[error(transparent)]
+    Name(#[from] WeightsFileError),
+    /// A tensor is not what its name, dtype and shape say.
+    #[error("cannot write `{path}`: tensor {tensor:?} {reason}")]
+    Tensor {
+        /// The file.
+        path: String,
+        /// The tensor.
+        tensor: String,
+        /// The property that is wrong.
+        reason: String,
+    },
+    /// The header cannot be written.
+    #[error("cannot write `{path}`: {reason}")]
+    Header {
+        /// The file.
+        path: String,
+        /// The limit that is exceeded.
+        reason: String,
     },
 }

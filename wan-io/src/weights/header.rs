@@ -9,7 +9,7 @@ use std::fmt;
 
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::unique::{UniqueMap, insert_once};
 use super::{WeightsFileError, check_name};
@@ -17,15 +17,21 @@ use crate::files::from_json;
 use crate::pth::View;
 
 /// The largest header that is parsed. The real ones are below 1 MB.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
+pub(super) const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Where the file's own properties are, between the tensors.
-const METADATA: &str = "__metadata__";
+pub(super) const METADATA: &str = "__metadata__";
 
-/// The tensors of the safetensors file `file`.
-pub(super) fn read(path: &str, file: &[u8]) -> Result<BTreeMap<String, View>, WeightsFileError> {
+/// The tensors of a file, and the file's own properties.
+pub(super) struct Content {
+    pub(super) tensors: BTreeMap<String, View>,
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// Reads the header of the safetensors file `file`.
+pub(super) fn read(path: &str, file: &[u8]) -> Result<Content, WeightsFileError> {
     let broken = |reason| WeightsFileError::Safetensors { path: path.to_owned(), reason };
     let (header, data) = split(file).map_err(broken)?;
-    let Header(tensors) =
+    let Header { tensors, metadata } =
         from_json(header).map_err(|reason| broken(format!("its header: {reason}")))?;
     tensors.keys().try_for_each(|name| check_name(path, name))?;
     check_layout(&tensors, data.len()).map_err(broken)?;
@@ -33,7 +39,7 @@ pub(super) fn read(path: &str, file: &[u8]) -> Result<BTreeMap<String, View>, We
     let view = |(name, TensorInfo { dtype, shape, data_offsets: (from, to) })| {
         (name, View::row_major(dtype, shape, start + from..start + to))
     };
-    Ok(tensors.into_iter().map(view).collect())
+    Ok(Content { tensors: tensors.into_iter().map(view).collect(), metadata })
 }
 
 /// The header and the data.
@@ -77,7 +83,10 @@ fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data: usize) -> Result<(
     Ok(())
 }
 
-struct Header(BTreeMap<String, TensorInfo>);
+struct Header {
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -95,15 +104,18 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut metadata) = (BTreeMap::new(), None);
         while let Some(key) = map.next_key::<String>()? {
             if key == METADATA {
-                map.next_value::<UniqueMap<String>>()?;
+                let UniqueMap(read) = map.next_value()?;
+                if metadata.replace(read).is_some() {
+                    return Err(A::Error::custom(format_args!("{METADATA:?} is there twice")));
+                }
             } else {
                 let info = map.next_value()?;
                 insert_once(&mut tensors, key, info)?;
             }
         }
-        Ok(Header(tensors))
+        Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
 }

@@ -40,7 +40,7 @@ struct Metadata {
 
 impl Index {
     pub(super) fn read(files: &ModelFiles, file: &str) -> Result<Self, WeightsFileError> {
-        let path = files.shown(file);
+        let path = files.display_path(file);
         let content: Content = files.json_up_to(file, MAX_INDEX_BYTES)?;
         let UniqueMap(weight_map) = content.weight_map;
         let total_size = content.metadata.and_then(|metadata| metadata.total_size);

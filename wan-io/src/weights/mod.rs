@@ -2,16 +2,19 @@
 //! mapped into memory.
 
 mod error;
+mod fingerprint;
 mod header;
 mod index;
 mod unique;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use error::WeightsFileError;
+pub use error::{SafetensorsWriteError, WeightsFileError};
 pub use safetensors::Dtype;
+pub use write::SafetensorsWriter;
 
 use crate::files::{self, FileBytes, FileError, ModelFiles};
 use crate::pth::{self, PthError, View};
@@ -21,17 +24,19 @@ use index::Index;
 const MAX_TENSORS: usize = 20_000;
 /// The longest name of a tensor in bytes. The real ones have below 100.
 const MAX_NAME: usize = 1024;
+/// The most that the properties of all shards may take. Each shard alone has room for as much.
+const MAX_METADATA_BYTES: usize = 16 << 20;
 /// How the name of an index ends.
 const INDEX: &str = ".safetensors.index.json";
 
-/// One tensor: how its numbers are stored, its shape, and its bytes (little-endian, row-major).
+/// One tensor: how its elements are stored, its shape, and its bytes (little-endian, row-major).
 #[derive(Debug, Clone)]
 pub struct StoredTensor<'a> {
-    /// How numbers are stored.
+    /// The form of an element.
     pub dtype: Dtype,
     /// The shape.
     pub shape: &'a [usize],
-    /// The numbers. Those of a view with strides, which only checkpoints of PyTorch have, are
+    /// The elements. Those of a view with strides, which only checkpoints of PyTorch have, are
     /// collected; all others are the bytes of the file, at any alignment.
     pub bytes: Cow<'a, [u8]>,
 }
@@ -42,6 +47,7 @@ pub struct Weights {
     origin: String,
     shards: Vec<FileBytes>,
     tensors: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -50,8 +56,8 @@ struct Entry {
     view: View,
 }
 
-/// The file to start with.
-enum Start {
+/// The way that weights are stored.
+enum WeightFiles {
     Single(String),
     Index(String),
 }
@@ -64,12 +70,12 @@ impl Weights {
     /// If a file is missing or broken, or the index does not agree with the shards.
     pub fn open(files: &ModelFiles, folder: &str, stem: &str) -> Result<Self, WeightsFileError> {
         match find(files, folder, stem)? {
-            Start::Single(file) => {
-                let mut weights = Self::empty(files.shown(&file));
-                weights.add_safetensors(files.shown(&file), files.open(&file)?)?;
+            WeightFiles::Single(file) => {
+                let mut weights = Self::empty(files.display_path(&file));
+                weights.add_safetensors(files.display_path(&file), files.open(&file)?)?;
                 Ok(weights)
             }
-            Start::Index(index) => Self::open_sharded(files, folder, &index),
+            WeightFiles::Index(index) => Self::open_sharded(files, folder, &index),
         }
     }
 
@@ -79,7 +85,7 @@ impl Weights {
     /// # Errors
     /// If the file is missing or broken, or a checkpoint that would run code.
     pub fn open_file(files: &ModelFiles, file: &str) -> Result<Self, WeightsFileError> {
-        Self::of(files.shown(file), files.open(file)?)
+        Self::open_bytes(files.display_path(file), files.open(file)?)
     }
 
     /// Opens any file on disk like [`open_file`](Self::open_file), or the shards of an index
@@ -94,7 +100,7 @@ impl Weights {
             (Some(folder), Some(name)) => {
                 Self::open_sharded(&ModelFiles::Folder(folder.to_owned()), "", name)
             }
-            _ => Self::of(path.display().to_string(), files::map(path)?),
+            _ => Self::open_bytes(path.display().to_string(), files::map(path)?),
         }
     }
 
@@ -109,8 +115,8 @@ impl Weights {
         stem: &str,
     ) -> Result<Vec<String>, WeightsFileError> {
         match find(files, folder, stem)? {
-            Start::Single(file) => Ok(vec![file]),
-            Start::Index(file) => {
+            WeightFiles::Single(file) => Ok(vec![file]),
+            WeightFiles::Index(file) => {
                 let index = Index::read(files, &file)?;
                 let shards = index.shards().into_iter().map(|shard| inside(folder, shard));
                 Ok(std::iter::once(file).chain(shards).collect())
@@ -135,6 +141,23 @@ impl Weights {
         &self.origin
     }
 
+    /// The properties that the files give themselves (`__metadata__` of safetensors), those of all
+    /// shards together; where two shards differ, that of the first one in the order of their names.
+    /// Checkpoints of PyTorch have none. Anyone may write anything into them.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// A SHA-256 (64 lower-case hex digits) that identifies the stored weights, wherever the files
+    /// are: that of the length and the content of each shard, in the order of their names.
+    ///
+    /// Of a file up to 256 MiB the content is all of it. Of a larger one it is what the header says
+    /// and 4,096 blocks of 4 KiB at equal distances: enough to tell checkpoints apart, but not to find
+    /// a damaged element, for which there is [`verify`](crate::verify()).
+    pub fn fingerprint(&self) -> String {
+        fingerprint::fingerprint(self)
+    }
+
     /// Gives back the memory of what was read; it is read from disk again when it is needed.
     pub fn release(&self) {
         self.shards.iter().for_each(FileBytes::release);
@@ -149,11 +172,11 @@ impl Weights {
     }
 
     fn empty(origin: String) -> Self {
-        Self { origin, shards: Vec::new(), tensors: BTreeMap::new() }
+        Self { origin, shards: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 
     /// The weights in one file of either format.
-    fn of(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
+    fn open_bytes(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
         let mut weights = Self::empty(path.clone());
         if !pth::is_pth(&bytes) {
             weights.add_safetensors(path, bytes)?;
@@ -182,7 +205,7 @@ impl Weights {
                 }
                 other => other.into(),
             })?;
-            weights.add_safetensors(files.shown(&shard), bytes)?;
+            weights.add_safetensors(files.display_path(&shard), bytes)?;
         }
         weights.check_index(&index, &shards)?;
         Ok(weights)
@@ -212,8 +235,26 @@ impl Weights {
     }
 
     fn add_safetensors(&mut self, path: String, bytes: FileBytes) -> Result<(), WeightsFileError> {
-        let tensors = header::read(&path, &bytes)?;
-        self.add(&path, bytes, tensors)
+        let header::Content { tensors, metadata } = header::read(&path, &bytes)?;
+        self.add(&path, bytes, tensors)?;
+        self.add_metadata(&path, metadata)
+    }
+
+    /// Adds the properties that no earlier shard has.
+    fn add_metadata(
+        &mut self,
+        path: &str,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), WeightsFileError> {
+        for (key, value) in metadata {
+            self.metadata.entry(key).or_insert(value);
+        }
+        let bytes: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MAX_METADATA_BYTES {
+            let reason = format!("the properties of all shards take {bytes} bytes");
+            return Err(WeightsFileError::Safetensors { path: path.to_owned(), reason });
+        }
+        Ok(())
     }
 
     fn add(
@@ -238,16 +279,19 @@ impl Weights {
     }
 }
 
-fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<Start, WeightsFileError> {
+fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<WeightFiles, WeightsFileError> {
     let single = inside(folder, &format!("{stem}.safetensors"));
     let index = inside(folder, &format!("{stem}{INDEX}"));
     if files.has(&single) {
-        return Ok(Start::Single(single));
+        return Ok(WeightFiles::Single(single));
     }
     if files.has(&index) {
-        return Ok(Start::Index(index));
+        return Ok(WeightFiles::Index(index));
     }
-    Err(WeightsFileError::NotFound { path: files.shown(&single), index: files.shown(&index) })
+    Err(WeightsFileError::NotFound {
+        path: files.display_path(&single),
+        index: files.display_path(&index),
+    })
 }
 
 fn inside(folder: &str, file: &str) -> String {

@@ -1,5 +1,7 @@
 //! The files of one model: a folder, or a list that is compiled into the program.
 
+pub(crate) mod atomic;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,13 +9,15 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
 
+pub use atomic::WriteError;
+
 /// The largest JSON file that is read as a config.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The longest message about JSON, in characters.
 const MAX_REASON: usize = 500;
 
-/// What memory is given back in: a multiple of the page sizes of all systems.
+/// The unit in which memory is given back: a multiple of the page sizes of all systems.
 #[cfg(unix)]
 const BLOCK: usize = 64 << 10;
 
@@ -54,7 +58,7 @@ pub enum FileError {
     Json {
         /// The path.
         path: String,
-        /// What is wrong, with field, line and column.
+        /// The defect, with field, line and column.
         reason: String,
     },
     /// The system cannot read it.
@@ -62,7 +66,7 @@ pub enum FileError {
     Io {
         /// The path.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
@@ -110,7 +114,7 @@ impl ModelFiles {
     }
 
     /// How `file` is named in messages.
-    pub fn shown(&self, file: &str) -> String {
+    pub fn display_path(&self, file: &str) -> String {
         match self {
             Self::Folder(root) => root.join(file).display().to_string(),
             Self::Embedded { name, .. } => format!("{name}:{file}"),
@@ -127,7 +131,7 @@ impl ModelFiles {
             Self::Embedded { files, .. } => {
                 let found = files.iter().find(|(name, _)| *name == file);
                 let (_, bytes) =
-                    found.ok_or_else(|| FileError::NotFound { path: self.shown(file) })?;
+                    found.ok_or_else(|| FileError::NotFound { path: self.display_path(file) })?;
                 Ok(FileBytes::Static(bytes))
             }
         }
@@ -146,7 +150,7 @@ impl ModelFiles {
         file: &str,
         max: u64,
     ) -> Result<T, FileError> {
-        let (bytes, path) = (self.open(file)?, self.shown(file));
+        let (bytes, path) = (self.open(file)?, self.display_path(file));
         let size = bytes.len() as u64;
         if size > max {
             return Err(FileError::TooLarge { path, size, max });
