@@ -15,7 +15,7 @@ import sys
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-tiny = pathlib.Path(__file__).parents[2] / "assets" / "tiny-wan"
+tiny = pathlib.Path(__file__).parents[2] / "tiny-wan" / "model"
 out = pathlib.Path(sys.argv[1])
 torch.manual_seed(0)
 

@@ -51,7 +51,7 @@ pub struct Model(TempDir);
 impl Model {
     pub fn copy() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/tiny-wan");
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
         for file in FILES {
             let target = folder.path().join(file);
             fs::create_dir_all(target.parent().unwrap()).unwrap();

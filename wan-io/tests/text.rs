@@ -266,7 +266,7 @@ fn decoding_ignores_unknown_ids() -> Outcome {
 
 #[test]
 fn the_embedded_tokenizer_opens() -> Outcome {
-    let path = workspace("assets/tiny-wan/tokenizer");
+    let path = workspace("tiny-wan/model/tokenizer");
     let opened = Tokenizer::open(&path)?;
     let embedded = Tokenizer::from_bytes(&std::fs::read(path.join("tokenizer.json"))?)?;
     let text = clean_prompt("a red ball，moving left");

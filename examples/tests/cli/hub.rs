@@ -11,7 +11,7 @@ const DIFFUSERS: &str = "Wan-AI/Wan2.1-T2V-14B-Diffusers";
 const TOKEN: &str = "hf_secret";
 
 fn tiny_wan() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/tiny-wan")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model")
 }
 
 /// A hub that has the miniature model in both layouts, for those with the token.

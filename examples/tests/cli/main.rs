@@ -372,7 +372,7 @@ fn wrong_usage_exits_with_2() {
 /// A model that loads, but whose first denoising step fails with an error of its own.
 fn model_that_cannot_denoise() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/tiny-wan");
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
     for part in ["", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"] {
         fs::create_dir_all(folder.path().join(part)).unwrap();
         for entry in fs::read_dir(original.join(part)).unwrap() {

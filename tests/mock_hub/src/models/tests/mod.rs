@@ -17,7 +17,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-wan")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tiny-wan/model")
 }
 
 /// The tensors of one safetensors file of the fixtures.
