@@ -9,7 +9,7 @@ fn main() {
         println!("{backend}");
     }
     match best_backend(&backends) {
-        Some(best) => println!("best: {}", best.name),
+        Some(best) => println!("best: {}", best.choice),
         None => println!("none of them works"),
     }
 }

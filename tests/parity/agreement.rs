@@ -1,10 +1,9 @@
 //! Backends against each other, stage by stage, with the trained weights of the miniature model.
 
 use burn::backend::Flex;
-use burn::tensor::Tensor;
 use wan_core::Backend;
 use wan_io::video::VideoError;
-use wan_pipeline::{Conditioning, FrameSink, Pipeline, Precision, Request, ignore_events};
+use wan_pipeline::{FrameSink, Observer, Pipeline, Precision, Request};
 
 use crate::fixture::{Array, compare};
 use crate::tolerance::BETWEEN_BACKENDS;
@@ -35,26 +34,24 @@ fn run<B: Backend>() -> Stages {
     let builder = Pipeline::<B>::builder("tiny-wan").precision(Precision::F32);
     let pipeline = builder.open().unwrap();
     let request = Request::new("一个红色的圆形在黑色背景上向右移动").frames(9).steps(3).seed(7);
-    let settings = pipeline.settle(&request).unwrap();
-    let prompts = [settings.prompt.as_str(), settings.negative_prompt.as_str()];
-    let [positive, negative] =
-        prompts.map(|prompt| pipeline.encode_prompts(&[prompt], settings.text_length).unwrap());
-    let text = Array::of(positive.embeddings.clone());
-    let conditioning = Conditioning { positive, negative: Some(negative) };
-    let noise = pipeline.noise(&[settings.seed], pipeline.latent_shape(&settings));
-    let mut scheduler = pipeline.scheduler(&settings).unwrap();
+    let observer = &mut Observer::silent();
+    let embeds = pipeline.embed(&request, observer).unwrap().prompt;
+    let text = array(&[embeds.tokens(), embeds.width()], embeds.states());
+
+    let mut run = pipeline.start(&[request], observer).unwrap();
     let mut latents = Vec::new();
-    let mut on_step = |_, _, step: &Tensor<B, 5>| {
-        latents.push(Array::of(step.clone()));
-        Ok(())
-    };
-    let guidance = settings.guidance;
-    let last =
-        pipeline.sample(noise, &conditioning, scheduler.as_mut(), guidance, &mut on_step).unwrap();
+    while run.step().unwrap().is_some() {
+        let step = run.latents(0).unwrap();
+        latents.push(array(&step.shape(), &step.to_vec()));
+    }
 
     let mut pixels = Pixels(Vec::new());
-    pipeline.decode(last, &mut pixels, &mut ignore_events).unwrap();
+    pipeline.decode(&run.finish()[0], &mut pixels, observer).unwrap();
     Stages { text, latents, frames: Array { shape: vec![pixels.0.len()], values: pixels.0 } }
+}
+
+fn array(shape: &[usize], values: &[f32]) -> Array {
+    Array { shape: shape.to_vec(), values: values.iter().map(|&value| value.into()).collect() }
 }
 
 struct Pixels(Vec<f64>);

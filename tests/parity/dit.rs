@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::DType;
-use wan_core::{Backend, TextConditioning};
+use burn::tensor::{DType, Tensor};
+use wan_core::{Backend, CancelToken, Conditioning, Pass, TextConditioning};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::Probe;
 use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 
@@ -53,13 +54,13 @@ pub fn check_velocity<B: Backend>(
         let (latents, timestep, text) = inputs::<B>(fixture, &case);
         let text = TextConditioning::new(text);
         let mut recorder = Recorder::default();
-        let output = transformer.forward(latents.clone(), &timestep, &text, &mut recorder);
+        let output = predict(transformer, &latents, &timestep, &text, &mut recorder);
         checked += recorder.check(fixture, backend, &case);
         fixture.check(backend, &format!("{case}.output"), &Array::of(output));
 
         // The same with the padding rows as one.
         if let Some(text) = collapse(&text) {
-            let output = transformer.forward(latents, &timestep, &text, &mut ());
+            let output = predict(transformer, &latents, &timestep, &text, &mut ());
             let expected = fixture.outputs.get(&format!("{case}.output"));
             let name = format!("{}/{case}.output (one padding row)", fixture.name());
             compare(backend, &name, &Array::of(output), expected, fixture.tolerance());
@@ -78,7 +79,8 @@ pub fn half_precision<B: Backend>(backend: &str) {
             for case in fixture.inputs.cases(".hidden_states") {
                 let (latents, timestep, text) = inputs::<B>(&fixture, &case);
                 let text = TextConditioning::new(text);
-                let output = Array::of(transformer.forward(latents, &timestep, &text, &mut ()));
+                let output = predict(&transformer, &latents, &timestep, &text, &mut ());
+                let output = Array::of(output);
                 let name = format!("{case}.output");
                 let exact = fixture.outputs.get(&name);
                 let shown = format!("{}/{name}", fixture.name());
@@ -96,6 +98,22 @@ pub fn half_precision<B: Backend>(backend: &str) {
     }
 }
 
+/// The velocity of latents `[B, C, T, H, W]`, as one pass over one branch.
+fn predict<B: Backend>(
+    transformer: &WanTransformer<B>,
+    latents: &Tensor<B, 5>,
+    timesteps: &[f32],
+    text: &TextConditioning<B>,
+    probe: &mut impl Probe<B>,
+) -> Tensor<B, 5> {
+    let [_, _, size @ ..] = latents.dims();
+    let conditioning = Conditioning::new(text.clone());
+    let branches = transformer.branches_probed(&[conditioning], size, probe);
+    let passes = [Pass::new(latents.clone(), timesteps.to_vec(), &branches[0])];
+    let velocities = transformer.velocities_probed(&passes, &CancelToken::default(), probe);
+    velocities.expect("nothing cancels it").remove(0)
+}
+
 fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
     let files = ModelFiles::folder(folder).unwrap();
     let config: WanTransformerConfig = files.json("config.json").unwrap();
@@ -105,10 +123,7 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
     load(&source, &device, dtype, &config).unwrap()
 }
 
-fn inputs<B: Backend>(
-    fixture: &Fixture,
-    case: &str,
-) -> (burn::Tensor<B, 5>, Vec<f32>, burn::Tensor<B, 3>) {
+fn inputs<B: Backend>(fixture: &Fixture, case: &str) -> (Tensor<B, 5>, Vec<f32>, Tensor<B, 3>) {
     let device = B::open_device(0).unwrap();
     let input = |name: &str| fixture.inputs.get(&format!("{case}.{name}"));
     let timestep = input("timestep").values.iter().map(|&t| t as f32).collect();

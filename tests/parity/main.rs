@@ -61,6 +61,7 @@ on_each_backend! {
     schedulers_few_steps: schedulers::few_steps;
     guidance: guidance::predictions;
     pipeline: pipeline::videos;
+    pipeline_v2v: pipeline::videos_from_videos;
     pipeline_half: pipeline::half_precision;
     agreement: agreement::with_flex;
     original_transformer: original_layout::transformer;
@@ -101,6 +102,7 @@ fn every_folder_is_covered_or_listed() {
                 || schedulers::is_kind(&folder)
                 || schedulers::is_few_step(&folder)
                 || guidance::is_kind(&folder)
+                || pipeline::is_video_to_video(&folder)
                 || tokenizer::is_kind(&folder)
                 || rng::is_kind(&folder) =>
             {
@@ -127,6 +129,7 @@ fn every_folder_is_covered_or_listed() {
         "torch_rng",
         "tokenizer",
         "pipeline_t2v",
+        "pipeline_v2v",
         "original_layout",
     ] {
         let there = root.join(name).is_dir();

@@ -1,21 +1,27 @@
-//! Whole pipelines: `WanPipeline` from prompt to frames, on the grid of diffusers.
+//! Whole pipelines from prompt to frames, on the grid of diffusers: `WanPipeline`, and
+//! `WanVideoToVideoPipeline` with a model of the former.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use serde_json::Value;
 use wan_core::noise::TorchGenerator;
-use wan_core::scheduler::Steps;
-use wan_core::{Backend, VideoVae};
+use wan_core::{Backend, CancelToken, VideoVae};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::load::{TensorSource, load};
 use wan_models::vae::{WanVae, WanVaeConfig};
-use wan_pipeline::{Conditioning, Pipeline, Precision, SchedulerConfig, SigmaGrid};
+use wan_pipeline::{
+    Denoising, Embeddings, Latents, Observer, Pipeline, Precision, PromptEmbeds, Request,
+    SchedulerConfig, SigmaGrid, SourceVideo,
+};
 
 use crate::fixture::{Array, Fixture, compare, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
+
+/// The rate of the source videos, which no number of the fixtures depends on.
+const FPS: u32 = 16;
 
 /// Why a pipeline is not one that is supported yet, if it is not.
 pub fn unsupported(folder: &Path) -> Option<String> {
@@ -28,27 +34,32 @@ pub fn is_kind(folder: &Path) -> bool {
     class == "WanPipeline" && unsupported(folder).is_none()
 }
 
+pub fn is_video_to_video(folder: &Path) -> bool {
+    let call = &json(&folder.join("meta.json"))["call"];
+    call.as_str().is_some_and(|call| call.starts_with("WanVideoToVideoPipeline"))
+}
+
 pub fn videos<B: Backend>(backend: &str) {
     for folder in folders_of("text-to-video pipeline", is_kind) {
-        let fixture = Fixture::open(&folder);
-        let pipeline = open::<B>(&folder, Precision::F32);
-        let vae = open_vae::<B>(&folder);
-        let mut checked = 0;
-        for (case, description) in fixture.meta["cases"].as_object().expect("cases") {
-            match scheduler(&pipeline, description) {
-                Ok(scheduler) => {
-                    check(backend, &fixture, case, description, &pipeline, &vae, &scheduler);
-                    checked += 1;
-                }
-                Err(reason) => println!("{backend:8} {case:60} not supported: {reason}"),
-            }
-        }
-        assert!(checked > 0);
+        check_all::<B>(backend, &folder);
     }
 }
 
-fn open<B: Backend>(folder: &Path, precision: Precision) -> Pipeline<B> {
-    Pipeline::builder(folder.join("model")).precision(precision).open().unwrap()
+pub fn videos_from_videos<B: Backend>(backend: &str) {
+    for folder in folders_of("video-to-video pipeline", is_video_to_video) {
+        check_all::<B>(backend, &folder);
+    }
+}
+
+fn check_all<B: Backend>(backend: &str, folder: &Path) {
+    let fixture = Fixture::open(folder);
+    let pipeline = open::<B>(&fixture, Precision::F32);
+    let vae = open_vae::<B>(&fixture);
+    let cases = fixture.meta["cases"].as_object().expect("cases");
+    assert!(!cases.is_empty());
+    for name in cases.keys() {
+        check(backend, &Case::new(&fixture, name, &pipeline), &pipeline, &vae);
+    }
 }
 
 /// From the prompt to the last latents in 16 bits.
@@ -57,126 +68,208 @@ pub fn half_precision<B: Backend>(backend: &str) {
         let precision = if dtype == DType::F16 { Precision::F16 } else { Precision::Bf16 };
         for folder in folders_of("text-to-video pipeline", is_kind) {
             let fixture = Fixture::open(&folder);
-            let pipeline = open::<B>(&folder, precision);
+            let pipeline = open::<B>(&fixture, precision);
             assert_eq!(pipeline.dtypes().networks, dtype);
             assert_eq!(pipeline.dtypes().vae, DType::F32);
-            for (case, description) in fixture.meta["cases"].as_object().expect("cases") {
-                let Ok(scheduler) = scheduler(&pipeline, description) else { continue };
-                let latents = denoise(&fixture, case, description, &pipeline, &scheduler).latents;
-                let name = format!("{case}.final_latents");
+            for name in fixture.meta["cases"].as_object().expect("cases").keys() {
+                let case = Case::new(&fixture, name, &pipeline);
+                let latents = denoise(&case, &pipeline).latents;
+                let name = case.output("final_latents");
                 let exact = fixture.outputs.get(&name);
-                let stage = (Stage::Latents, dtype);
-                compare_half(backend, &name, stage, &Array::of(latents), exact);
+                compare_half(backend, &name, (Stage::Latents, dtype), &latents, exact);
             }
         }
     }
 }
 
-fn scheduler<B: Backend>(
-    pipeline: &Pipeline<B>,
-    description: &Value,
-) -> Result<SchedulerConfig, String> {
-    let scheduler = &description["scheduler"];
-    if scheduler.is_string() {
-        return Ok(pipeline.scheduler_config().clone());
-    }
-    let class = scheduler["class"].as_str().expect("a class");
-    let config = SchedulerConfig::from_json(&scheduler["config"]).map_err(|e| e.to_string())?;
-    assert_eq!(config.kind.class(), class);
-    Ok(config)
+/// The folder of a fixture's model: its own, or the one that it names.
+fn model(fixture: &Fixture) -> PathBuf {
+    fixture.folder.join(fixture.meta["model"].as_str().unwrap_or("model"))
 }
 
-fn check<B: Backend>(
-    backend: &str,
-    fixture: &Fixture,
-    case: &str,
-    description: &Value,
-    pipeline: &Pipeline<B>,
-    vae: &WanVae<B>,
-    scheduler: &SchedulerConfig,
-) {
-    let output = |name: &str| format!("{case}.{name}");
-    let Denoised { text, noise, trajectory, latents } =
-        denoise(fixture, case, description, pipeline, scheduler);
-    fixture.check(backend, &output("prompt_embeds"), &Array::of(text.positive.padded()));
-    if let Some(negative) = &text.negative {
-        fixture.check(backend, &output("negative_prompt_embeds"), &Array::of(negative.padded()));
-    }
-    fixture.check(backend, &output("initial_latents"), &Array::of(noise));
-    let expected = fixture.outputs.get(&output("step_latents"));
-    let found = Array { shape: expected.shape.clone(), values: trajectory };
-    compare(backend, &output("step_latents"), &found, expected, fixture.tolerance());
-    fixture.check(backend, &output("final_latents"), &Array::of(latents.clone()));
+fn open<B: Backend>(fixture: &Fixture, precision: Precision) -> Pipeline<B> {
+    Pipeline::builder(model(fixture)).precision(precision).open().unwrap()
+}
 
-    let frames = Tensor::cat(vae.decode(latents).collect(), 2);
+fn open_vae<B: Backend>(fixture: &Fixture) -> WanVae<B> {
+    let files = ModelFiles::folder(&model(fixture)).unwrap();
+    let config: WanVaeConfig = files.json("vae/config.json").unwrap();
+    let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
+    let source: Arc<dyn TensorSource> = Arc::new(weights);
+    let device = B::open_device(0).unwrap();
+    load(&source, &device, DType::F32, &config).unwrap()
+}
+
+/// A call of the reference's pipeline.
+struct Case<'a> {
+    fixture: &'a Fixture,
+    name: &'a str,
+    /// One a video; the videos of one prompt follow each other.
+    requests: Vec<Request>,
+    seeds: Vec<u64>,
+}
+
+impl<'a> Case<'a> {
+    fn new<B: Backend>(fixture: &'a Fixture, name: &'a str, pipeline: &Pipeline<B>) -> Self {
+        let description = &fixture.meta["cases"][name];
+        let seeds = description["seeds"].as_array().expect("seeds");
+        let seeds: Vec<u64> = seeds.iter().map(|seed| seed.as_u64().unwrap()).collect();
+        let base = base_request(fixture, description, scheduler(pipeline, description));
+        let arguments = &description["arguments"];
+        let videos = arguments["num_videos_per_prompt"].as_u64().unwrap_or(1) as usize;
+        let prompts = strings(&arguments["prompt"]);
+        let mut negatives = strings(&arguments["negative_prompt"]);
+        negatives.resize(prompts.len(), negatives.first().cloned().unwrap_or_default());
+        let mut requests = Vec::new();
+        for (prompt, negative) in prompts.into_iter().zip(negatives) {
+            for _ in 0..videos {
+                let mut request = base.clone().negative_prompt(negative.as_str());
+                request.prompt.clone_from(&prompt);
+                request.seed = seeds[requests.len() % seeds.len()];
+                requests.push(request);
+            }
+        }
+        Self { fixture, name, requests, seeds }
+    }
+
+    fn output(&self, name: &str) -> String {
+        format!("{}.{name}", self.name)
+    }
+
+    fn check(&self, backend: &str, name: &str, found: &Array) {
+        self.fixture.check(backend, &self.output(name), found);
+    }
+
+    /// Compares what is stored one after the other, in the shape that the fixture has it in.
+    fn check_values(&self, backend: &str, name: &str, values: Vec<f64>) {
+        let shape = self.fixture.outputs.get(&self.output(name)).shape.clone();
+        self.check(backend, name, &Array { shape, values });
+    }
+}
+
+/// What all videos of a case have in common.
+fn base_request(fixture: &Fixture, description: &Value, scheduler: SchedulerConfig) -> Request {
+    let arguments = &description["arguments"];
+    let number = |name: &str| arguments[name].as_u64().map(|value| value as usize);
+    // Where an argument is left out, its default in the reference.
+    Request::new("")
+        .width(number("width"))
+        .height(number("height"))
+        .frames(number("num_frames"))
+        .steps(number("num_inference_steps").unwrap_or(50))
+        .guidance(arguments["guidance_scale"].as_f64().unwrap_or(5.0))
+        .text_length(number("max_sequence_length").unwrap_or(512))
+        .scheduler_config(scheduler)
+        .sigma_grid(SigmaGrid::Diffusers)
+        .video(source_video(fixture))
+        .strength(arguments["strength"].as_f64())
+}
+
+fn scheduler<B: Backend>(pipeline: &Pipeline<B>, description: &Value) -> SchedulerConfig {
+    let scheduler = &description["scheduler"];
+    if scheduler.is_string() {
+        return pipeline.spec().scheduler.clone();
+    }
+    let config = SchedulerConfig::from_json(&scheduler["config"]).unwrap();
+    assert_eq!(config.kind.class(), scheduler["class"].as_str().expect("a class"));
+    config
+}
+
+/// The frames `[F, H, W, 3]` that a fixture starts from, if it does.
+fn source_video(fixture: &Fixture) -> Option<SourceVideo> {
+    if !fixture.inputs.has("video_uint8") {
+        return None;
+    }
+    let frames = fixture.inputs.get("video_uint8");
+    let [_, height, width, 3] = frames.shape[..] else { panic!("frames {:?}", frames.shape) };
+    let bytes: Vec<u8> = frames.values.iter().map(|&value| value as u8).collect();
+    let frames = bytes.chunks_exact(width * height * 3).map(<[u8]>::to_vec).collect();
+    Some(SourceVideo::from_frames(width as u32, height as u32, FPS, frames).unwrap())
+}
+
+fn check<B: Backend>(backend: &str, case: &Case, pipeline: &Pipeline<B>, vae: &WanVae<B>) {
+    check_embeddings(backend, case, pipeline);
+    let Denoised { start, timesteps, trajectory, latents } = denoise(case, pipeline);
+    let first = if case.requests[0].video.is_some() { "start_latents" } else { "initial_latents" };
+    case.check(backend, first, &start);
+    let expected = case.fixture.outputs.get(&case.output("timesteps"));
+    let timesteps = Array { shape: vec![timesteps.len()], values: timesteps };
+    compare(backend, &case.output("timesteps"), &timesteps, expected, (1e-4, 1e-6));
+    case.check_values(backend, "step_latents", trajectory);
+    case.check(backend, "final_latents", &latents);
+
+    let latents = latents.tensor(pipeline.device());
+    let cancel = CancelToken::default();
+    let frames = vae.decode(latents, None, &cancel).map(Result::unwrap);
+    let frames = Tensor::cat(frames.collect(), 2);
     let pixels = frames.permute([0, 2, 3, 4, 1]) * 0.5 + 0.5;
-    fixture.check(backend, &output("video_np"), &Array::of(pixels));
+    case.check(backend, "video_np", &Array::of(pixels));
+}
+
+fn check_embeddings<B: Backend>(backend: &str, case: &Case, pipeline: &Pipeline<B>) {
+    let (mut positive, mut negative) = (Vec::new(), Vec::new());
+    for request in &case.requests {
+        let embeddings = pipeline.embed(request, &mut Observer::silent()).unwrap();
+        let Embeddings { prompt, negative_prompt, .. } = embeddings;
+        positive.extend(padded(&prompt, request.text_length));
+        negative.extend(negative_prompt.iter().flat_map(|e| padded(e, request.text_length)));
+    }
+    case.check_values(backend, "prompt_embeds", positive);
+    let guided = case.fixture.outputs.has(&case.output("negative_prompt_embeds"));
+    assert_eq!(!negative.is_empty(), guided, "{}: a negative prompt", case.name);
+    if guided {
+        case.check_values(backend, "negative_prompt_embeds", negative);
+    }
+}
+
+/// Zero rows behind the states, as the reference has them.
+fn padded(embeds: &PromptEmbeds, text_length: usize) -> Vec<f64> {
+    let mut values: Vec<f64> = embeds.states().iter().map(|&value| value.into()).collect();
+    values.resize(text_length * embeds.width(), 0.0);
+    values
 }
 
 /// What comes before the VAE.
-struct Denoised<B: Backend> {
-    text: Conditioning<B>,
-    noise: Tensor<B, 5>,
+struct Denoised {
+    /// The latents before the first step.
+    start: Array,
+    timesteps: Vec<f64>,
     /// The latents after each step, one after the other.
     trajectory: Vec<f64>,
-    latents: Tensor<B, 5>,
+    latents: Array,
 }
 
-fn denoise<B: Backend>(
-    fixture: &Fixture,
-    case: &str,
-    description: &Value,
-    pipeline: &Pipeline<B>,
-    scheduler: &SchedulerConfig,
-) -> Denoised<B> {
-    let arguments = &description["arguments"];
-    // Where an argument is left out, its default in the reference.
-    let number = |name: &str, default| arguments[name].as_u64().unwrap_or(default) as usize;
-    let guidance = arguments["guidance_scale"].as_f64().unwrap_or(5.0);
-    let videos = number("num_videos_per_prompt", 1);
-    let length = number("max_sequence_length", 512);
+fn denoise<B: Backend>(case: &Case, pipeline: &Pipeline<B>) -> Denoised {
+    let mut run = pipeline.start(&case.requests, &mut Observer::silent()).unwrap();
+    if case.seeds.len() < case.requests.len() {
+        share_generator(&mut run, case.seeds[0], pipeline.device());
+    }
+    let start = latents(&run);
+    let (mut timesteps, mut trajectory) = (Vec::new(), Vec::new());
+    while let Some(step) = run.step().unwrap() {
+        timesteps.push(step.timestep.into());
+        trajectory.extend(latents(&run).values);
+    }
+    assert_eq!((run.done(), timesteps.len()), (run.steps(), run.steps()));
+    Denoised { start, timesteps, trajectory, latents: latents(&run) }
+}
 
-    let prompts = strings(&arguments["prompt"]);
-    let batch = prompts.len() * videos;
-    let mut negatives = strings(&arguments["negative_prompt"]);
-    negatives.resize(prompts.len(), negatives.first().cloned().unwrap_or_default());
-    let encode = |prompts: &[String]| {
-        // Videos of one prompt follow each other.
-        let all: Vec<&str> =
-            prompts.iter().flat_map(|p| std::iter::repeat_n(p.as_str(), videos)).collect();
-        pipeline.encode_prompts(&all, length).unwrap()
-    };
-    let text = Conditioning {
-        positive: encode(&prompts),
-        negative: (guidance > 1.0).then(|| encode(&negatives)),
-    };
+/// The noise of all videos drawn by one generator, as the reference does where it is given but one.
+fn share_generator<B: Backend>(run: &mut Denoising<B>, seed: u64, device: &B::Device) {
+    let mut generator = TorchGenerator::new(seed);
+    let shape = run.latents(0).unwrap().shape();
+    let count = shape.iter().product::<usize>();
+    let noise = generator.randn(count * run.videos()).into_iter().map(f64::from);
+    for (video, values) in noise.collect::<Vec<_>>().chunks_exact(count).enumerate() {
+        let noise = Array { shape: shape.to_vec(), values: values.to_vec() };
+        run.set_latents(video, Latents::from_tensor(noise.tensor(device)).unwrap()).unwrap();
+    }
+}
 
-    let shape = &fixture.outputs.get(&format!("{case}.initial_latents")).shape;
-    let shape: [usize; 5] = shape[..].try_into().unwrap();
-    assert_eq!(shape[0], batch);
-    let seeds: Vec<u64> =
-        description["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
-    let noise: Tensor<B, 5> = if seeds.len() == batch {
-        pipeline.noise(&seeds, shape)
-    } else {
-        // One generator for all videos.
-        let values = TorchGenerator::new(seeds[0]).randn(shape.iter().product());
-        let values = values.into_iter().map(f64::from).collect();
-        Array { shape: shape.to_vec(), values }.tensor(&B::open_device(0).unwrap())
-    };
-
-    let steps = Steps::Count(number("num_inference_steps", 50));
-    let schedule = scheduler.schedule(SigmaGrid::Diffusers, &steps, None).unwrap();
-    let generator = TorchGenerator::new(seeds[0]); // none of these schedulers draws from it
-    let mut scheduler = scheduler.scheduler::<B>(&schedule, generator).unwrap();
-    let mut trajectory = Vec::new();
-    let mut on_step = |_, _, latents: &Tensor<B, 5>| {
-        trajectory.extend(Array::of(latents.clone()).values);
-        Ok(())
-    };
-    let latents =
-        pipeline.sample(noise.clone(), &text, scheduler.as_mut(), guidance, &mut on_step).unwrap();
-    Denoised { text, noise, trajectory, latents }
+/// The latents of all videos, `[B, C, T, H, W]`.
+fn latents<B: Backend>(run: &Denoising<B>) -> Array {
+    let latents = (0..run.videos()).map(|video| run.latents(video).unwrap().into_tensor());
+    Array::of(Tensor::cat(latents.collect(), 0))
 }
 
 /// One prompt or a list of them.
@@ -186,13 +279,4 @@ fn strings(value: &Value) -> Vec<String> {
         Value::Array(list) => list.iter().map(|v| v.as_str().unwrap().to_owned()).collect(),
         _ => Vec::new(),
     }
-}
-
-fn open_vae<B: Backend>(folder: &Path) -> WanVae<B> {
-    let files = ModelFiles::folder(&folder.join("model")).unwrap();
-    let config: WanVaeConfig = files.json("vae/config.json").unwrap();
-    let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
-    let source: Arc<dyn TensorSource> = Arc::new(weights);
-    let device = B::open_device(0).unwrap();
-    load(&source, &device, DType::F32, &config).unwrap()
 }

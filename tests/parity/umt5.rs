@@ -10,7 +10,9 @@ use wan_io::weights::{Dtype, StoredTensor, Weights};
 use wan_models::load::{TensorSource, load};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
 
-use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
+use crate::fixture::{
+    Array, Fixture, Recorder, Tensors, compare, compare_half, folders_of, half_dtypes, json,
+};
 use crate::tolerance::Stage;
 
 pub fn is_kind(folder: &Path) -> bool {
@@ -24,15 +26,15 @@ pub fn hidden_states<B: Backend>(backend: &str) {
         config.validate().unwrap();
         let encoder: Umt5Encoder<B> = open(source_of(&folder), &config, DType::F32);
 
-        let cases = fixture.inputs.cases(".input_ids");
         let mut checked = 0;
-        for case in cases {
-            let (ids, mask) = inputs(&fixture, &case);
-            let mut recorder = Recorder::default();
-            let states = encoder.forward(&ids, Some(&mask), &mut recorder).unwrap();
-            checked += recorder.check(&fixture, backend, &case);
-            fixture.check(backend, &format!("{case}.last_hidden_state"), &Array::of(states));
-            check_prompts(&encoder, &fixture, backend, &case, &ids, &mask);
+        for case in fixture.inputs.cases(".input_ids") {
+            for (sample, ids) in prompts(&fixture.inputs, &case).iter().enumerate() {
+                let mut recorder = Recorder::default();
+                let states = Array::of(encoder.forward(ids, &mut recorder).unwrap());
+                let part = |output: &Array| output.rows_of(sample, ids.len());
+                checked += recorder.check_part(&fixture, backend, &case, part);
+                check_states(&fixture, backend, &case, sample, &states);
+            }
             check_buckets(&fixture, &config, &case);
         }
         assert!(checked > 0, "{} has no intermediate tensors", fixture.name());
@@ -63,12 +65,13 @@ pub fn half_precision<B: Backend>(backend: &str) {
             let fixture = Fixture::open(&folder);
             let encoder = open::<B>(source_of(&folder), &config_of(&folder), dtype);
             for case in fixture.inputs.cases(".input_ids") {
-                let (ids, mask) = inputs(&fixture, &case);
-                let states = encoder.forward(&ids, Some(&mask), &mut ()).unwrap();
-                let name = format!("{case}.last_hidden_state");
-                let exact = fixture.outputs.get(&name);
-                let name = format!("{}/{name}", fixture.name());
-                compare_half(backend, &name, (Stage::Text, dtype), &Array::of(states), exact);
+                for (sample, ids) in prompts(&fixture.inputs, &case).iter().enumerate() {
+                    let states = Array::of(encoder.encode(ids).unwrap());
+                    let name = format!("{case}.last_hidden_state");
+                    let exact = fixture.outputs.get(&name).rows_of(sample, ids.len());
+                    let name = format!("{}/{name}[{sample}]", fixture.name());
+                    compare_half(backend, &name, (Stage::Text, dtype), &states, &exact);
+                }
             }
         }
     }
@@ -85,11 +88,12 @@ pub fn large_activations<B: Backend>(backend: &str) {
         let exact = open::<burn::backend::Flex>(source.clone(), &config, DType::F32);
         let half = open::<B>(source, &config, DType::F16);
         for case in fixture.inputs.cases(".input_ids") {
-            let (ids, mask) = inputs(&fixture, &case);
-            let exact = Array::of(exact.forward(&ids, Some(&mask), &mut ()).unwrap());
-            let found = Array::of(half.forward(&ids, Some(&mask), &mut ()).unwrap());
-            let name = format!("{}/{case} with large activations", fixture.name());
-            compare_half(backend, &name, (Stage::Text, DType::F16), &found, &exact);
+            for ids in prompts(&fixture.inputs, &case) {
+                let exact = Array::of(exact.encode(&ids).unwrap());
+                let found = Array::of(half.encode(&ids).unwrap());
+                let name = format!("{}/{case} with large activations", fixture.name());
+                compare_half(backend, &name, (Stage::Text, DType::F16), &found, &exact);
+            }
         }
     }
 }
@@ -123,39 +127,29 @@ impl TensorSource for Amplified {
     }
 }
 
-/// Ids and mask of a case.
-fn inputs(fixture: &Fixture, case: &str) -> (Vec<Vec<u32>>, Vec<Vec<bool>>) {
-    let ids = rows(fixture.inputs.get(&format!("{case}.input_ids")), |v| v as u32);
-    (ids, rows(fixture.inputs.get(&format!("{case}.attention_mask")), |v| v != 0.0))
+/// The prompts of a case, without the padding that the reference masks out.
+pub fn prompts(inputs: &Tensors, case: &str) -> Vec<Vec<u32>> {
+    let ids = rows(inputs.get(&format!("{case}.input_ids")));
+    let mask = rows(inputs.get(&format!("{case}.attention_mask")));
+    let kept = |(ids, mask): (Vec<f64>, Vec<f64>)| {
+        let kept = mask.iter().take_while(|&&keep| keep != 0.0).count();
+        assert!(mask[kept..].iter().all(|&keep| keep == 0.0), "{case}: padding is at the end");
+        ids[..kept].iter().map(|&id| id as u32).collect()
+    };
+    ids.into_iter().zip(mask).map(kept).collect()
 }
 
-/// The pipeline's way: each prompt alone, zero rows after it.
-fn check_prompts<B: Backend>(
-    encoder: &Umt5Encoder<B>,
-    fixture: &Fixture,
-    backend: &str,
-    case: &str,
-    ids: &[Vec<u32>],
-    mask: &[Vec<bool>],
-) {
-    let length = ids[0].len();
-    let unpadded: Vec<Vec<u32>> = ids
-        .iter()
-        .zip(mask)
-        .map(|(ids, mask)| {
-            ids.iter().zip(mask).filter(|(_, keep)| **keep).map(|(id, _)| *id).collect()
-        })
-        .collect();
-    let encoded = Array::of(encoder.encode(&unpadded, length).unwrap().padded());
-    let mut expected = fixture.outputs.get(&format!("{case}.last_hidden_state")).clone();
-    let width = expected.shape[2];
-    for (i, keep) in mask.concat().into_iter().enumerate() {
-        if !keep {
-            expected.values[i * width..(i + 1) * width].fill(0.0);
-        }
-    }
-    let name = format!("{}/{case}.encode", fixture.name());
-    crate::fixture::compare(backend, &name, &encoded, &expected, fixture.tolerance());
+fn rows(array: &Array) -> Vec<Vec<f64>> {
+    array.values.chunks(array.shape[1]).map(<[f64]>::to_vec).collect()
+}
+
+/// Compares the states of a prompt with its rows of the last hidden state; the pipeline replaces what
+/// the reference computes at padding by zeros.
+pub fn check_states(fixture: &Fixture, backend: &str, output: &str, sample: usize, states: &Array) {
+    let name = format!("{output}.last_hidden_state");
+    let expected = fixture.outputs.get(&name).rows_of(sample, states.shape[1]);
+    let name = format!("{}/{name}[{sample}]", fixture.name());
+    compare(backend, &name, states, &expected, fixture.tolerance());
 }
 
 fn check_buckets(fixture: &Fixture, config: &Umt5Config, case: &str) {
@@ -169,9 +163,4 @@ fn check_buckets(fixture: &Fixture, config: &Umt5Config, case: &str) {
             .collect();
         assert_eq!(found, fixture.outputs.get(&name).values, "{name}");
     }
-}
-
-pub fn rows<T>(array: &Array, convert: impl Fn(f64) -> T) -> Vec<Vec<T>> {
-    let row = |chunk: &[f64]| chunk.iter().map(|&v| convert(v)).collect();
-    array.values.chunks(array.shape[1]).map(row).collect()
 }

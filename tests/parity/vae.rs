@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
-use wan_core::Backend;
 use wan_core::noise::TorchGenerator;
+use wan_core::{Backend, CancelToken, Tiling};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
+use wan_models::Probe;
 use wan_models::load::{TensorSource, load};
-use wan_models::vae::{LatentDistribution, Tiling, WanVae, WanVaeConfig};
+use wan_models::vae::{LatentDistribution, WanVae, WanVaeConfig};
 
 use crate::fixture::{Array, Fixture, Recorder, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
@@ -31,8 +32,7 @@ pub fn is_kind(folder: &Path) -> bool {
 
 pub fn round_trip<B: Backend>(backend: &str) {
     for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
-        let mut vae = open::<B>(&folder, DType::F32);
-        check_round_trip(&mut vae, &Fixture::open(&folder), backend);
+        check_round_trip(&open::<B>(&folder, DType::F32), &Fixture::open(&folder), backend);
     }
 }
 
@@ -58,29 +58,29 @@ pub fn half_precision<B: Backend>(backend: &str) {
             };
             for case in fixture.inputs.cases(".latents").into_iter().filter(whole) {
                 let latents = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
-                let frames = Tensor::cat(vae.decode_raw(latents).collect(), 2);
+                let cancel = CancelToken::default();
+                let frames = vae.decode_raw(latents, None, &cancel).map(Result::unwrap);
+                let frames = Tensor::cat(frames.collect(), 2);
                 check(Stage::Decode, format!("{case}.sample"), frames);
             }
             for case in fixture.inputs.cases(".video").into_iter().filter(whole) {
                 let video = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
-                let mean = vae.encode_to_distribution(video, &mut ()).mean;
+                let mean = encode(&vae, video, None, &mut ()).mean;
                 check(Stage::Encode, format!("{case}.mean"), mean);
             }
         }
     }
 }
 
-pub fn check_round_trip<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, backend: &str) {
+pub fn check_round_trip<B: Backend>(vae: &WanVae<B>, fixture: &Fixture, backend: &str) {
     let device = B::open_device(0).unwrap();
     let (latents, videos) = (fixture.inputs.cases(".latents"), fixture.inputs.cases(".video"));
     let (mut decoded, mut encoded) = (0, 0);
     for case in latents {
-        set_tiling(vae, fixture, &case);
         let input = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
         decoded += check_decode(vae, input, fixture, backend, &case);
     }
     for case in videos {
-        set_tiling(vae, fixture, &case);
         let input = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
         encoded += check_encode(vae, input, fixture, backend, &case);
     }
@@ -89,14 +89,23 @@ pub fn check_round_trip<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, back
 }
 
 /// Cases named `tiled_..` are in tiles; `untiled_..` holds the other result for the same input.
-fn set_tiling<B: Backend>(vae: &mut WanVae<B>, fixture: &Fixture, case: &str) {
+fn tiling(fixture: &Fixture, case: &str) -> Option<Tiling> {
     let size = |name: &str| {
         let size =
             |axis: &str| fixture.meta["tiling"][format!("tile_sample_{name}_{axis}")].as_u64();
         ["height", "width"].map(|axis| size(axis).expect("a tile size") as usize)
     };
-    let tiling = || Tiling { size: size("min"), stride: size("stride") };
-    vae.set_tiling(case.starts_with("tiled").then(tiling)).unwrap();
+    case.starts_with("tiled").then(|| Tiling::new(size("min"), size("stride")))
+}
+
+fn encode<B: Backend>(
+    vae: &WanVae<B>,
+    video: Tensor<B, 5>,
+    tiling: Option<Tiling>,
+    probe: &mut impl Probe<B>,
+) -> LatentDistribution<B> {
+    let encoded = vae.encode_to_distribution(video, tiling, &CancelToken::default(), probe);
+    encoded.expect("nothing cancels it")
 }
 
 /// Says how many intermediate tensors were compared.
@@ -107,22 +116,22 @@ fn check_decode<B: Backend>(
     backend: &str,
     case: &str,
 ) -> usize {
-    let decode = |vae: &WanVae<B>| {
+    let decode = |tiling| {
         let mut recorder = Recorder::default();
-        let mut frames = vae.decode_raw(latents.clone());
+        let cancel = CancelToken::default();
+        let mut frames = vae.decode_raw(latents.clone(), tiling, &cancel);
         let mut chunks = Vec::new();
         while let Some(chunk) = frames.next_probed(&mut recorder) {
-            chunks.push(chunk);
+            chunks.push(chunk.expect("nothing cancels it"));
         }
         assert_eq!(chunks.len(), latents.dims()[2], "one chunk a latent frame");
         (Array::of(Tensor::cat(chunks, 2)), recorder)
     };
-    let (video, recorder) = decode(vae);
+    let tiling = tiling(fixture, case);
+    let (video, recorder) = decode(tiling);
     fixture.check(backend, &format!("{case}.sample"), &video);
-    if case.starts_with("tiled") {
-        let mut untiled = vae.clone();
-        untiled.set_tiling(None).unwrap();
-        fixture.check(backend, &format!("un{case}.sample"), &decode(&untiled).0);
+    if tiling.is_some() {
+        fixture.check(backend, &format!("un{case}.sample"), &decode(None).0);
         return 0;
     }
     recorder.check(fixture, backend, case)
@@ -136,9 +145,9 @@ fn check_encode<B: Backend>(
     backend: &str,
     case: &str,
 ) -> usize {
-    let mut recorder = Recorder::default();
+    let (mut recorder, tiling) = (Recorder::default(), tiling(fixture, case));
     let LatentDistribution { mean, log_variance } =
-        vae.encode_to_distribution(video.clone(), &mut recorder);
+        encode(vae, video.clone(), tiling, &mut recorder);
     let check = |name: &str, found: Tensor<B, 5>| {
         let name = format!("{case}.{name}");
         if fixture.outputs.has(&name) {
@@ -161,10 +170,8 @@ fn check_encode<B: Backend>(
         let sample = mean.clone() + std * noise.tensor(&mean.device());
         check(&format!("sample_seed{seed}"), sample);
     }
-    if case.starts_with("tiled") {
-        let mut untiled = vae.clone();
-        untiled.set_tiling(None).unwrap();
-        let mean = untiled.encode_to_distribution(video, &mut ()).mean;
+    if tiling.is_some() {
+        let mean = encode(vae, video, None, &mut ()).mean;
         fixture.check(backend, &format!("un{case}.mean"), &Array::of(mean));
         return 0;
     }

@@ -8,7 +8,7 @@ pub struct ConfigError {
     pub field: &'static str,
     /// The value found.
     pub found: String,
-    /// What would be right.
+    /// The values that are allowed.
     pub expected: String,
 }
 

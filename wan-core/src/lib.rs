@@ -1,15 +1,17 @@
-//! The foundation of the Wan text-to-video library: the [`Backend`] trait with the few heavy
-//! kernels, the flow-matching [`schedulers`](scheduler), classifier-free [`guidance`], host
-//! [`noise`] equal to torch's, and the traits that the stages of a pipeline implement.
+#![doc = include_str!("../README.md")]
 
 pub mod backend;
 mod cancel;
 pub mod config;
+mod denoiser;
 pub mod guidance;
 pub mod noise;
 pub mod scheduler;
-mod stages;
+mod text;
+mod vae;
 
 pub use backend::{Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, Precision};
 pub use cancel::{CancelToken, Cancelled};
-pub use stages::{Denoiser, TextConditioning, TextEncoder, VideoVae};
+pub use denoiser::{Branch, Conditioning, Denoiser, Pass};
+pub use text::{TextConditioning, TextEncoder};
+pub use vae::{DecodedFrames, Tiling, VideoVae};

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 pub mod files;
-#[cfg(feature = "hub")]
 pub mod hub;
 pub mod integrity;
 pub mod pth;

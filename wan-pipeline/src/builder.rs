@@ -1,15 +1,14 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use wan_core::{Backend, Precision};
+use wan_core::{Backend, Precision, Tiling};
 #[cfg(feature = "hub")]
 use wan_io::hub::HubOptions;
 use wan_io::integrity::Verify;
-use wan_models::vae::Tiling;
 
-use crate::model::{Model, PartFiles};
+use crate::components::{Components, Parts};
 use crate::source::{Source, find};
-use crate::{Error, Observer, Pipeline, ignore_events};
+use crate::{Error, Observer, Pipeline, Role};
 
 /// Opens a [`Pipeline`] with options.
 ///
@@ -41,12 +40,12 @@ use crate::{Error, Observer, Pipeline, ignore_events};
 #[derive(Debug, Clone)]
 pub struct PipelineBuilder<B: Backend> {
     source: Source,
-    parts: PartFiles,
+    parts: Parts,
     options: Options,
     backend: PhantomData<fn() -> B>,
 }
 
-/// What does not depend on where the model comes from.
+/// The options that do not depend on where the model comes from.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
     pub(crate) device: usize,
@@ -78,26 +77,34 @@ impl<B: Backend> PipelineBuilder<B> {
     /// The transformer's weights in this file: safetensors or `.pth`, under the names of diffusers or
     /// the original, also below `model.diffusion_model.`. A `config.json` beside it counts; without
     /// one the shapes of the tensors tell the config.
-    pub fn transformer(mut self, file: impl Into<PathBuf>) -> Self {
-        self.parts.transformer = Some(file.into());
-        self
+    pub fn transformer(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::Transformer, file)
     }
 
     /// The text encoder's weights in this file, as for [`transformer`](Self::transformer).
-    pub fn text_encoder(mut self, file: impl Into<PathBuf>) -> Self {
-        self.parts.text_encoder = Some(file.into());
-        self
+    pub fn text_encoder(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::TextEncoder, file)
     }
 
     /// The VAE's weights in this file, as for [`transformer`](Self::transformer).
-    pub fn vae(mut self, file: impl Into<PathBuf>) -> Self {
-        self.parts.vae = Some(file.into());
-        self
+    pub fn vae(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::Vae, file)
     }
 
     /// The tokenizer: a `tokenizer.json`, or the folder with one.
-    pub fn tokenizer(mut self, file: impl Into<PathBuf>) -> Self {
-        self.parts.tokenizer = Some(file.into());
+    pub fn tokenizer(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::Tokenizer, file)
+    }
+
+    /// Opens the model without its text encoder and tokenizer, which need not be there then and are not
+    /// downloaded. Requests must bring the embeddings of their prompts.
+    pub fn without_text_encoder(mut self) -> Self {
+        self.parts.left_out.extend([Role::TextEncoder, Role::Tokenizer]);
+        self
+    }
+
+    fn part(mut self, role: Role, file: impl Into<PathBuf>) -> Self {
+        self.parts.files.push((role, file.into()));
         self
     }
 
@@ -130,14 +137,14 @@ impl<B: Backend> PipelineBuilder<B> {
         self
     }
 
-    /// What the text encoder and the transformer compute in. Default: [`Precision::Auto`], what suits
-    /// the device.
+    /// The precision of the text encoder and the transformer. Default: [`Precision::Auto`], the best
+    /// one of the device.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.options.precision = precision;
         self
     }
 
-    /// What the VAE computes in. Default: f32, as in the original.
+    /// The precision of the VAE. Default: f32, as in the original.
     pub fn vae_precision(mut self, precision: Precision) -> Self {
         self.options.vae_precision = Some(precision);
         self
@@ -171,10 +178,10 @@ impl<B: Backend> PipelineBuilder<B> {
     /// Those of [`Pipeline::from_pretrained`]; if the device cannot be used; if the tiles do not fit
     /// the model.
     pub fn open(self) -> Result<Pipeline<B>, Error> {
-        self.open_with(&mut ignore_events)
+        self.open_with(&mut Observer::silent())
     }
 
-    /// Opens the pipeline and tells `observer` of downloads and checks; it can cancel. What was
+    /// Opens the pipeline and tells `observer` of downloads and checks. Where it cancels them, what was
     /// downloaded until then stays and is continued the next time.
     ///
     /// # Errors
@@ -183,7 +190,7 @@ impl<B: Backend> PipelineBuilder<B> {
         let Self { source, parts, options, .. } = self;
         let found = find(&source, &parts, observer)?;
         let folder = found.folder.as_ref().map(|(files, layout)| (files, *layout));
-        let model = Model::open(found.name, folder, &parts)?;
+        let model = Components::open(found.name, folder, &parts)?;
         Pipeline::new(model, &options)
     }
 }

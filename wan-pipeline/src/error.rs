@@ -1,29 +1,76 @@
-use wan_core::DeviceError;
+use wan_core::guidance::GuidanceError;
 use wan_core::scheduler::ScheduleError;
+use wan_core::{Cancelled, DeviceError};
 use wan_io::files::FileError;
-#[cfg(feature = "hub")]
 use wan_io::hub::HubError;
 use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
 use wan_io::weights::{SafetensorsWriteError, WeightsFileError};
 use wan_models::config::ConfigError;
-use wan_models::load::CheckpointError;
-use wan_models::load::{LoadError, WeightsError};
+use wan_models::load::{CheckpointError, LoadError, WeightsError};
 use wan_models::umt5::Umt5Error;
 
-use crate::RequestError;
+use crate::{RequestError, Role, TensorFileError};
 
-/// What can go wrong between a prompt and a video.
+/// Why there is no video. The variants differ in what a caller can do about it; the causes are in
+/// [`source`](std::error::Error::source), and in the message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The model is not there, damaged, or of a kind that is not supported.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model cannot be downloaded, or is not in the cache.
+    #[error(transparent)]
+    Download(HubError),
+    /// The request asks for something that cannot be done.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A file of latents, embeddings or a run cannot be used.
+    #[error(transparent)]
+    TensorFile(#[from] TensorFileError),
+    /// A stage gave a value that is not a number.
+    #[error(
+        "{stage} gave values that are not finite: the weights are damaged, or the precision is too \
+         small for them"
+    )]
+    NotFinite {
+        /// The stage.
+        stage: String,
+    },
+    /// The device has too little memory, also for tiles.
+    #[error("{stage} ran out of memory: {reason}")]
+    OutOfMemory {
+        /// The stage.
+        stage: String,
+        /// The device's message.
+        reason: String,
+    },
+    /// A video cannot be read or written.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// A file of latents, embeddings or a run cannot be written.
+    #[error(transparent)]
+    Write(#[from] SafetensorsWriteError),
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
     /// There is no model of this name.
     #[error(
         "there is no model {name:?}: neither a folder of this name, nor a built-in model ({known}), \
          nor the name of a repository in the hub (owner/name{hub})"
     )]
-    UnknownModel {
+    Unknown {
         /// The name.
         name: String,
         /// The built-in models.
@@ -45,19 +92,27 @@ pub enum Error {
     /// A pipeline of single files lacks one.
     #[error("no file is named for the {part}, and no model to take it from")]
     MissingPart {
-        /// `transformer`, `text encoder`, `vae` or `tokenizer`.
-        part: &'static str,
+        /// The part.
+        part: Role,
+    },
+    /// The pipeline was opened without a part that is needed now.
+    #[error("the pipeline was opened without its {part}, which {needed_for} needs")]
+    LeftOut {
+        /// The part.
+        part: Role,
+        /// The work that needs it.
+        needed_for: &'static str,
     },
     /// `model_index.json` is that of another pipeline, or one of its parts is not supported.
     #[error("{path}: {field} is {found}, but must be {expected}")]
-    ModelIndex {
+    Index {
         /// The file.
         path: String,
         /// The field.
         field: String,
         /// The value found.
         found: String,
-        /// What would be right.
+        /// The values that are allowed.
         expected: String,
     },
     /// A config has a value that no model can have.
@@ -94,80 +149,62 @@ pub enum Error {
     /// A file is not what its checksum says.
     #[error(transparent)]
     Integrity(IntegrityError),
-    /// A model cannot be downloaded, or is not in the cache.
-    #[cfg(feature = "hub")]
-    #[error(transparent)]
-    Hub(HubError),
     /// The weights do not fit the config.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The tokenizer cannot be read, or a prompt not be tokenized.
     #[error(transparent)]
     Tokenizer(#[from] TextError),
-    /// A prompt cannot be encoded.
+    /// The text encoder has no embedding for a token of the tokenizer.
     #[error(transparent)]
     TextEncoder(#[from] Umt5Error),
-    /// The request asks for something that the model cannot do.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The schedule cannot be made.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The device cannot be used.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    /// The video cannot be written.
-    #[error(transparent)]
-    Video(#[from] VideoError),
-    /// Tensors, such as latents, cannot be written.
-    #[error(transparent)]
-    Tensors(#[from] SafetensorsWriteError),
-    /// Latents are not those of one video of this model.
-    #[error("latents have the shape {found:?}, but must have [1, {z_dim}, T, H, W]")]
-    LatentShape {
-        /// Their shape.
-        found: [usize; 5],
-        /// The channels that the VAE has.
-        z_dim: usize,
-    },
-    /// A stage gave a value that is not a number.
-    #[error(
-        "{stage} gave values that are not finite: the weights are damaged, or the precision is too \
-         small for them"
-    )]
-    NotFinite {
-        /// The stage.
-        stage: String,
-    },
-    /// The observer asked to stop.
-    #[error("cancelled")]
-    Cancelled,
 }
 
-impl From<IntegrityError> for Error {
-    fn from(error: IntegrityError) -> Self {
-        match error {
-            IntegrityError::Cancelled => Self::Cancelled,
-            other => Self::Integrity(other),
-        }
+/// Errors that reach the caller as one of the broader kinds.
+macro_rules! by_way_of {
+    ($($variant:ident: $($error:ty),*;)*) => {
+        $($(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        })*)*
+    };
+}
+
+by_way_of! {
+    Model: FileError, WeightsFileError, CheckpointError, WeightsError, TextError, Umt5Error;
+    Request: ScheduleError, GuidanceError;
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
     }
 }
 
 impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::Weights(error) => Self::Weights(error),
+            LoadError::Weights(error) => error.into(),
             LoadError::Cancelled(_) => Self::Cancelled,
         }
     }
 }
 
-#[cfg(feature = "hub")]
+impl From<IntegrityError> for Error {
+    fn from(error: IntegrityError) -> Self {
+        match error {
+            IntegrityError::Cancelled => Self::Cancelled,
+            other => ModelError::Integrity(other).into(),
+        }
+    }
+}
+
 impl From<HubError> for Error {
     fn from(error: HubError) -> Self {
         match error {
             HubError::Cancelled => Self::Cancelled,
-            other => Self::Hub(other),
+            other => Self::Download(other),
         }
     }
 }

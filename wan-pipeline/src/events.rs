@@ -1,16 +1,16 @@
-use std::ops::ControlFlow;
+use std::fmt;
 use std::time::Duration;
 
-#[cfg(feature = "hub")]
 use wan_io::hub::HubEvent;
 
-/// What a pipeline is doing.
+use crate::Role;
+
+/// A step of a pipeline's work, as an [`Observer`](crate::Observer) is told of it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Something about a download.
-    #[cfg(feature = "hub")]
-    Hub(HubEvent),
+    /// A download goes on.
+    Download(HubEvent),
     /// Files are compared with their checksums.
     Verifying {
         /// Bytes done.
@@ -20,45 +20,57 @@ pub enum Event {
     },
     /// A part of the model begins to be loaded.
     Loading {
-        /// `text encoder`, `transformer` or `vae`
-        part: &'static str,
+        /// The part.
+        role: Role,
     },
     /// A part of the model is ready.
     Loaded {
-        /// `text encoder`, `transformer` or `vae`
-        part: &'static str,
+        /// The part.
+        role: Role,
         /// How long it took.
         elapsed: Duration,
     },
     /// A prompt has more tokens than the model reads: the rest has no effect.
     PromptCut {
-        /// `prompt` or `negative prompt`
-        which: &'static str,
+        /// The prompt.
+        prompt: PromptRef,
         /// Tokens that are left, the end token included.
         kept: usize,
         /// Tokens that were cut off.
         dropped: usize,
     },
-    /// A prompt has been encoded.
+    /// A prompt has been encoded. Equal prompts, and those encoded before, are encoded once.
     Encoded {
-        /// `prompt` or `negative prompt`
-        which: &'static str,
+        /// The prompt.
+        prompt: PromptRef,
         /// Its tokens, the end token included.
         tokens: usize,
     },
-    /// A denoising step is done.
+    /// The video to start from is being encoded.
+    EncodingVideo {
+        /// Its frames.
+        frames: usize,
+    },
+    /// A denoising step is done, for all videos that go through the network together.
     Step {
         /// Steps done.
         done: usize,
-        /// All steps.
+        /// All steps of the run.
         steps: usize,
-        /// Time since denoising began.
+        /// Time since denoising began, or was resumed.
         elapsed: Duration,
         /// Time that the other steps will take, judged by those done.
         remaining: Duration,
     },
+    /// Decoding failed for want of memory and begins again in tiles.
+    DecodingInTiles {
+        /// The failure.
+        reason: String,
+    },
     /// A frame has been decoded and handed to the sink.
     Frame {
+        /// Which video of a batch, counted from 0.
+        video: usize,
         /// Frames done.
         done: usize,
         /// All frames.
@@ -66,11 +78,17 @@ pub enum Event {
     },
 }
 
-/// Is told each [`Event`]; returning `Break` cancels the work with
-/// [`Error::Cancelled`](crate::Error::Cancelled).
-pub type Observer<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+/// A prompt of a batch of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PromptRef {
+    /// The request, counted from 0.
+    pub request: usize,
+    /// Whether it is the negative prompt.
+    pub negative: bool,
+}
 
-/// The observer that looks at nothing.
-pub fn ignore_events(_: Event) -> ControlFlow<()> {
-    ControlFlow::Continue(())
+impl fmt::Display for PromptRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.negative { "negative prompt" } else { "prompt" })
+    }
 }

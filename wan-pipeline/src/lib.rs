@@ -2,36 +2,74 @@
 
 mod backends;
 mod builder;
+mod clock;
+mod components;
+mod decode;
+mod denoising;
 mod embedded;
+mod embeds;
+mod encode;
 mod error;
 mod events;
 mod generate;
 mod latents;
 mod layout;
-mod model;
+mod observer;
+mod open;
 mod pipeline;
+mod plan;
 pub mod presets;
+mod preview;
+mod prompt_weights;
 mod request;
+mod resident;
+mod role;
 mod source;
+mod source_video;
+mod spec;
+mod state;
+mod tensor_file;
 mod video;
+mod worker;
 
-pub use backends::{BackendChoice, BackendInfo, backends, best_backend};
+pub use burn;
+pub use wan_core as core;
+pub use wan_io as io;
+pub use wan_models as models;
+
+pub use backends::{
+    BackendChoice, BackendInfo, BestBackend, UnknownBackend, WithBackend, backends, best_backend,
+    with_backend,
+};
 pub use builder::PipelineBuilder;
-pub use error::Error;
-pub use events::{Event, Observer, ignore_events};
-pub use generate::{Conditioning, StepObserver};
-pub use latents::LatentsWriter;
+pub use denoising::{Denoising, Step};
+pub use embeds::{Embeddings, EmbeddingsWriter, PromptEmbeds};
+pub use error::{Error, ModelError};
+pub use events::{Event, PromptRef};
+pub use latents::{Latents, LatentsWriter, SavedLatents};
+pub use observer::Observer;
+pub use open::{Generate, open};
 pub use pipeline::{DTypes, Pipeline};
+pub use plan::Plan;
 pub use presets::Preset;
-pub use request::{Request, RequestError, Settings};
+pub use request::{Request, RequestError};
+pub use role::Role;
+pub use source_video::{SourceLatents, SourceVideo};
+pub use spec::{ModelSpec, Task};
+pub use state::StateWriter;
+pub use tensor_file::TensorFileError;
 pub use video::Video;
-pub use wan_core::scheduler::{SchedulerConfig, SchedulerKind, SigmaGrid};
-pub use wan_core::{Backend, DeviceError, DeviceInfo, DeviceKind, Precision};
+pub use wan_core::guidance::{Guidance, GuidanceError, GuidanceRule, Schedule};
+pub use wan_core::scheduler::{
+    FlowSchedule, ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps,
+};
+pub use wan_core::{Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, Precision, Tiling};
 #[cfg(feature = "hub")]
-pub use wan_io::hub::{HubError, HubEvent, HubOptions};
+pub use wan_io::hub::HubOptions;
+pub use wan_io::hub::{HubError, HubEvent};
 pub use wan_io::integrity::{IntegrityError, Verify, verify};
-pub use wan_io::video::{FrameSink, Metadata, VideoSpec, VideoWriter, read_metadata};
-pub use wan_models::vae::Tiling;
+pub use wan_io::video::{FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata};
+pub use worker::{Job, Worker};
 
 /// The backends that are compiled in, each under the feature of its name.
 pub mod backend {

@@ -1,38 +1,47 @@
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::tensor::DType;
-use wan_core::{Backend, Precision};
-use wan_io::video::{Metadata, VideoSpec};
-use wan_models::load::{ReadOptions, load};
+use wan_core::{Backend, Precision, Tiling};
+use wan_models::load::{Network, ReadOptions, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
-use wan_models::vae::{Tiling, WanVae};
+use wan_models::vae::WanVae;
 
 use crate::builder::Options;
-use crate::model::Model;
-use crate::request::Limits;
-use crate::{Error, Event, Observer, PipelineBuilder, Preset, Request, SchedulerConfig, Settings};
+use crate::components::{Component, Components};
+use crate::encode::EmbedsCache;
+use crate::latents::LatentsFile;
+use crate::preview::Colours;
+use crate::resident::Resident;
+use crate::{
+    Error, Event, Latents, ModelError, ModelSpec, Observer, PipelineBuilder, Plan, Preset, Request,
+    Role, SavedLatents, TensorFileError,
+};
 
-/// A text-to-video model on a backend.
+/// A video model on a backend.
 ///
 /// Opening one reads and checks configs and the headers of its weights. The weights themselves are
-/// loaded when they are first needed; the text encoder is dropped as soon as a prompt is encoded,
-/// since it is the largest part of some models and needed least.
+/// loaded when they are first needed; the text encoder goes as soon as the prompts are encoded, since
+/// it is the largest part of some models and needed least. Threads can share a pipeline.
 pub struct Pipeline<B: Backend> {
-    pub(crate) model: Model,
+    pub(crate) model: Components,
     pub(crate) device: B::Device,
     dtypes: DTypes,
-    tiling: Option<Tiling>,
+    pub(crate) tiling: Option<Tiling>,
     require_finite: bool,
     pub(crate) checks_finite: bool,
-    transformer: OnceLock<WanTransformer<B>>,
-    vae: OnceLock<WanVae<B>>,
+    pub(crate) text_encoder: Resident<Umt5Encoder<B>>,
+    transformer: Resident<WanTransformer<B>>,
+    vae: Resident<WanVae<B>>,
+    pub(crate) embeds: Mutex<EmbedsCache>,
+    pub(crate) colours: Resident<Colours>,
 }
 
-/// What the parts compute their matrix products in.
+/// The dtypes of the parts' matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DTypes {
     /// The text encoder and the transformer.
     pub networks: DType,
@@ -65,16 +74,16 @@ impl<B: Backend> Pipeline<B> {
         Self::builder(name).open()
     }
 
-    /// The same with options.
+    /// Opens a model by its name with options: see [`from_pretrained`](Self::from_pretrained).
     pub fn builder(name: impl AsRef<Path>) -> PipelineBuilder<B> {
         PipelineBuilder::new(name)
     }
 
-    pub(crate) fn new(model: Model, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(model: Components, options: &Options) -> Result<Self, Error> {
         if let Some(tiling) = options.vae_tiling {
             let path = format!("options for {}", model.name);
-            let checked = tiling.validate(model.vae.spatial_factor());
-            checked.map_err(|source| Error::Config { path, source })?;
+            let checked = tiling.validate(model.vae.config.spatial_factor());
+            checked.map_err(|source| ModelError::Config { path, source })?;
         }
         let device = B::open_device(options.device)?;
         let dtypes = DTypes {
@@ -89,177 +98,115 @@ impl<B: Backend> Pipeline<B> {
             checks_finite: !options.skip_finite_checks,
             model,
             device,
-            transformer: OnceLock::new(),
-            vae: OnceLock::new(),
+            text_encoder: Resident::while_leased(),
+            transformer: Resident::kept(),
+            vae: Resident::kept(),
+            embeds: Mutex::default(),
+            colours: Resident::kept(),
         })
     }
 
-    /// What it computes in on its device.
+    /// The dtypes that it computes in on its device.
     pub fn dtypes(&self) -> DTypes {
         self.dtypes
     }
 
+    /// The device that it computes on.
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
     /// The defaults of this model.
     pub fn preset(&self) -> Preset {
-        Preset::of(&self.model.transformer)
+        Preset::of(&self.model.transformer.config)
     }
 
-    /// The scheduler of this model, as its `scheduler_config.json` has it.
-    pub fn scheduler_config(&self) -> &SchedulerConfig {
-        &self.model.scheduler
+    /// The task of the model, and its scheduler.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.model.spec
     }
 
-    /// A request with every value settled: its own, else the model's default.
+    /// A request with every value resolved: its own, else the model's default.
     ///
     /// # Errors
     /// If the model cannot work with a value. [`generate`](Self::generate) finds this before it
     /// does anything.
-    pub fn settle(&self, request: &Request) -> Result<Settings, Error> {
-        let (preset, scheduler) = (self.preset(), &self.model.scheduler);
-        let settings = Settings {
-            prompt: request.prompt.clone(),
-            negative_prompt: request
-                .negative_prompt
-                .clone()
-                .unwrap_or(preset.negative_prompt.into()),
-            width: request.width.unwrap_or(preset.width),
-            height: request.height.unwrap_or(preset.height),
-            frames: request.frames.unwrap_or(preset.frames),
-            fps: request.fps.unwrap_or(preset.fps),
-            steps: request.steps.unwrap_or(preset.steps),
-            guidance: request.guidance.unwrap_or(preset.guidance),
-            shift: request.shift.or(preset.shift).unwrap_or(scheduler.flow_shift()),
-            seed: request.seed,
-            scheduler: request.scheduler.unwrap_or(scheduler.kind),
-            sigma_grid: request.sigma_grid,
-            text_length: request.text_length,
+    pub fn plan(&self, request: &Request) -> Result<Plan, Error> {
+        Ok(Plan::new(request, &self.model)?)
+    }
+
+    /// Lets go of a part that has been loaded, to free its memory; it is loaded again when it is next
+    /// needed. A run that is under way keeps what it uses.
+    pub fn unload(&self, role: Role) {
+        match role {
+            Role::TextEncoder => self.text_encoder.unload(),
+            Role::Transformer => self.transformer.unload(),
+            Role::Vae => self.vae.unload(),
+            Role::Tokenizer => {} // small, and needed by every request
+        }
+    }
+
+    /// The latents that [`LatentsWriter`](crate::LatentsWriter) wrote.
+    ///
+    /// # Errors
+    /// If the file is missing, damaged, or holds something else or latents of another model.
+    pub fn load_latents(&self, path: impl AsRef<Path>) -> Result<Vec<SavedLatents<B>>, Error> {
+        let LatentsFile { path, shape, values, metadata } = LatentsFile::open(path.as_ref())?;
+        let [videos, channels, frames, height, width] = shape;
+        let z_dim = self.model.vae.config.z_dim;
+        if channels != z_dim || shape.contains(&0) {
+            let expected = format!("[N, {z_dim}, T, H, W]");
+            return Err(TensorFileError::shape(format!("{path}: latents"), &shape, expected).into());
+        }
+        let one = [1, channels, frames, height, width];
+        let mut metadata = metadata.into_iter();
+        let video = |values: &[f32]| {
+            (Latents::from_vec(values.to_vec(), one, &self.device), metadata.next())
         };
-        self.check(&settings)?;
-        Ok(settings)
+        Ok(values.chunks_exact(values.len() / videos).map(video).collect())
     }
 
-    /// Whether the model can work with these settings, which may have been changed since they were
-    /// settled.
-    pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
-        settings.validate(&self.limits())?;
-        self.scheduler::<B>(settings).map(|_| ()) // extreme shifts make steps of no length
-    }
-
-    /// Size, rate and length of the video that settings lead to: what a
-    /// [`VideoWriter`](crate::VideoWriter) asks for.
-    pub fn video_spec(&self, settings: &Settings) -> VideoSpec {
-        VideoSpec {
-            width: settings.width as u32,
-            height: settings.height as u32,
-            fps: settings.fps,
-            frames: settings.frames as u32,
-        }
-    }
-
-    /// What is stored in the files of a video made with these settings.
-    pub fn metadata(&self, settings: &Settings) -> Metadata {
-        let spec = self.video_spec(settings);
-        let mut metadata = Metadata::new(&settings.prompt);
-        metadata.negative_prompt = Some(settings.negative_prompt.clone());
-        metadata.seed = Some(settings.seed);
-        metadata.num_inference_steps = Some(settings.steps as u32);
-        metadata.guidance_scale = Some(settings.guidance);
-        metadata.flow_shift = Some(settings.shift);
-        metadata.width = Some(spec.width);
-        metadata.height = Some(spec.height);
-        metadata.num_frames = Some(spec.frames);
-        metadata.fps = Some(spec.fps);
-        metadata.model = Some(self.model.name.clone());
-        metadata.scheduler = Some(settings.scheduler.name().into());
-        metadata.sigma_grid = Some(format!("{:?}", settings.sigma_grid).to_lowercase());
-        metadata.software = Some(concat!("wan-pipeline ", env!("CARGO_PKG_VERSION")).into());
-        metadata
-    }
-
-    /// The shape of the latents of one video, `[1, C, T, H, W]`.
-    pub fn latent_shape(&self, settings: &Settings) -> [usize; 5] {
-        let vae = &self.model.vae;
-        let frames = (settings.frames - 1) / vae.temporal_factor() + 1;
-        let side = |pixels: usize| pixels / vae.spatial_factor();
-        [1, vae.z_dim, frames, side(settings.height), side(settings.width)]
-    }
-
-    fn limits(&self) -> Limits {
-        let [latent_frames, height, width] = self.model.transformer.patch_size;
-        let factor = self.model.vae.spatial_factor();
-        Limits {
-            pixels: [height * factor, width * factor],
-            frames: self.model.vae.temporal_factor(),
-            latent_frames,
-            positions: self.model.transformer.rope_max_seq_len,
-        }
-    }
-
-    /// Loads the text encoder; the caller drops it.
+    /// Loads the text encoder.
     pub(crate) fn load_text_encoder(
         &self,
         observer: &mut Observer,
     ) -> Result<Umt5Encoder<B>, Error> {
-        self.timed("text encoder", observer, || {
-            let Model { text_encoder_weights, text_encoder, .. } = &self.model;
-            Ok(load(
-                text_encoder_weights,
-                &self.device,
-                self.reading(self.dtypes.networks),
-                text_encoder,
-            )?)
-        })
+        let component = self.model.text_encoder()?;
+        self.load_part(Role::TextEncoder, component, self.dtypes.networks, observer)
     }
 
     /// The transformer, loaded the first time.
-    pub(crate) fn transformer(&self, observer: &mut Observer) -> Result<&WanTransformer<B>, Error> {
-        if let Some(loaded) = self.transformer.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.timed("transformer", observer, || {
-            let Model { transformer_weights, transformer, .. } = &self.model;
-            Ok(load(
-                transformer_weights,
-                &self.device,
-                self.reading(self.dtypes.networks),
-                transformer,
-            )?)
-        })?;
-        Ok(self.transformer.get_or_init(|| loaded))
+    pub(crate) fn transformer(
+        &self,
+        observer: &mut Observer,
+    ) -> Result<Arc<WanTransformer<B>>, Error> {
+        let (component, dtype) = (&self.model.transformer, self.dtypes.networks);
+        self.transformer
+            .lease()
+            .get_or_load(|| self.load_part(Role::Transformer, component, dtype, observer))
     }
 
     /// The VAE, loaded the first time.
-    pub(crate) fn vae(&self, observer: &mut Observer) -> Result<&WanVae<B>, Error> {
-        if let Some(loaded) = self.vae.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.timed("vae", observer, || {
-            let Model { vae_weights, vae: config, name, .. } = &self.model;
-            let mut vae: WanVae<B> =
-                load(vae_weights, &self.device, self.reading(self.dtypes.vae), config)?;
-            let tiled = vae.set_tiling(self.tiling);
-            tiled
-                .map_err(|source| Error::Config { path: format!("options for {name}"), source })?;
-            Ok(vae)
-        })?;
-        Ok(self.vae.get_or_init(|| loaded))
+    pub(crate) fn vae(&self, observer: &mut Observer) -> Result<Arc<WanVae<B>>, Error> {
+        let (component, dtype) = (&self.model.vae, self.dtypes.vae);
+        self.vae.lease().get_or_load(|| self.load_part(Role::Vae, component, dtype, observer))
     }
 
-    fn reading(&self, dtype: DType) -> ReadOptions {
-        ReadOptions::new(dtype).require_finite(self.require_finite)
-    }
-
-    fn timed<T>(
+    fn load_part<N: Network<B>>(
         &self,
-        part: &'static str,
+        role: Role,
+        component: &Component<N::Config>,
+        dtype: DType,
         observer: &mut Observer,
-        load: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<N, Error> {
         let start = Instant::now();
-        crate::generate::tell(observer, Event::Loading { part })?;
-        let loaded = load()?;
-        crate::generate::tell(observer, Event::Loaded { part, elapsed: start.elapsed() })?;
-        Ok(loaded)
+        observer.emit(Event::Loading { role })?;
+        let options = ReadOptions::new(dtype)
+            .require_finite(self.require_finite)
+            .cancel(observer.cancel_token().clone());
+        let network = load::<B, N>(&component.tensors, &self.device, options, &component.config)?;
+        observer.emit(Event::Loaded { role, elapsed: start.elapsed() })?;
+        Ok(network)
     }
 }
 

@@ -5,6 +5,7 @@ use wan_models::transformer::WanTransformerConfig;
 
 /// What a request that does not say otherwise is made with.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Preset {
     /// The model's name.
     pub name: &'static str,
@@ -13,15 +14,15 @@ pub struct Preset {
     /// Height of the video in pixels.
     pub height: usize,
     /// Number of frames.
-    pub frames: usize,
+    pub num_frames: usize,
     /// Frames a second.
     pub fps: u32,
     /// Denoising steps.
     pub steps: usize,
     /// Guidance scale.
-    pub guidance: f64,
+    pub guidance_scale: f64,
     /// Flow shift; `None` takes that of the model's `scheduler_config.json`.
-    pub shift: Option<f64>,
+    pub flow_shift: Option<f64>,
     /// Negative prompt.
     pub negative_prompt: &'static str,
 }
@@ -33,11 +34,11 @@ pub const WAN21_T2V_14B: Preset = Preset {
     name: "Wan2.1-T2V-14B",
     width: 1280,
     height: 720,
-    frames: 81,
+    num_frames: 81,
     fps: 16,
     steps: 50,
-    guidance: 5.0,
-    shift: Some(5.0),
+    guidance_scale: 5.0,
+    flow_shift: Some(5.0),
     negative_prompt: WAN_NEGATIVE_PROMPT,
 };
 
@@ -47,8 +48,8 @@ pub const WAN21_T2V_1_3B: Preset = Preset {
     name: "Wan2.1-T2V-1.3B",
     width: 832,
     height: 480,
-    guidance: 6.0,
-    shift: Some(8.0),
+    guidance_scale: 6.0,
+    flow_shift: Some(8.0),
     ..WAN21_T2V_14B
 };
 
@@ -57,17 +58,17 @@ pub const TINY_WAN: Preset = Preset {
     name: "tiny-wan",
     width: 64,
     height: 64,
-    frames: 97,
+    num_frames: 97,
     fps: 24,
     steps: 20,
-    guidance: 3.0,
-    shift: Some(3.0),
+    guidance_scale: 3.0,
+    flow_shift: Some(3.0),
     negative_prompt: "",
 };
 
 /// Any other model of the family: the shift of its scheduler's config.
 pub const OTHER: Preset =
-    Preset { name: "Wan", width: 832, height: 480, shift: None, ..WAN21_T2V_14B };
+    Preset { name: "Wan", width: 832, height: 480, flow_shift: None, ..WAN21_T2V_14B };
 
 impl Preset {
     /// The preset of the model with this transformer, which its size tells.

@@ -1,38 +1,81 @@
-use wan_core::scheduler::SigmaGrid;
+use wan_core::guidance::{Guidance, GuidanceError};
+use wan_core::scheduler::{ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 
-use crate::SchedulerKind;
+use crate::{PromptEmbeds, SourceLatents, SourceVideo};
 
-/// What to make a video of, and how. Everything but the prompt has a default that belongs to the
+/// A video to make. Everything but the prompt has a default that belongs to the
 /// model (see [`presets`](crate::presets)).
+///
+/// ```
+/// use wan_pipeline::{Guidance, Request};
+///
+/// let request = Request::new("一只猫在草地上奔跑")
+///     .size(832, 480)
+///     .frames(81)
+///     .guidance(Guidance::cfg(6.0).interval(0.0, 0.6))
+///     .seed(42);
+/// let four_takes = request.with_seeds(0..4);
+/// assert_eq!(four_takes.len(), 4);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Request {
-    /// What the video should show, in English or Chinese.
+    /// The content of the video, in English or Chinese.
     pub prompt: String,
-    /// What it should not show.
+    /// Things that the video should not show.
     pub negative_prompt: Option<String>,
+    /// Embeddings that take the place of the prompt.
+    pub prompt_embeds: Option<PromptEmbeds>,
+    /// Embeddings that take the place of the negative prompt.
+    pub negative_prompt_embeds: Option<PromptEmbeds>,
+    /// Whether `(words:1.3)` in the prompts weighs the embeddings of these words. Default: false, the
+    /// prompts are taken as they are.
+    pub prompt_weighting: bool,
     /// Width in pixels.
     pub width: Option<usize>,
     /// Height in pixels.
     pub height: Option<usize>,
     /// Number of frames: 1, 5, 9, ..
-    pub frames: Option<usize>,
+    pub num_frames: Option<usize>,
     /// Frames a second that the video is played with.
     pub fps: Option<u32>,
-    /// Denoising steps.
-    pub steps: Option<usize>,
-    /// Guidance scale: how strongly the prompt steers; 1 is without guidance and twice as fast.
-    pub guidance: Option<f64>,
+    /// Denoising steps: how many, or at which noise levels.
+    pub steps: Option<Steps>,
+    /// How strongly the prompt steers, and by which rule.
+    pub guidance: Option<Guidance>,
     /// Flow shift: more spends more of the steps at high noise.
-    pub shift: Option<f64>,
+    pub flow_shift: Option<f64>,
     /// Seed of the noise; the same seed gives the same video. Default: 42.
     pub seed: u64,
     /// The method that integrates the flow. Default: that of the model's scheduler config.
     pub scheduler: Option<SchedulerKind>,
+    /// The method with all its options, in place of `scheduler`.
+    pub scheduler_config: Option<SchedulerConfig>,
     /// The grid of noise levels. Default: that of the original Wan.
     pub sigma_grid: SigmaGrid,
+    /// The video to start from, in place of pure noise. Where size, length and rate are not given,
+    /// they are its own; a longer one is cut at the end.
+    pub video: Option<SourceVideo>,
+    /// Clean latents to start from, in place of a video. Size and length are theirs where they are not
+    /// given.
+    pub latents: Option<SourceLatents>,
+    /// How much of the video or latents to start from is made anew: the fraction of the steps that is run,
+    /// more than 0 and at most 1. Default where there is something to start from: 0.8.
+    pub strength: Option<f64>,
     /// Tokens that prompts are padded or cut to. Default: 512, what the models were trained with.
     pub text_length: usize,
+}
+
+/// The setters of optional fields, which also take an `Option` to pass on.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($field:ident: $type:ty);)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $field: impl Into<Option<$type>>) -> Self {
+            self.$field = $field.into();
+            self
+        })*
+    };
 }
 
 impl Request {
@@ -41,88 +84,117 @@ impl Request {
         Self {
             prompt: prompt.into(),
             negative_prompt: None,
+            prompt_embeds: None,
+            negative_prompt_embeds: None,
+            prompt_weighting: false,
             width: None,
             height: None,
-            frames: None,
+            num_frames: None,
             fps: None,
             steps: None,
             guidance: None,
-            shift: None,
+            flow_shift: None,
             seed: 42,
             scheduler: None,
+            scheduler_config: None,
             sigma_grid: SigmaGrid::default(),
+            video: None,
+            latents: None,
+            strength: None,
             text_length: 512,
         }
     }
 
-    /// What the video should not show.
+    /// Things that the video should not show.
+    #[must_use]
     pub fn negative_prompt(mut self, text: impl Into<String>) -> Self {
         self.negative_prompt = Some(text.into());
         self
     }
 
     /// Width and height in pixels.
-    pub fn size(mut self, width: usize, height: usize) -> Self {
-        (self.width, self.height) = (Some(width), Some(height));
+    #[must_use]
+    pub fn size(self, width: usize, height: usize) -> Self {
+        self.width(width).height(height)
+    }
+
+    /// Denoising steps: how many, or [`Steps`] at noise levels of one's own.
+    #[must_use]
+    pub fn steps(mut self, steps: impl Into<Steps>) -> Self {
+        self.steps = Some(steps.into());
         self
     }
 
-    /// Number of frames.
-    pub fn frames(mut self, frames: usize) -> Self {
-        self.frames = Some(frames);
+    /// How strongly the prompt steers: a scale for classifier-free guidance, of which 1 is without
+    /// guidance and twice as fast; or a [`Guidance`].
+    #[must_use]
+    pub fn guidance(mut self, guidance: impl Into<Guidance>) -> Self {
+        self.guidance = Some(guidance.into());
         self
     }
 
-    /// Frames a second.
-    pub fn fps(mut self, fps: u32) -> Self {
-        self.fps = Some(fps);
-        self
-    }
-
-    /// Denoising steps.
-    pub fn steps(mut self, steps: usize) -> Self {
-        self.steps = Some(steps);
-        self
-    }
-
-    /// Guidance scale.
-    pub fn guidance(mut self, scale: f64) -> Self {
-        self.guidance = Some(scale);
-        self
-    }
-
-    /// Flow shift.
-    pub fn shift(mut self, shift: f64) -> Self {
-        self.shift = Some(shift);
-        self
+    setters! {
+        /// Embeddings that take the place of the prompt.
+        prompt_embeds(prompt_embeds: PromptEmbeds);
+        /// Embeddings that take the place of the negative prompt.
+        negative_prompt_embeds(negative_prompt_embeds: PromptEmbeds);
+        /// Width in pixels.
+        width(width: usize);
+        /// Height in pixels.
+        height(height: usize);
+        /// Number of frames.
+        frames(num_frames: usize);
+        /// Frames a second.
+        fps(fps: u32);
+        /// Flow shift.
+        shift(flow_shift: f64);
+        /// The method that integrates the flow.
+        scheduler(scheduler: SchedulerKind);
+        /// The method that integrates the flow, with all its options.
+        scheduler_config(scheduler_config: SchedulerConfig);
+        /// The video to start from.
+        video(video: SourceVideo);
+        /// Clean latents to start from.
+        latents(latents: SourceLatents);
+        /// How much of the video or latents to start from is made anew.
+        strength(strength: f64);
     }
 
     /// Seed of the noise.
+    #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// The method that integrates the flow.
-    pub fn scheduler(mut self, kind: SchedulerKind) -> Self {
-        self.scheduler = Some(kind);
-        self
-    }
-
     /// The grid of noise levels.
+    #[must_use]
     pub fn sigma_grid(mut self, grid: SigmaGrid) -> Self {
         self.sigma_grid = grid;
         self
     }
 
     /// Tokens that prompts are padded or cut to.
+    #[must_use]
     pub fn text_length(mut self, tokens: usize) -> Self {
         self.text_length = tokens;
         self
     }
+
+    /// Whether `(words:1.3)` in the prompts weighs the embeddings of these words.
+    #[must_use]
+    pub fn prompt_weighting(mut self, weighting: bool) -> Self {
+        self.prompt_weighting = weighting;
+        self
+    }
+
+    /// A batch: this request once for each seed.
+    pub fn with_seeds(&self, seeds: impl IntoIterator<Item = u64>) -> Vec<Self> {
+        seeds.into_iter().map(|seed| self.clone().seed(seed)).collect()
+    }
 }
 
-/// A request value that the model cannot work with.
+/// A request that cannot be fulfilled.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -166,115 +238,104 @@ pub enum RequestError {
         /// What would be right.
         expected: String,
     },
-}
-
-/// A request with every value settled and checked.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Settings {
-    /// The prompt as it was given.
-    pub prompt: String,
-    /// The negative prompt.
-    pub negative_prompt: String,
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
-    /// Number of frames.
-    pub frames: usize,
-    /// Frames a second.
-    pub fps: u32,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance scale.
-    pub guidance: f64,
-    /// Flow shift.
-    pub shift: f64,
-    /// Seed of the noise.
-    pub seed: u64,
-    /// The method that integrates the flow.
-    pub scheduler: SchedulerKind,
-    /// The grid of noise levels.
-    pub sigma_grid: SigmaGrid,
-    /// Tokens that prompts are padded or cut to.
-    pub text_length: usize,
-}
-
-/// The most pixels of all frames of a video: three times those of 81 frames in 4K. More would only
-/// run out of memory.
-const MAX_PIXELS: f64 = (1u64 << 31) as f64;
-
-/// What a model allows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Pixels along height and width that one token covers.
-    pub(crate) pixels: [usize; 2],
-    /// Frames in a latent frame.
-    pub(crate) frames: usize,
-    /// Latent frames that one token covers.
-    pub(crate) latent_frames: usize,
-    /// Positions along each axis.
-    pub(crate) positions: usize,
-}
-
-impl Settings {
-    pub(crate) fn validate(&self, limits: &Limits) -> Result<(), RequestError> {
-        check_side("height", self.height, limits.pixels[0], limits.positions)?;
-        check_side("width", self.width, limits.pixels[1], limits.positions)?;
-        check_frames(self.frames, limits)?;
-        let pixels = self.width as f64 * self.height as f64 * self.frames as f64;
-        range(
-            "width x height x frames",
-            pixels,
-            pixels <= MAX_PIXELS,
-            "at most 2147483648 pixels",
-        )?;
-        range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
-        range("steps", self.steps as f64, (1..=1000).contains(&self.steps), "1 to 1000")?;
-        let ok = (1.0..=1000.0).contains(&self.guidance);
-        range("guidance", self.guidance, ok, "1 (no guidance) to 1000")?;
-        let ok = self.shift.is_finite() && self.shift > 0.0;
-        range("shift", self.shift, ok, "a number of more than 0")?;
-        let ok = (2..=4096).contains(&self.text_length);
-        range("text length", self.text_length as f64, ok, "2 to 4096 tokens")
-    }
-}
-
-fn range(name: &'static str, found: f64, ok: bool, expected: &str) -> Result<(), RequestError> {
-    if ok {
-        return Ok(());
-    }
-    Err(RequestError::Range { name, found, expected: expected.into() })
-}
-
-fn check_side(
-    side: &'static str,
-    found: usize,
-    factor: usize,
-    positions: usize,
-) -> Result<(), RequestError> {
-    let max = factor * positions;
-    if found > max {
-        range(side, found as f64, false, &format!("at most {max}"))?;
-    }
-    if found > 0 && found.is_multiple_of(factor) {
-        return Ok(());
-    }
-    let below = (found / factor * factor).max(factor);
-    Err(RequestError::Size { side, found, factor, below, above: below + factor })
-}
-
-fn check_frames(found: usize, limits: &Limits) -> Result<(), RequestError> {
-    let factor = limits.frames * limits.latent_frames;
-    let first = factor - limits.frames + 1; // the first latent frame is a single frame
-    let max = (limits.positions - 1) * factor + first;
-    if found > max {
-        range("frames", found as f64, false, &format!("at most {max}"))?;
-    }
-    let more = found.saturating_sub(first);
-    if found >= first && more.is_multiple_of(factor) {
-        return Ok(());
-    }
-    let below = more / factor * factor + first;
-    Err(RequestError::Frames { found, first, factor, below, above: below + factor })
+    /// The steps or the shift make no schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The guidance cannot be followed.
+    #[error(transparent)]
+    Guidance(#[from] GuidanceError),
+    /// A strength without a video to start from.
+    #[error(
+        "strength is {found}, but there is no video to start from: it has no effect without one"
+    )]
+    StrengthWithoutVideo {
+        /// The value found.
+        found: f64,
+    },
+    /// Both a video and latents to start from.
+    #[error("there are both a video and latents to start from: a video starts from one of them")]
+    TwoSources,
+    /// The video to start from has another size or length than the video to make.
+    #[error("the video to start from has {found}, but the video to make has {expected}")]
+    SourceVideo {
+        /// Size and frames of the video to start from.
+        found: String,
+        /// Size and frames of the video to make.
+        expected: String,
+    },
+    /// `scheduler` and `scheduler_config` contradict each other.
+    #[error("scheduler is {found}, but scheduler_config is one of {expected}")]
+    SchedulersDisagree {
+        /// The value of `scheduler`.
+        found: SchedulerKind,
+        /// The kind of `scheduler_config`.
+        expected: SchedulerKind,
+    },
+    /// Embeddings of another text encoder.
+    #[error("{which} have a width of {found}, but the model reads text of width {expected}")]
+    EmbedsWidth {
+        /// `prompt_embeds` or `negative_prompt_embeds`.
+        which: &'static str,
+        /// Their width.
+        found: usize,
+        /// The width that the transformer reads.
+        expected: usize,
+    },
+    /// Embeddings of more tokens than the text length.
+    #[error("{which} have {found} tokens, but the text length is {expected}")]
+    EmbedsLength {
+        /// `prompt_embeds` or `negative_prompt_embeds`.
+        which: &'static str,
+        /// Their tokens.
+        found: usize,
+        /// The text length.
+        expected: usize,
+    },
+    /// The weights of words in a prompt are not written as they must be.
+    #[error(
+        "the weight in {found:?} is not understood: write (words:1.3), with a weight of 0 to 10; \
+             or \\( and \\) for brackets that are meant as such"
+    )]
+    PromptWeight {
+        /// The part of the prompt.
+        found: String,
+    },
+    /// A batch of no requests.
+    #[error("the batch is empty: it must have at least one request")]
+    EmptyBatch,
+    /// A run of requests that cannot go through the network together.
+    #[error(
+        "request {request} of the run has {found}, but the first has {expected}: videos of one run \
+         agree in size, frames, steps and scheduler"
+    )]
+    NotOneRun {
+        /// The request, counted from 0.
+        request: usize,
+        /// Its values.
+        found: String,
+        /// Those of the first.
+        expected: String,
+    },
+    /// A place in a run that does not exist.
+    #[error("video {found} was asked for, but the run has {count} (counted from 0)")]
+    NoSuchVideo {
+        /// The index.
+        found: usize,
+        /// Videos of the run.
+        count: usize,
+    },
+    /// New latents of another shape than those that they replace.
+    #[error("the latents have the shape {found:?}, but must have {expected:?}")]
+    LatentsShape {
+        /// The shape found.
+        found: [usize; 5],
+        /// The shape of the run's latents.
+        expected: [usize; 5],
+    },
+    /// A run with a scheduler or a guide of the caller's own, which no file can hold.
+    #[error("this run cannot be saved: its {what} is not one of those that a plan can name")]
+    NotSaveable {
+        /// `scheduler` or `guide`
+        what: &'static str,
+    },
 }

@@ -1,22 +1,20 @@
 //! From the name of a model to its files: a folder, files compiled in, or a repository in the hub.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use wan_io::files::ModelFiles;
 #[cfg(feature = "hub")]
 use wan_io::hub::{Hub, HubEvent, HubObserver, HubOptions, Snapshot};
 use wan_io::integrity::{self, Verify};
-use wan_models::transformer::WanTransformerConfig;
-use wan_models::umt5::Umt5Config;
-use wan_models::vae::WanVaeConfig;
 
 #[cfg(feature = "hub")]
-use crate::layout::check_config;
-use crate::layout::{INDEX, Layout, SCHEDULER, Stored};
-use crate::model::PartFiles;
+use crate::ModelSpec;
+use crate::components::Parts;
 #[cfg(feature = "hub")]
-use crate::model::read_scheduler;
-use crate::{Error, Event, Observer, embedded};
+use crate::components::check_config;
+use crate::layout::{INDEX, Layout, SCHEDULER, WeightFiles};
+use crate::{Error, Event, ModelError, Observer, Role, embedded};
 
 /// What the caller says about where a model comes from.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +28,7 @@ pub(crate) struct Source {
 }
 
 /// A model's folder with all that is needed of it, whole.
-pub(crate) struct Found {
+pub(crate) struct ModelLocation {
     pub(crate) name: String,
     pub(crate) folder: Option<(ModelFiles, Layout)>,
 }
@@ -38,33 +36,34 @@ pub(crate) struct Found {
 /// Finds the model; downloads what is missing and compares with checksums as far as they are known.
 pub(crate) fn find(
     source: &Source,
-    parts: &PartFiles,
+    parts: &Parts,
     observer: &mut Observer,
-) -> Result<Found, Error> {
+) -> Result<ModelLocation, Error> {
     let Some(model) = &source.model else {
-        let name = parts.transformer.as_deref().map(short_name).unwrap_or_default();
-        return Ok(Found { name, folder: None });
+        let name = parts.file(Role::Transformer).map(short_name).unwrap_or_default();
+        return Ok(ModelLocation { name, folder: None });
     };
     let name = short_name(model);
     let text = model.to_string_lossy();
     if model.exists() {
         let files = ModelFiles::folder(model)?;
-        let layout = Layout::of(&files)?;
-        let needed = Needed::of(layout, parts);
+        let layout = Layout::detect(&files)?;
+        let needed = NeededFiles::for_layout(layout, parts);
         verify_folder(model, &files, &needed, source.verify.unwrap_or_default(), observer)?;
-        return Ok(Found { name, folder: Some((files, layout)) });
+        return Ok(ModelLocation { name, folder: Some((files, layout)) });
     }
     if let Some(files) = embedded::find(&text) {
-        let layout = Layout::of(&files)?;
-        return Ok(Found { name, folder: Some((files, layout)) });
+        let layout = Layout::detect(&files)?;
+        return Ok(ModelLocation { name, folder: Some((files, layout)) });
     }
     #[cfg(feature = "hub")]
     if wan_io::hub::is_repo_id(&text) {
         let folder = download(source, &text, parts, observer)?;
-        return Ok(Found { name, folder: Some(folder) });
+        return Ok(ModelLocation { name, folder: Some(folder) });
     }
     let hub = if cfg!(feature = "hub") { "" } else { "; but the feature `hub` is off" };
-    Err(Error::UnknownModel { name: text.into_owned(), known: embedded::names(), hub })
+    let (name, known) = (text.into_owned(), embedded::names());
+    Err(ModelError::Unknown { name, known, hub }.into())
 }
 
 /// The last part of a path or repository.
@@ -73,31 +72,24 @@ fn short_name(path: &Path) -> String {
 }
 
 /// The files that a pipeline reads, without those of parts that have files of their own.
-struct Needed {
+struct NeededFiles {
     small: Vec<String>,
-    weights: Vec<Stored>,
+    weights: Vec<WeightFiles>,
 }
 
-impl Needed {
-    fn of(layout: Layout, parts: &PartFiles) -> Self {
-        let mut small = Vec::new();
-        let mut weights = Vec::new();
+impl NeededFiles {
+    fn for_layout(layout: Layout, parts: &Parts) -> Self {
+        let (mut small, mut weights) = (Vec::new(), Vec::new());
         if layout == Layout::Diffusers {
             small.extend([INDEX.to_owned(), SCHEDULER.to_owned()]);
         }
-        if parts.tokenizer.is_none() {
+        if parts.is_in_folder(Role::Tokenizer) {
             small.push(layout.tokenizer().to_owned());
         }
-        let places = [
-            (&parts.text_encoder, layout.places::<Umt5Config>()),
-            (&parts.transformer, layout.places::<WanTransformerConfig>()),
-            (&parts.vae, layout.places::<WanVaeConfig>()),
-        ];
-        for (own, (config, stored)) in places {
-            if own.is_none() {
-                small.extend(config);
-                weights.push(stored);
-            }
+        for role in Role::NETWORKS.into_iter().filter(|role| parts.is_in_folder(*role)) {
+            let files = layout.files(role);
+            small.extend(files.config.map(str::to_owned));
+            weights.push(files.weights);
         }
         Self { small, weights }
     }
@@ -108,7 +100,7 @@ impl Needed {
 fn verify_folder(
     folder: &Path,
     files: &ModelFiles,
-    needed: &Needed,
+    needed: &NeededFiles,
     policy: Verify,
     observer: &mut Observer,
 ) -> Result<(), Error> {
@@ -117,12 +109,12 @@ fn verify_folder(
     }
     let mut names = needed.small.clone();
     for stored in &needed.weights {
-        names.extend(stored.files(files)?);
+        names.extend(stored.list(files)?);
     }
     names.retain(|name| files.has(name)); // what is missing is named when it is opened
     let known = integrity::known(folder, &names)?;
     let markers = integrity::markers_for(folder);
-    let mut progress = |done, total| observer(Event::Verifying { done, total });
+    let mut progress = |done, total| flow(observer, Event::Verifying { done, total });
     integrity::check(&known, policy, &markers, &mut progress)?;
     Ok(())
 }
@@ -133,7 +125,7 @@ fn verify_folder(
 fn download(
     source: &Source,
     repo: &str,
-    parts: &PartFiles,
+    parts: &Parts,
     observer: &mut Observer,
 ) -> Result<(ModelFiles, Layout), Error> {
     let mut options = match &source.hub {
@@ -143,20 +135,21 @@ fn download(
     options.verify = source.verify.unwrap_or(options.verify);
     let revision = source.revision.as_deref().unwrap_or("main");
     let observer = &mut |event: HubEvent| {
-        observer(match event {
+        let event = match event {
             HubEvent::Verifying { done, total } => Event::Verifying { done, total },
-            other => Event::Hub(other),
-        })
+            other => Event::Download(other),
+        };
+        flow(observer, event)
     };
     let snapshot = Hub::new(options)?.open(repo, revision, observer)?;
     let layout = match snapshot.has(INDEX) {
         true => Layout::Diffusers,
         false => Layout::Original,
     };
-    let needed = Needed::of(layout, parts);
+    let needed = NeededFiles::for_layout(layout, parts);
     snapshot.fetch(&needed.small, observer)?;
     let files = ModelFiles::folder(&snapshot.folder())?;
-    check_configs(&files, Layout::of(&files)?, parts)?;
+    check_configs(&files, Layout::detect(&files)?, parts)?;
     let mut weights = Vec::new();
     for stored in needed.weights {
         weights.extend(weight_files(&snapshot, &files, stored, observer)?);
@@ -171,7 +164,7 @@ fn download(
 fn weight_files(
     snapshot: &Snapshot,
     files: &ModelFiles,
-    stored: Stored,
+    stored: WeightFiles,
     observer: &mut HubObserver,
 ) -> Result<Vec<String>, Error> {
     let single = stored.single();
@@ -180,23 +173,23 @@ fn weight_files(
         return Ok(vec![single]);
     }
     snapshot.fetch(&[index], observer)?;
-    Ok(stored.files(files)?)
+    Ok(stored.list(files)?)
 }
 
 /// Validates the configs in a folder whose weights are not there yet.
 #[cfg(feature = "hub")]
-fn check_configs(files: &ModelFiles, layout: Layout, parts: &PartFiles) -> Result<(), Error> {
-    if layout == Layout::Diffusers {
-        read_scheduler(files)?;
-    }
-    if parts.text_encoder.is_none() {
-        check_config::<Umt5Config>(files, layout)?;
-    }
-    if parts.transformer.is_none() {
-        check_config::<WanTransformerConfig>(files, layout)?;
-    }
-    if parts.vae.is_none() {
-        check_config::<WanVaeConfig>(files, layout)?;
+fn check_configs(files: &ModelFiles, layout: Layout, parts: &Parts) -> Result<(), Error> {
+    ModelSpec::read(files, layout)?;
+    for role in Role::NETWORKS.into_iter().filter(|role| parts.is_in_folder(*role)) {
+        check_config(files, layout, role)?;
     }
     Ok(())
+}
+
+/// Tells the observer, for the readers of `wan-io`, which stop at a `Break`.
+fn flow(observer: &mut Observer, event: Event) -> ControlFlow<()> {
+    match observer.emit(event) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use wan_io::video::{FrameSink, Metadata, VideoError, VideoSpec, VideoWriter};
 
-use crate::Error;
+use crate::{Error, Plan};
 
 /// A finished video in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +14,12 @@ pub struct Video {
 }
 
 impl Video {
-    pub(crate) fn new(spec: VideoSpec, metadata: Metadata) -> Self {
+    /// A video without frames: [`Pipeline::decode`](crate::Pipeline::decode) adds them.
+    pub fn new(plan: &Plan) -> Self {
+        Self::with_spec(plan.video_spec(), plan.metadata())
+    }
+
+    pub(crate) fn with_spec(spec: VideoSpec, metadata: Metadata) -> Self {
         Self { spec, metadata, pixels: Vec::new() }
     }
 
@@ -34,7 +39,8 @@ impl Video {
     }
 
     /// Writes the video to `path`, whose ending decides how: `.mp4` (H.264), `.gif`, `.rgb` (raw
-    /// rgb24), or `/` for a folder of PNG frames. Nothing stands under `path` before it is whole.
+    /// rgb24), `.png` for a single picture, or `/` for a folder of PNG frames. Nothing stands under
+    /// `path` before it is whole.
     ///
     /// # Errors
     /// If the ending is unknown, the folder is not there, or it cannot be written.

@@ -36,7 +36,8 @@ fn run(folder: &Folder, endpoint: &str, model: &str, more: &[(&str, &str)]) -> O
     command.output().unwrap()
 }
 
-/// The latents' file and the raw frames that a run must have written, which are taken away.
+/// The latents and the raw frames that a run must have written, whose files are taken away. (The file of
+/// the latents also has the model's name.)
 #[track_caller]
 fn take_results(folder: &Folder, output: &Output) -> (Vec<u8>, Vec<u8>) {
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -45,7 +46,10 @@ fn take_results(folder: &Folder, output: &Output) -> (Vec<u8>, Vec<u8>) {
         fs::remove_file(folder.path(name)).unwrap();
         bytes
     };
-    (take("l.safetensors"), take("v.rgb"))
+    let file = take("l.safetensors");
+    let latents =
+        SafeTensors::deserialize(&file).unwrap().tensor("latents").unwrap().data().to_vec();
+    (latents, take("v.rgb"))
 }
 
 fn local() -> (Vec<u8>, Vec<u8>) {

@@ -1,5 +1,6 @@
 //! Runs the example `text_to_video` as a user does, each time in a folder of its own.
 
+mod control;
 mod hub;
 
 use std::collections::BTreeMap;
@@ -250,7 +251,10 @@ fn the_number_of_threads_changes_nothing() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_repeats_itself() {
-    let wgpu = wan_pipeline::backends().into_iter().find(|backend| backend.name == "wgpu").unwrap();
+    let wgpu = wan_pipeline::backends()
+        .into_iter()
+        .find(|backend| backend.choice == wan_pipeline::BackendChoice::Wgpu)
+        .unwrap();
     if let Err(error) = wgpu.devices {
         assert!(std::env::var_os("WAN_REQUIRE_WGPU").is_none(), "{error}");
         return println!("skipped: {error}");
@@ -346,7 +350,6 @@ fn wrong_usage_exits_with_2() {
         &["--steps", "5"],
         &["a", "--stepz", "5"],
         &["a", "-x"],
-        &["a", "b"],
         &["a", "--steps"],
         &["a", "--steps", "abc"],
         &["a", "--steps", "1.5"],
@@ -354,6 +357,14 @@ fn wrong_usage_exits_with_2() {
         &["a", "--frames", "99999999999999999999999"],
         &["a", "--seed", "-1"],
         &["a", "--guidance", "strong"],
+        &["a", "--guidance", "NaN"],
+        &["a", "--guidance", "inf"],
+        &["a", "--guidance", "0"],
+        &["a", "--guidance", "-1"],
+        &["a", "--guidance", "6x0"],
+        &["a", "--guidance", "6x2+"],
+        &["a", "--guidance", "linear:7"],
+        &["a", "--guidance", "5,"],
         &["a", "--fps", "4294967296"],
         &["a", "--scheduler", "heun"],
         &["a", "--sigma-grid", "karras"],
@@ -392,8 +403,8 @@ fn model_that_cannot_denoise() -> TempDir {
     folder
 }
 
-/// Every bad value is an error of its own, one sentence, found before denoising: with this model, a
-/// step would give another one.
+/// A bad value of each option is an error of its own, one sentence, found before denoising: with this
+/// model, a step would give another one. The tests of wan-pipeline have more values.
 #[test]
 fn bad_values_exit_with_1_before_anything_is_done() {
     let model = model_that_cannot_denoise();
@@ -408,26 +419,14 @@ fn bad_values_exit_with_1_before_anything_is_done() {
     let before = folder.names();
     for (arguments, parts) in [
         (&[][..], &["denoising", "not finite"][..]), // the control: all is well up to there
-        (&["--frames", "0"], &["frames is 0,", "1 or 5"]),
-        (&["--frames", "2"], &["frames is 2,", "1 or 5"]),
         (&["--frames", "82"], &["frames is 82,", "81 or 85"]),
-        (&["--frames", "1000000001"], &["frames is 1000000001,", "at most 4093"]),
         (&["--width", "63"], &["width is 63,", "multiple of 16", "48 or 64"]),
-        (&["--width", "0"], &["width is 0,", "16 or 32"]),
         (&["--height", "24"], &["height is 24,", "16 or 32"]),
-        (&["--height", "1000000"], &["height is 1000000,", "at most 16384"]),
-        (&["--steps", "0"], &["steps is 0,", "1 to 1000"]),
         (&["--steps", "1001"], &["steps is 1001,", "1 to 1000"]),
-        (&["--guidance", "NaN"], &["guidance is NaN,", "1 (no guidance)"]),
-        (&["--guidance", "inf"], &["guidance is inf,", "1 (no guidance)"]),
-        (&["--guidance", "0"], &["guidance is 0,", "1 (no guidance)"]),
-        (&["--guidance", "-1"], &["guidance is -1,", "1 (no guidance)"]),
+        (&["--guidance", "3x19"], &["has 19 scales", "the run has 20 steps"]),
         (&["--shift", "NaN"], &["shift is NaN,", "more than 0"]),
-        (&["--shift", "inf"], &["shift is inf,", "more than 0"]),
-        (&["--shift", "0"], &["shift is 0,", "more than 0"]),
         (&["--shift", "-3"], &["shift is -3,", "more than 0"]),
         (&["--shift", "1e300"], &["sigma", "shift nearer to 1"]),
-        (&["--fps", "0"], &["fps is 0,", "1 to 240"]),
         (&["--fps", "100000"], &["fps is 100000,", "1 to 240"]),
         (&["--fps", "60", "--out", "x.gif"], &["x.gif", "fps is 60,", "1 to 50"]),
         (&["--out", "x.mov"], &["x.mov", ".mov", ".mp4", ".gif", "/"]),

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::{BurnBackend, Padding};
 
-/// What [`wan_attention`](super::Backend::wan_attention) computes: `softmax(q k^T scale + bias) v`.
+/// The operands of [`wan_attention`](super::Backend::wan_attention): `softmax(q k^T scale + bias) v`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AttentionArgs<B: BurnBackend> {
@@ -36,7 +36,7 @@ impl<B: BurnBackend> AttentionArgs<B> {
     }
 }
 
-/// What [`wan_rope`](super::Backend::wan_rope) rotates, and by which angles.
+/// The operands of [`wan_rope`](super::Backend::wan_rope).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RopeArgs<B: BurnBackend> {
@@ -62,7 +62,7 @@ impl<B: BurnBackend> RopeArgs<B> {
     }
 }
 
-/// What [`wan_layer_norm`](super::Backend::wan_layer_norm) computes:
+/// The operands of [`wan_layer_norm`](super::Backend::wan_layer_norm):
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -94,7 +94,7 @@ impl<B: BurnBackend> LayerNormArgs<B> {
     }
 }
 
-/// What [`wan_rms_norm`](super::Backend::wan_rms_norm) computes:
+/// The operands of [`wan_rms_norm`](super::Backend::wan_rms_norm):
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -121,7 +121,7 @@ impl<B: BurnBackend> RmsNormArgs<B> {
     }
 }
 
-/// What [`wan_modulated_norm`](super::Backend::wan_modulated_norm) computes:
+/// The operands of [`wan_modulated_norm`](super::Backend::wan_modulated_norm):
 /// `(x - mean) / sqrt(var + eps) * (1 + scale) + shift` over the last axis.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -150,7 +150,7 @@ impl<B: BurnBackend> ModulatedNormArgs<B> {
     }
 }
 
-/// What [`wan_conv3d`](super::Backend::wan_conv3d) convolves. Frames are channels-last.
+/// The operands of [`wan_conv3d`](super::Backend::wan_conv3d). Frames are channels-last.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Conv3dArgs<B: BurnBackend> {

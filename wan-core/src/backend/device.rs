@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What a device is, from what suits least to what suits best.
+/// The kind of a device, from the least suitable to the most suitable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DeviceKind {
@@ -31,9 +31,9 @@ impl fmt::Display for DeviceKind {
 /// A device of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// What its driver calls it.
+    /// Its name, as the driver reports it.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: DeviceKind,
 }
 
@@ -62,7 +62,7 @@ pub enum DeviceError {
     Missing {
         /// Name of the backend.
         backend: &'static str,
-        /// What is missing, and what would bring it.
+        /// The missing part, and how to get it.
         reason: String,
     },
     /// The driver does not start the device.
@@ -72,7 +72,7 @@ pub enum DeviceError {
         backend: &'static str,
         /// The device asked for.
         index: usize,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
     /// The device cannot compute in a dtype.
@@ -82,7 +82,7 @@ pub enum DeviceError {
         backend: String,
         /// The precision asked for.
         precision: super::Precision,
-        /// What it can compute in.
+        /// The precisions that it supports.
         supported: String,
     },
 }

@@ -61,9 +61,15 @@ pub trait Backend: BurnBackend {
         Ok(vec![DeviceInfo { name: Self::name(&device), kind: DeviceKind::Unknown }])
     }
 
-    /// What [`Precision::Auto`] stands for on `device`.
+    /// The dtype that [`Precision::Auto`] stands for on `device`.
     fn auto_dtype(_device: &Self::Device) -> DType {
         DType::F32
+    }
+
+    /// Does independent pieces of small work, such as passes through a miniature network: one after
+    /// the other, or at the same time where that is faster. The results are in the order of `items`.
+    fn wan_map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_iter().map(work).collect()
     }
 
     /// Puts a matrix `[out, in]`, as checkpoints hold it, into the form `[in, out]` that
@@ -135,7 +141,8 @@ pub trait Backend: BurnBackend {
         portable::channel_norm_silu(x, weight)
     }
 
-    /// The same without the activation.
+    /// `x / max(|x|, 1e-12) sqrt(C) weight` over the channels of channels-last frames, in f32: the norm
+    /// of [`wan_channel_norm_silu`](Self::wan_channel_norm_silu) without the activation.
     fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
         portable::channel_norm(x, weight)
     }

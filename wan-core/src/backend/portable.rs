@@ -39,13 +39,13 @@ impl AttentionPlan {
         Self { heads: heads_at_a_time, rows: rows.clamp(1, queries) }
     }
 
-    /// What the scores `[batch, _, _, keys]` of a piece take in f32.
+    /// The bytes that the scores `[batch, _, _, keys]` of a piece take in f32.
     pub fn score_bytes(&self, batch: usize, keys: usize) -> usize {
         4 * batch * self.heads * self.rows * keys
     }
 }
 
-/// What the scores of the portable attention may take at a time.
+/// The most bytes that the scores of the portable attention take at a time.
 const MAX_SCORE_BYTES: usize = 64 << 20;
 
 pub(super) fn linear<B: BurnBackend, const D: usize>(

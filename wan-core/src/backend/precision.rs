@@ -4,13 +4,13 @@ use burn::tensor::DType;
 
 use super::{Backend, DeviceError};
 
-/// What a network computes its matrix products in.
+/// The number format of a network's matrix products.
 ///
 /// Norms, softmax, modulation, the residual stream, time embeddings and the scheduler's state are in
 /// f32 whatever stands here, as in the original Wan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// What suits the device: bf16 on GPUs that have it, else f16 on GPUs that have it, else f32.
+    /// The best format of the device: bf16 on GPUs that have it, else f16 on GPUs that have it, else f32.
     #[default]
     Auto,
     /// 32 bits: the reference.

@@ -56,7 +56,7 @@ pub enum GuidanceError {
         name: &'static str,
         /// The value found.
         found: f64,
-        /// What would be right.
+        /// The values that are allowed.
         expected: &'static str,
     },
 }

@@ -15,7 +15,7 @@ pub enum Passes {
     Both,
 }
 
-/// What a [`Guide`] combines: the velocities that were predicted for one sample in one step, all
+/// The operands of a [`Guide`]: the velocities that were predicted for one sample in one step, all
 /// `[1, C, T, H, W]` in f32.
 #[derive(Debug, Clone)]
 pub struct Predictions<B: BurnBackend> {
@@ -41,7 +41,7 @@ pub trait Guide<B: BurnBackend>: Send {
     /// May panic if a prediction that [`passes`](Self::passes) asks for is not there.
     fn combine(&mut self, step: usize, predictions: Predictions<B>) -> Tensor<B, 5>;
 
-    /// What must be kept to go on later as if nothing had happened. Default: nothing.
+    /// The state that must be kept to go on later as if nothing had happened. Default: none.
     fn state(&self) -> Vec<(String, Tensor<B, 5>)> {
         Vec::new()
     }

@@ -9,6 +9,8 @@ mod error;
 mod guide;
 mod scale;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use combine::classifier_free;
@@ -133,6 +135,14 @@ impl Guidance {
         self
     }
 
+    /// The scale, where this is plain classifier-free guidance with one scale over the whole run.
+    pub fn constant_scale(&self) -> Option<f64> {
+        match self.scale {
+            Schedule::Constant(scale) if *self == Self::cfg(scale) => Some(scale),
+            _ => None,
+        }
+    }
+
     /// Checks every value against a run of `steps` steps.
     ///
     /// # Errors
@@ -198,6 +208,25 @@ impl Guidance {
             return Err(GuidanceError::IntervalWithoutSteps { start, stop, steps });
         }
         Ok(GuidedSteps { first, end })
+    }
+}
+
+impl fmt::Display for Guidance {
+    /// Such as `apg linear:7..1, rescale 0.7, interval 0.1..0.6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = match self.rule {
+            GuidanceRule::Cfg => "cfg",
+            GuidanceRule::CfgZeroStar { .. } => "cfg-zero-star",
+            GuidanceRule::Apg { .. } => "apg",
+        };
+        write!(f, "{rule} {}", self.scale)?;
+        if self.rescale != 0.0 {
+            write!(f, ", rescale {}", self.rescale)?;
+        }
+        match self.interval {
+            Some([start, stop]) => write!(f, ", interval {start}..{stop}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const MAX_STEPS: usize = 1000;
 #[serde(into = "Form", try_from = "Form")]
 #[non_exhaustive]
 pub enum Schedule {
-    /// The same in every step.
+    /// One scale for all steps.
     Constant(f64),
     /// One scale a step; there must be as many as the run has steps.
     Steps(Vec<f64>),

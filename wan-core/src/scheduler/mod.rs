@@ -51,7 +51,7 @@ pub trait Scheduler<B: BurnBackend>: Send {
     /// If called more often than there are timesteps.
     fn step(&mut self, velocity: Tensor<B, 5>, sample: Tensor<B, 5>) -> Tensor<B, 5>;
 
-    /// What must be kept to go on later as if nothing had happened. `None`, the default, means
+    /// The state that must be kept to go on later as if nothing had happened. `None`, the default, means
     /// that this scheduler cannot be saved.
     fn state(&self) -> Option<SchedulerState<B>> {
         None
@@ -72,7 +72,7 @@ pub trait Scheduler<B: BurnBackend>: Send {
     }
 }
 
-/// What a [`Scheduler`] carries from step to step.
+/// The state that a [`Scheduler`] carries from step to step.
 #[derive(Debug, Clone)]
 pub struct SchedulerState<B: BurnBackend> {
     /// Steps done in this run.
@@ -112,7 +112,7 @@ pub enum ScheduleError {
         name: &'static str,
         /// The value found.
         found: f64,
-        /// What would be right.
+        /// The values that are allowed.
         expected: &'static str,
     },
     /// Two sigmas are equal or rise, so that a step would have no length.

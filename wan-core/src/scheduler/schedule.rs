@@ -9,7 +9,7 @@ use super::{FinalSigma, ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FlowSchedule {
-    /// What the model is asked at, one a step, falling from 1000 at most.
+    /// The timesteps that the model is asked at, one a step, falling from 1000 at most.
     pub timesteps: Vec<f32>,
     /// The noise levels, one more than steps; the last is where the flow ends.
     pub sigmas: Vec<f32>,

@@ -196,6 +196,7 @@ impl From<IntegrityError> for HubError {
     }
 }
 
+#[cfg(feature = "hub")]
 impl HubError {
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

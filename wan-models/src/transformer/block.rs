@@ -2,19 +2,12 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend};
 
+use super::context::Context;
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
 use crate::layers::{LayerNorm, Linear, ModulatedNorm, RmsNorm};
 use crate::load::Scope;
 use crate::probe::Trace;
-
-/// The text after the text embedder, as every block attends to it.
-pub(super) struct Context<B: BurnBackend> {
-    /// `[B, L, inner]`
-    pub(super) text: Tensor<B, 3>,
-    /// `[1, 1, 1, L]`, see [`wan_core::TextConditioning::attention_bias`]
-    pub(super) bias: Option<Tensor<B, 4>>,
-}
 
 /// Self-attention over the video, cross-attention to the text, feed-forward network; each after a norm
 /// and added to the residual stream.
@@ -51,7 +44,6 @@ impl<B: Backend> Block<B> {
         x: Tensor<B, 3>,
         context: &Context<B>,
         time: Tensor<B, 3>,
-        rope: &RotaryEmbedding<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
         let modulation = self.scale_shift_table.clone() + time;
@@ -59,7 +51,7 @@ impl<B: Backend> Block<B> {
 
         trace.see("norm1", || self.norm1.unmodulated(x.clone()));
         let normed = self.norm1.forward(x.clone(), attention.shift, attention.scale);
-        let y = self.attn1.forward(normed.clone(), normed, None, Some(rope));
+        let y = self.attn1.forward_rotated(normed, &context.rope);
         let x = B::wan_gated_residual(x, trace.seen("attn1", y), attention.gate);
 
         let normed = match &self.norm2 {
@@ -67,13 +59,19 @@ impl<B: Backend> Block<B> {
             None => x.clone(),
         };
         let normed = trace.seen("norm2", normed);
-        let y = self.attn2.forward(normed, context.text.clone(), context.bias.clone(), None);
+        let y = self.attn2.forward_to(normed, context.text.clone(), context.bias.clone());
         let x = x + trace.seen("attn2", y).cast(DType::F32);
 
         let normed = self.norm3.forward(x.clone(), feed_forward.shift, feed_forward.scale);
         let y = self.ffn.forward(normed);
         let x = B::wan_gated_residual(x, trace.seen("ffn", y), feed_forward.gate);
         trace.seen("output", x)
+    }
+
+    /// The keys and values of cross-attention to text `[B, L, inner]`, `[B, H, L, D]` each.
+    pub(super) fn keys_and_values(&self, text: Tensor<B, 3>) -> [Tensor<B, 4>; 2] {
+        let keys = self.attn2.norm_k.forward(self.attn2.to_k.forward(text.clone()));
+        [keys, self.attn2.to_v.forward(text)].map(|y| self.attn2.split(y).swap_dims(1, 2))
     }
 }
 
@@ -127,26 +125,38 @@ impl<B: Backend> Attention<B> {
         Self { to_q, to_k, to_v, to_out, norm_q, norm_k, heads: config.num_attention_heads }
     }
 
-    /// Queries are from `x` `[B, S, inner]`, keys and values from `source` `[B, L, inner]`.
-    fn forward(
+    /// Self-attention among tokens `[B, S, inner]` with positions.
+    fn forward_rotated(&self, x: Tensor<B, 3>, rope: &RotaryEmbedding<B>) -> Tensor<B, 3> {
+        let q = self.norm_q.forward(self.to_q.forward(x.clone()));
+        let k = self.norm_k.forward(self.to_k.forward(x.clone()));
+        let v = self.to_v.forward(x);
+        let [q, k] = [q, k].map(|y| rope.rotate(self.split(y), v.dtype()));
+        let [q, k, v] = [q, k, self.split(v)].map(|y| y.swap_dims(1, 2));
+        self.attend(q, [k, v], None)
+    }
+
+    /// Cross-attention of tokens `[B, S, inner]` to keys and values `[B, H, L, D]`.
+    fn forward_to(
         &self,
         x: Tensor<B, 3>,
-        source: Tensor<B, 3>,
+        keys_and_values: [Tensor<B, 4>; 2],
         bias: Option<Tensor<B, 4>>,
-        rope: Option<&RotaryEmbedding<B>>,
     ) -> Tensor<B, 3> {
-        let [batch, tokens, inner] = x.dims();
         let q = self.norm_q.forward(self.to_q.forward(x));
-        let k = self.norm_k.forward(self.to_k.forward(source.clone()));
-        let v = self.to_v.forward(source);
-        let [q, k] = [q, k].map(|y| match rope {
-            Some(rope) => rope.rotate(self.split(y), v.dtype()),
-            None => self.split(y),
-        });
-        let [q, k, v] = [q, k, self.split(v)].map(|y| y.swap_dims(1, 2));
-        let scale = 1.0 / ((inner / self.heads) as f64).sqrt();
+        self.attend(self.split(q).swap_dims(1, 2), keys_and_values, bias)
+    }
+
+    /// `q` is `[B, H, S, D]`; the result `[B, S, inner]`.
+    fn attend(
+        &self,
+        q: Tensor<B, 4>,
+        [k, v]: [Tensor<B, 4>; 2],
+        bias: Option<Tensor<B, 4>>,
+    ) -> Tensor<B, 3> {
+        let [batch, heads, tokens, width] = q.dims();
+        let scale = 1.0 / (width as f64).sqrt();
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
-        self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, inner]))
+        self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, heads * width]))
     }
 
     /// `[B, S, inner]` to `[B, S, H, D]`.

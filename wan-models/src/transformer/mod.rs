@@ -6,6 +6,7 @@
 
 mod block;
 mod config;
+mod context;
 mod infer;
 mod names;
 mod original;
@@ -14,10 +15,14 @@ mod rope;
 
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::{Backend, BurnBackend, Denoiser, TextConditioning};
+use wan_core::{
+    Backend, Branch, BurnBackend, CancelToken, Cancelled, Conditioning, Denoiser, Pass,
+    TextConditioning,
+};
 
-use block::{Block, Context};
+use block::Block;
 pub use config::WanTransformerConfig;
+use context::{EmbeddedText, RunContext};
 pub use original::OriginalConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
@@ -82,45 +87,105 @@ impl<B: Backend> WanTransformer<B> {
         &self.config
     }
 
-    /// Predicts the velocity of `latents` `[B, C, T, H, W]` at one timestep a sample. The result
-    /// has the shape of `latents` and is f32.
+    /// The velocities of some passes, with a look at the intermediate tensors: see
+    /// [`Denoiser::velocities`].
+    ///
+    /// # Errors
+    /// [`Cancelled`] soon after `cancel` says so.
     ///
     /// # Panics
-    /// If the patch size does not divide the latents' size, or they have more positions along an
-    /// axis than `rope_max_seq_len`.
-    pub fn forward(
+    /// If a branch is of another network or of another size of latents.
+    pub fn velocities_probed(
         &self,
-        latents: Tensor<B, 5>,
-        timestep: &[f32],
-        text: &TextConditioning<B>,
+        passes: &[Pass<'_, B>],
+        cancel: &CancelToken,
         probe: &mut impl Probe<B>,
-    ) -> Tensor<B, 5> {
-        let (grid, mut trace) = (self.grid(&latents), Trace::new(probe));
-        let rope = RotaryEmbedding::new(self.config.attention_head_dim, grid, &latents.device());
+    ) -> Result<Vec<Tensor<B, 5>>, Cancelled> {
+        let mut streams = self.begin(passes, &mut Trace::new(probe));
+        for (i, block) in self.blocks.iter().enumerate() {
+            let through = |stream| Stream::through(stream, i, block, cancel, probe);
+            streams = streams.into_iter().map(through).collect::<Result<_, _>>()?;
+        }
+        Ok(self.end(streams, &mut Trace::new(probe)))
+    }
+
+    /// The residual streams of some passes before the first block.
+    fn begin<'a>(
+        &self,
+        passes: &'a [Pass<B>],
+        trace: &mut Trace<'_, impl Probe<B>>,
+    ) -> Vec<Stream<'a, B>> {
+        let times = self.embed_times(passes, trace.at("cond"));
+        let embed = |(pass, time): (&'a Pass<B>, Time<B>)| {
+            let context = pass.branch.state::<RunContext<B>>();
+            Stream { x: self.embed_patches(pass, context.grid, trace), context, time }
+        };
+        passes.iter().zip(times).map(embed).collect()
+    }
+
+    /// The tokens of the latents of a pass, `[B, S, inner]` in f32.
+    fn embed_patches(
+        &self,
+        pass: &Pass<B>,
+        grid: [usize; 3],
+        trace: &mut Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 3> {
+        let [_, _, size @ ..] = pass.latents.dims();
+        assert_eq!(self.grid(size), grid, "the grid of the latents, and that of the branch");
+        let patches = patchify(pass.latents.clone(), self.config.patch_size);
+        let x = self.patch_embedding.forward(patches);
+        trace.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
+        x.cast(DType::F32)
+    }
+
+    /// The velocities that residual streams lead to after the last block.
+    fn end(
+        &self,
+        streams: Vec<Stream<B>>,
+        trace: &mut Trace<'_, impl Probe<B>>,
+    ) -> Vec<Tensor<B, 5>> {
+        let head = |Stream { x, context, time }: Stream<B>| {
+            trace.see("norm_out", || self.norm_out.unmodulated(x.clone()));
+            let modulation = self.scale_shift_table.clone() + time.embedding;
+            let [shift, scale] = [0, 1].map(|i| modulation.clone().narrow(1, i, 1));
+            let x = self.proj_out.forward(self.norm_out.forward(x, shift, scale));
+            unpatchify(x.cast(DType::F32), self.config.patch_size, context.grid)
+        };
+        streams.into_iter().map(head).collect()
+    }
+
+    /// The branches of some conditionings, with a look at the intermediate tensors: see
+    /// [`Denoiser::branches`].
+    ///
+    /// # Panics
+    /// If the patch size does not divide `size` (frames, rows and columns of the latents), or there are
+    /// more positions along an axis than `rope_max_seq_len`.
+    pub fn branches_probed(
+        &self,
+        conditionings: &[Conditioning<B>],
+        size: [usize; 3],
+        probe: &mut impl Probe<B>,
+    ) -> Vec<Branch<B>> {
+        let (grid, mut trace) = (self.grid(size), Trace::new(probe));
+        let device = self.scale_shift_table.device();
+        let rope = RotaryEmbedding::new(self.config.attention_head_dim, grid, &device);
         trace.see("rope.cos", || rope.cos.clone());
         trace.see("rope.sin", || rope.sin.clone());
+        let branch = |conditioning: &Conditioning<B>| {
+            let text = self.embed_text(&conditioning.text, trace.at("cond"));
+            Branch::new(RunContext::new(text, rope.clone(), grid, self.blocks.len()))
+        };
+        conditionings.iter().map(branch).collect()
+    }
 
-        let x = self.patch_embedding.forward(patchify(latents, self.config.patch_size));
-        trace.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
-        let (temb, modulation) = self.embed_time(timestep, trace.at("cond"));
-        let context = self.embed_text(text, trace.at("cond"));
-
-        let mut x = x.cast(DType::F32);
-        for (i, block) in self.blocks.iter().enumerate() {
-            let trace = trace.at(format_args!("block.{i}"));
-            x = block.forward(x, &context, modulation.clone(), &rope, trace);
-        }
-
-        trace.see("norm_out", || self.norm_out.unmodulated(x.clone()));
-        let modulation = self.scale_shift_table.clone() + temb;
-        let [shift, scale] = [0, 1].map(|i| modulation.clone().narrow(1, i, 1));
-        let x = self.proj_out.forward(self.norm_out.forward(x, shift, scale));
-        unpatchify(x.cast(DType::F32), self.config.patch_size, grid)
+    /// Elements of the residual stream of latents.
+    fn stream_elements(&self, latents: &Tensor<B, 5>) -> usize {
+        let [batch, _, size @ ..] = latents.dims();
+        batch * self.grid(size).iter().product::<usize>() * self.config.inner_dim()
     }
 
     /// Tokens along time, height and width.
-    fn grid(&self, latents: &Tensor<B, 5>) -> [usize; 3] {
-        let [_, _, sizes @ ..] = latents.dims();
+    fn grid(&self, sizes: [usize; 3]) -> [usize; 3] {
         for (size, patch) in sizes.into_iter().zip(self.config.patch_size) {
             assert!(size.is_multiple_of(patch), "a patch of {patch} does not divide {size}");
             let max = self.config.rope_max_seq_len;
@@ -129,32 +194,43 @@ impl<B: Backend> WanTransformer<B> {
         std::array::from_fn(|i| sizes[i] / self.config.patch_size[i])
     }
 
-    /// The time embedding `[B, 1, inner]`, which modulates the head, and its projection
-    /// `[B, 6, inner]`, which modulates the blocks.
-    fn embed_time(
-        &self,
-        timestep: &[f32],
-        mut trace: Trace<'_, impl Probe<B>>,
-    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
-        let (batch, inner, width) = (timestep.len(), self.config.inner_dim(), self.config.freq_dim);
-        let sinusoid = TensorData::new(sinusoid(timestep, width), [batch, width]);
+    /// The time of each pass; that of equal timesteps is computed once.
+    fn embed_times(&self, passes: &[Pass<B>], mut trace: Trace<'_, impl Probe<B>>) -> Vec<Time<B>> {
+        let mut times: Vec<Time<B>> = Vec::new();
+        for (i, pass) in passes.iter().enumerate() {
+            let known = passes[..i].iter().position(|before| before.timesteps == pass.timesteps);
+            times.push(match known {
+                Some(known) => times[known].clone(),
+                None => self.embed_time(&pass.timesteps, &mut trace),
+            });
+        }
+        times
+    }
+
+    fn embed_time(&self, timesteps: &[f32], trace: &mut Trace<'_, impl Probe<B>>) -> Time<B> {
+        let (batch, inner) = (timesteps.len(), self.config.inner_dim());
+        let width = self.config.freq_dim;
+        let sinusoid = TensorData::new(sinusoid(timesteps, width), [batch, width]);
         let device = self.scale_shift_table.device();
         let sinusoid: Tensor<B, 2> = Tensor::from_data(sinusoid, (&device, DType::F32));
         let hidden = silu(self.time_in.forward(trace.seen("sinusoid", sinusoid)));
         let temb = trace.seen("temb", self.time_out.forward(hidden));
         let modulation = self.time_proj.forward(silu(temb.clone()));
         let modulation = trace.seen("timestep_proj", modulation);
-        (temb.reshape([batch, 1, inner]), modulation.reshape([batch, 6, inner]))
+        Time {
+            embedding: temb.reshape([batch, 1, inner]),
+            modulation: modulation.reshape([batch, 6, inner]),
+        }
     }
 
     fn embed_text(
         &self,
         text: &TextConditioning<B>,
         mut trace: Trace<'_, impl Probe<B>>,
-    ) -> Context<B> {
+    ) -> EmbeddedText<B> {
         let hidden = B::wan_gelu(self.text_in.forward(text.embeddings.clone()));
-        let embedded = trace.seen("text", self.text_out.forward(hidden));
-        Context { text: embedded, bias: text.attention_bias() }
+        let states = trace.seen("text", self.text_out.forward(hidden));
+        EmbeddedText { states, bias: text.attention_bias() }
     }
 }
 
@@ -167,14 +243,66 @@ impl<B: Backend> Network<B> for WanTransformer<B> {
 }
 
 impl<B: Backend> Denoiser<B> for WanTransformer<B> {
-    fn denoise(
-        &self,
-        latents: Tensor<B, 5>,
-        timestep: &[f32],
-        text: &TextConditioning<B>,
-    ) -> Tensor<B, 5> {
-        self.forward(latents, timestep, text, &mut ())
+    fn branches(&self, conditionings: &[Conditioning<B>], size: [usize; 3]) -> Vec<Branch<B>> {
+        self.branches_probed(conditionings, size, &mut ())
     }
+
+    fn velocities(
+        &self,
+        passes: &[Pass<'_, B>],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor<B, 5>>, Cancelled> {
+        let elements = passes.iter().map(|pass| self.stream_elements(&pass.latents)).max();
+        if passes.len() == 1 || elements > Some(SMALL_STREAM) {
+            return self.velocities_probed(passes, cancel, &mut ());
+        }
+        let mut streams = self.begin(passes, &mut Trace::new(&mut ()));
+        for (i, block) in self.blocks.iter().enumerate() {
+            // Before the threads divide: they would wait for each other here.
+            streams.iter().for_each(|stream| drop(stream.context.of_block(i, block)));
+            let through = |stream| Stream::through(stream, i, block, cancel, &mut ());
+            streams = B::wan_map(streams, through).into_iter().collect::<Result<_, _>>()?;
+        }
+        Ok(self.end(streams, &mut Trace::new(&mut ())))
+    }
+}
+
+/// Elements of a residual stream up to which passes go through a block at the same time, if the backend
+/// gains by it: larger ones keep all threads busy alone, and together would take more memory.
+const SMALL_STREAM: usize = 1 << 20;
+
+/// A pass on its way through the blocks.
+struct Stream<'a, B: BurnBackend> {
+    /// The residual stream, `[B, S, inner]` in f32.
+    x: Tensor<B, 3>,
+    context: &'a RunContext<B>,
+    time: Time<B>,
+}
+
+impl<B: Backend> Stream<'_, B> {
+    fn through(
+        self,
+        i: usize,
+        block: &Block<B>,
+        cancel: &CancelToken,
+        probe: &mut impl Probe<B>,
+    ) -> Result<Self, Cancelled> {
+        cancel.check()?;
+        let Self { x, context, time } = self;
+        let mut trace = Trace::new(probe);
+        let trace = trace.at(format_args!("block.{i}"));
+        let x = block.forward(x, &context.of_block(i, block), time.modulation.clone(), trace);
+        Ok(Self { x, context, time })
+    }
+}
+
+/// The embedded timesteps of a pass.
+#[derive(Debug, Clone)]
+struct Time<B: BurnBackend> {
+    /// Modulates the head, `[B, 1, inner]`.
+    embedding: Tensor<B, 3>,
+    /// Modulates the blocks, `[B, 6, inner]`.
+    modulation: Tensor<B, 3>,
 }
 
 /// The convolution over patches as a matrix product: its kernel `[inner, C, pt, ph, pw]` with the

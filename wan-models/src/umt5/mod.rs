@@ -9,7 +9,7 @@ mod names;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::backend::AttentionArgs;
-use wan_core::{Backend, BurnBackend, TextConditioning, TextEncoder};
+use wan_core::{Backend, BurnBackend, TextEncoder};
 
 pub use config::Umt5Config;
 
@@ -30,14 +30,9 @@ pub enum Umt5Error {
         /// How many embeddings there are.
         vocabulary: usize,
     },
-    /// A prompt has no tokens, or more than the text length.
-    #[error("a prompt has {found} tokens, but must have 1 to {max}")]
-    Length {
-        /// Tokens found.
-        found: usize,
-        /// The text length.
-        max: usize,
-    },
+    /// A prompt has no tokens, not even the one that ends it.
+    #[error("a prompt has no tokens, but must have one at least, the end token")]
+    NoTokens,
 }
 
 /// The encoder.
@@ -64,50 +59,39 @@ impl<B: Backend> Umt5Encoder<B> {
         }
     }
 
-    /// The hidden states `[B, S, d_model]` of `ids`, `B` rows of the same length `S`, in f32.
-    ///
-    /// `mask` is `B` rows too: padding, where it is false, is not attended to.
+    /// The hidden states `[1, S, d_model]` of a prompt of `S` ids, in f32. A prompt is encoded alone and
+    /// without padding, which would be masked out and change nothing.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary.
-    ///
-    /// # Panics
-    /// If the rows differ in length.
+    /// If an id is not in the vocabulary, or there is none.
     pub fn forward(
         &self,
-        ids: &[Vec<u32>],
-        mask: Option<&[Vec<bool>]>,
+        ids: &[u32],
         probe: &mut impl Probe<B>,
     ) -> Result<Tensor<B, 3>, Umt5Error> {
         let mut trace = Trace::new(probe);
         let mut x = trace.seen("embed_tokens", self.embed(ids)?);
-        let [_, length, _] = x.dims();
-        let buckets = self.buckets(length);
-        let mask = mask.map(|mask| key_mask::<B>(mask, &x.device()));
+        let buckets = self.buckets(ids.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let mut trace = trace.at(format_args!("block.{i}"));
-            let bias = block.position_bias(&buckets, length);
-            let bias = match &mask {
-                Some(mask) => bias + mask.clone(),
-                None => bias,
-            };
+            let bias = block.position_bias(&buckets, ids.len());
             x = trace.seen("after_attention", block.attend(x, bias));
             x = trace.seen("output", block.feed_forward(x));
         }
         Ok(self.final_norm.forward(x))
     }
 
-    /// The embeddings `[B, S, d_model]` of `ids` in f32, read from the host.
-    fn embed(&self, ids: &[Vec<u32>]) -> Result<Tensor<B, 3>, Umt5Error> {
-        let length = ids.first().map_or(0, Vec::len);
-        let flat: Vec<u32> = ids.concat();
-        assert_eq!(flat.len(), ids.len() * length, "all rows must have the same length");
+    /// The embeddings `[1, S, d_model]` of `ids` in f32, read from the host.
+    fn embed(&self, ids: &[u32]) -> Result<Tensor<B, 3>, Umt5Error> {
+        if ids.is_empty() {
+            return Err(Umt5Error::NoTokens);
+        }
         let vocabulary = self.embeddings.rows();
-        if let Some(&id) = flat.iter().find(|&&id| id as usize >= vocabulary) {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
             return Err(Umt5Error::UnknownToken { id, vocabulary });
         }
-        let shape = [ids.len(), length, self.config.d_model];
-        let embedded = TensorData::new(self.embeddings.gather(&flat), shape);
+        let shape = [1, ids.len(), self.config.d_model];
+        let embedded = TensorData::new(self.embeddings.gather(ids), shape);
         Ok(Tensor::from_data(embedded, (&self.final_norm.device(), DType::F32)))
     }
 
@@ -130,33 +114,8 @@ impl<B: Backend> Network<B> for Umt5Encoder<B> {
 impl<B: Backend> TextEncoder<B> for Umt5Encoder<B> {
     type Error = Umt5Error;
 
-    /// Each prompt is encoded alone and without padding: masked positions would not change it.
-    fn encode(
-        &self,
-        ids: &[Vec<u32>],
-        text_length: usize,
-    ) -> Result<TextConditioning<B>, Umt5Error> {
-        let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
-        let shortest = ids.iter().map(Vec::len).min().unwrap_or(0);
-        for found in [shortest, longest] {
-            if !(1..=text_length).contains(&found) {
-                return Err(Umt5Error::Length { found, max: text_length });
-            }
-        }
-        // One zero row stands for the padding that all prompts have.
-        let rows = (longest + 1).min(text_length);
-        let device = self.final_norm.device();
-        let mut encoded = Vec::with_capacity(ids.len());
-        for prompt in ids {
-            let states = self.forward(std::slice::from_ref(prompt), None, &mut ())?;
-            let padding = [1, rows - prompt.len(), self.config.d_model];
-            encoded.push(match padding[1] {
-                0 => states,
-                _ => Tensor::cat(vec![states, Tensor::zeros(padding, (&device, DType::F32))], 1),
-            });
-        }
-        let embeddings = Tensor::cat(encoded, 0);
-        Ok(TextConditioning { embeddings, last_repeats: text_length - rows + 1 })
+    fn encode(&self, ids: &[u32]) -> Result<Tensor<B, 3>, Umt5Error> {
+        self.forward(ids, &mut ())
     }
 }
 
@@ -250,15 +209,6 @@ impl<B: Backend> Block<B> {
 /// A norm whose output is in `dtype`.
 fn norm<B: Backend>(scope: &Scope<B>, config: &Umt5Config, dtype: DType) -> RmsNorm<B> {
     RmsNorm::load(scope, config.d_model, config.layer_norm_epsilon, dtype)
-}
-
-/// What to add to the scores so that padding is not attended to, `[B, 1, 1, S]`: the most negative
-/// number, not minus infinity, as the reference does, so that rows of padding alone stay finite.
-fn key_mask<B: Backend>(mask: &[Vec<bool>], device: &B::Device) -> Tensor<B, 4> {
-    let values: Vec<f32> =
-        mask.iter().flatten().map(|&keep| if keep { 0.0 } else { f32::MIN }).collect();
-    let length = values.len() / mask.len().max(1);
-    Tensor::from_data(TensorData::new(values, [mask.len(), 1, 1, length]), (device, DType::F32))
 }
 
 /// The bucket of a distance `key - query`: the upper half of the buckets is for keys behind the

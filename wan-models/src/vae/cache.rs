@@ -4,7 +4,7 @@ use wan_core::BurnBackend;
 /// How many frames a causal convolution looks back.
 const PAST_FRAMES: usize = 2;
 
-/// What a temporal layer remembers of the frames before.
+/// The frames that a temporal layer remembers.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Slot<B: BurnBackend> {
     /// The layer has not run yet.

@@ -16,16 +16,15 @@ mod names;
 mod tiling;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::{Backend, BurnBackend, VideoVae};
+use wan_core::{Backend, BurnBackend, CancelToken, Cancelled, DecodedFrames, Tiling, VideoVae};
 
 use cache::FeatureCache;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;
-pub use tiling::Tiling;
+use tiling::Tiles;
 
 use crate::Probe;
-use crate::config::ConfigError;
 use crate::layers::Linear;
 use crate::load::{Network, Scope};
 use crate::probe::Trace;
@@ -38,7 +37,6 @@ pub struct WanVae<B: BurnBackend> {
     post_quant_conv: Linear<B>,
     decoder: Decoder<B>,
     config: WanVaeConfig,
-    tiling: Option<Tiling>,
 }
 
 /// The distribution of latents that a video is encoded to, before they are normalised.
@@ -60,7 +58,6 @@ impl<B: Backend> WanVae<B> {
             post_quant_conv: Linear::load_pointwise(&scope.at("post_quant_conv"), z, z, 3),
             decoder: Decoder::load(config, &scope.at("decoder")),
             config: config.clone(),
-            tiling: None,
         }
     }
 
@@ -69,75 +66,74 @@ impl<B: Backend> WanVae<B> {
         &self.config
     }
 
-    /// Encodes and decodes frames that are larger than a tile in tiles from now on.
+    /// The latents that `video` `[B, 3, T, H, W]` in -1..1 is encoded to, not normalised. Frames
+    /// after the last whole four are dropped, as in the references. Frames that are larger than a tile
+    /// of `tiling` are encoded in tiles.
     ///
     /// # Errors
-    /// If tiles do not overlap or do not consist of whole latent pixels.
-    pub fn set_tiling(&mut self, tiling: Option<Tiling>) -> Result<(), ConfigError> {
-        if let Some(tiling) = tiling {
-            tiling.validate(self.config.spatial_factor())?;
-        }
-        self.tiling = tiling;
-        Ok(())
-    }
-
-    /// The latents that `video` `[B, 3, T, H, W]` in -1..1 is encoded to, not normalised. Frames
-    /// after the last whole four are dropped, as in the references.
+    /// [`Cancelled`] soon after `cancel` says so.
     ///
     /// # Panics
-    /// If the video has no frame, or height or width are not multiples of the spatial factor.
+    /// If the video has no frame, height or width are not multiples of the spatial factor, or the tiles
+    /// are not valid.
     pub fn encode_to_distribution(
         &self,
         video: Tensor<B, 5>,
+        tiling: Option<Tiling>,
+        cancel: &CancelToken,
         probe: &mut impl Probe<B>,
-    ) -> LatentDistribution<B> {
+    ) -> Result<LatentDistribution<B>, Cancelled> {
         let [_, _, frames, height, width] = video.dims();
         let factor = self.config.spatial_factor();
         let whole = height.is_multiple_of(factor) && width.is_multiple_of(factor);
         assert!(frames > 0 && whole, "a video of {frames} frames of {width}x{height}");
         let video = channels_last(video);
-        let tiling = self.tiling.filter(|tiling| tiling.divides(height, width));
-        let tiles = match &tiling {
-            Some(tiling) => tiling.cut(&video),
-            None => vec![vec![video]],
-        };
-        let mut encode = |tile| self.encode_tile(tile, probe);
-        let encoded: Vec<Vec<_>> =
-            tiles.into_iter().map(|row| row.into_iter().map(&mut encode).collect()).collect();
-        let moments = match &tiling {
-            Some(tiling) => tiling.shrink(factor).join(encoded),
-            None => encoded.concat().remove(0),
-        };
+        let tiles = Tiles::of_frames(tiling, [height, width]);
+        let encode = |tile| self.encode_tile(tile, cancel, probe);
+        let moments = tiles.map(video, tiles.shrink(factor), encode)?;
         let moments = channels_first(moments.cast(DType::F32));
         let z = self.config.z_dim;
-        LatentDistribution {
+        Ok(LatentDistribution {
             mean: moments.clone().narrow(1, 0, z),
             log_variance: moments.narrow(1, z, z).clamp(-30.0, 20.0),
-        }
+        })
     }
 
-    fn encode_tile(&self, video: Tensor<B, 5>, probe: &mut impl Probe<B>) -> Tensor<B, 5> {
+    fn encode_tile(
+        &self,
+        video: Tensor<B, 5>,
+        cancel: &CancelToken,
+        probe: &mut impl Probe<B>,
+    ) -> Result<Tensor<B, 5>, Cancelled> {
         let mut cache = FeatureCache::new();
         let chunks = 1 + (video.dims()[1] - 1) / 4;
-        let mut encode = |chunk: usize| {
+        let mut latents = Vec::with_capacity(chunks);
+        for chunk in 0..chunks {
+            cancel.check()?;
             let (start, length) = if chunk == 0 { (0, 1) } else { (4 * chunk - 3, 4) };
             let frames = video.clone().narrow(1, start, length);
-            self.encoder.forward(frames, &mut cache, Trace::new(probe).at("encoder"))
-        };
-        let latents = (0..chunks).map(&mut encode).collect();
-        self.quant_conv.forward(Tensor::cat(latents, 1))
+            let mut trace = Trace::new(probe);
+            latents.push(self.encoder.forward(frames, &mut cache, trace.at("encoder")));
+        }
+        Ok(self.quant_conv.forward(Tensor::cat(latents, 1)))
     }
 
     /// Decodes latents `[B, C, T, H, W]` that are not normalised; see [`VideoVae::decode`].
     ///
     /// # Panics
-    /// If the latents do not have `z_dim` channels.
-    pub fn decode_raw(&self, latents: Tensor<B, 5>) -> Frames<'_, B> {
+    /// If the latents do not have `z_dim` channels, or the tiles are not valid.
+    pub fn decode_raw<'a>(
+        &'a self,
+        latents: Tensor<B, 5>,
+        tiling: Option<Tiling>,
+        cancel: &'a CancelToken,
+    ) -> Frames<'a, B> {
         let [_, channels, _, height, width] = latents.dims();
         assert_eq!(channels, self.config.z_dim, "channels of the latents");
-        let tiling = self.tiling.map(|tiling| tiling.shrink(self.config.spatial_factor()));
-        let tiling = tiling.filter(|tiling| tiling.divides(height, width));
-        Frames { vae: self, latents: channels_last(latents), tiling, caches: Vec::new(), next: 0 }
+        let factor = self.config.spatial_factor();
+        let tiles = Tiles::of_latents(tiling, factor, [height, width]);
+        let latents = channels_last(latents);
+        Frames { vae: self, latents, tiles, caches: Vec::new(), next: 0, cancel }
     }
 
     /// Mean and standard deviation of each channel, `[1, C, 1, 1, 1]`.
@@ -159,14 +155,25 @@ impl<B: Backend> Network<B> for WanVae<B> {
 }
 
 impl<B: Backend> VideoVae<B> for WanVae<B> {
-    fn encode(&self, video: Tensor<B, 5>) -> Tensor<B, 5> {
+    fn encode(
+        &self,
+        video: Tensor<B, 5>,
+        tiling: Option<Tiling>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor<B, 5>, Cancelled> {
         let [mean, std] = self.statistics(&video.device());
-        (self.encode_to_distribution(video, &mut ()).mean - mean) / std
+        let encoded = self.encode_to_distribution(video, tiling, cancel, &mut ())?;
+        Ok((encoded.mean - mean) / std)
     }
 
-    fn decode<'a>(&'a self, latents: Tensor<B, 5>) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a> {
+    fn decode<'a>(
+        &'a self,
+        latents: Tensor<B, 5>,
+        tiling: Option<Tiling>,
+        cancel: &'a CancelToken,
+    ) -> DecodedFrames<'a, B> {
         let [mean, std] = self.statistics(&latents.device());
-        Box::new(self.decode_raw(latents * std + mean))
+        Box::new(self.decode_raw(latents * std + mean, tiling, cancel))
     }
 }
 
@@ -176,46 +183,51 @@ pub struct Frames<'a, B: Backend> {
     vae: &'a WanVae<B>,
     /// Channels-last.
     latents: Tensor<B, 5>,
-    /// In latent pixels, if the frames have more than one tile.
-    tiling: Option<Tiling>,
+    /// In latent pixels.
+    tiles: Tiles,
     /// One a tile.
     caches: Vec<FeatureCache<B>>,
     next: usize,
+    cancel: &'a CancelToken,
 }
 
 impl<B: Backend> Frames<'_, B> {
-    /// Like [`Iterator::next`], with a look at the intermediate tensors.
-    pub fn next_probed(&mut self, probe: &mut impl Probe<B>) -> Option<Tensor<B, 5>> {
+    /// The next frames, with a look at the intermediate tensors: see [`Iterator::next`].
+    pub fn next_probed(
+        &mut self,
+        probe: &mut impl Probe<B>,
+    ) -> Option<Result<Tensor<B, 5>, Cancelled>> {
         if self.next == self.latents.dims()[1] {
             return None;
         }
+        let decoded = self.decode_next(probe);
+        // After a cancellation there is nothing more: the caches are of different frames.
+        self.next = if decoded.is_ok() { self.next + 1 } else { self.latents.dims()[1] };
+        Some(decoded)
+    }
+
+    fn decode_next(&mut self, probe: &mut impl Probe<B>) -> Result<Tensor<B, 5>, Cancelled> {
         let latent = self.latents.clone().narrow(1, self.next, 1);
-        self.next += 1;
-        let tiles = match &self.tiling {
-            Some(tiling) => tiling.cut(&latent),
-            None => vec![vec![latent]],
-        };
-        self.caches.resize(tiles.iter().map(Vec::len).sum(), FeatureCache::new());
+        let (vae, cancel) = (self.vae, self.cancel);
+        let [_, _, height, width, _] = latent.dims();
+        self.caches.resize(self.tiles.count([height, width]), FeatureCache::new());
         let mut caches = self.caches.iter_mut();
-        let mut decode = |tile| {
-            let latent = self.vae.post_quant_conv.forward(tile);
+        let decode = |tile| {
+            cancel.check()?;
+            let latent = vae.post_quant_conv.forward(tile);
             let cache = caches.next().expect("there are as many caches as tiles");
             let mut trace = Trace::new(probe);
-            self.vae.decoder.forward(latent, cache, trace.at("decoder")).cast(DType::F32)
+            Ok(vae.decoder.forward(latent, cache, trace.at("decoder")).cast(DType::F32))
         };
-        let decoded: Vec<Vec<_>> =
-            tiles.into_iter().map(|row| row.into_iter().map(&mut decode).collect()).collect();
-        let frames = match &self.tiling {
-            Some(tiling) => tiling.enlarge(self.vae.config.spatial_factor()).join(decoded),
-            None => decoded.concat().remove(0),
-        };
-        Some(channels_first(frames).clamp(-1.0, 1.0))
+        let enlarged = self.tiles.enlarge(vae.config.spatial_factor());
+        let frames = self.tiles.map(latent, enlarged, decode)?;
+        Ok(channels_first(frames).clamp(-1.0, 1.0))
     }
 }
 
 impl<B: Backend> Iterator for Frames<'_, B> {
     /// `[B, 3, t, H, W]` in -1..1
-    type Item = Tensor<B, 5>;
+    type Item = Result<Tensor<B, 5>, Cancelled>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_probed(&mut ())

@@ -2,94 +2,99 @@
 //! blended where they do.
 
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::{Backend, BurnBackend};
+use wan_core::{Backend, BurnBackend, Tiling};
 
-use crate::config::{ConfigError, require};
+/// The tiles of a frame, or the frame as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiles(Option<Tiling>);
 
-/// The size of tiles, in pixels.
-///
-/// Each tile has a feature cache of its own, so tiling saves the memory of activations, not that of
-/// the cache; and near the seams the result differs a little from the untiled one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tiling {
-    /// Height and width of a tile.
-    pub size: [usize; 2],
-    /// From one tile to the next, along height and width; less than `size`, so that they overlap.
-    pub stride: [usize; 2],
-}
-
-impl Default for Tiling {
-    /// Tiles of 256 pixels every 192, as in diffusers.
-    fn default() -> Self {
-        Self { size: [256, 256], stride: [192, 192] }
+impl Tiles {
+    /// For frames of this height and width.
+    pub(super) fn of_frames(tiling: Option<Tiling>, [height, width]: [usize; 2]) -> Self {
+        let divides = |tiling: &Tiling| height > tiling.size[0] || width > tiling.size[1];
+        Self(tiling.filter(divides))
     }
-}
 
-impl Tiling {
-    /// # Errors
-    /// If tiles do not overlap, or do not consist of whole latent pixels (`factor` pixels).
-    pub fn validate(&self, factor: usize) -> Result<(), ConfigError> {
-        for axis in 0..2 {
-            let (size, stride) = (self.size[axis], self.stride[axis]);
-            let whole = size.is_multiple_of(factor) && stride.is_multiple_of(factor);
-            let expected = format!("a stride less than the size, both multiples of {factor}");
-            require(stride > 0 && stride < size && whole, "tiling", self, expected)?;
-        }
-        Ok(())
+    /// For latents of this height and width, of which each pixel stands for `factor` pixels.
+    pub(super) fn of_latents(tiling: Option<Tiling>, factor: usize, size: [usize; 2]) -> Self {
+        Self::of_frames(Self(tiling).shrink(factor).0, size)
     }
 
     /// Divided by `factor`: the same tiles in latent pixels.
     pub(super) fn shrink(&self, factor: usize) -> Self {
-        Self { size: self.size.map(|s| s / factor), stride: self.stride.map(|s| s / factor) }
+        self.scaled(|side| side / factor)
     }
 
     /// The inverse of [`shrink`](Self::shrink).
     pub(super) fn enlarge(&self, factor: usize) -> Self {
-        Self { size: self.size.map(|s| s * factor), stride: self.stride.map(|s| s * factor) }
+        self.scaled(|side| side * factor)
     }
 
-    /// Whether a frame of this size has more than one tile.
-    pub(super) fn divides(&self, height: usize, width: usize) -> bool {
-        height > self.size[0] || width > self.size[1]
+    fn scaled(&self, scale: impl Fn(usize) -> usize) -> Self {
+        let scaled =
+            |Tiling { size, stride, .. }| Tiling::new(size.map(&scale), stride.map(&scale));
+        Self(self.0.map(scaled))
     }
 
-    /// Cuts frames `[B, T, H, W, C]` into rows of tiles.
-    pub(super) fn cut<B: BurnBackend>(&self, x: &Tensor<B, 5>) -> Vec<Vec<Tensor<B, 5>>> {
-        let [_, _, height, width, _] = x.dims();
-        let part = |x: Tensor<B, 5>, axis: usize, start: usize, total: usize| {
-            x.narrow(axis, start, self.size[axis - 2].min(total - start))
-        };
-        let row = |top| {
-            let row = part(x.clone(), 2, top, height);
-            let starts = (0..width).step_by(self.stride[1]);
-            starts.map(|left| part(row.clone(), 3, left, width)).collect()
-        };
-        (0..height).step_by(self.stride[0]).map(row).collect()
+    /// How many tiles a frame of this height and width has.
+    pub(super) fn count(&self, size: [usize; 2]) -> usize {
+        let along = |tiling: Tiling, axis: usize| size[axis].div_ceil(tiling.stride[axis]);
+        self.0.map_or(1, |tiling| along(tiling, 0) * along(tiling, 1))
     }
 
-    /// Joins rows of tiles: each is blended into the one above and the one to its left, which are
-    /// blended already.
-    pub(super) fn join<B: Backend>(&self, mut rows: Vec<Vec<Tensor<B, 5>>>) -> Tensor<B, 5> {
-        let overlap: [usize; 2] = std::array::from_fn(|i| self.size[i] - self.stride[i]);
-        let mut joined = Vec::new();
-        for i in 0..rows.len() {
-            for j in 0..rows[i].len() {
-                if i > 0 {
-                    rows[i][j] = blend(&rows[i - 1][j], rows[i][j].clone(), 2, overlap[0]);
-                }
-                if j > 0 {
-                    rows[i][j] = blend(&rows[i][j - 1], rows[i][j].clone(), 3, overlap[1]);
-                }
-            }
-            let crop = |tile: &Tensor<B, 5>| {
-                let [_, _, height, width, _] = tile.dims();
-                let cropped = tile.clone().narrow(2, 0, height.min(self.stride[0]));
-                cropped.narrow(3, 0, width.min(self.stride[1]))
-            };
-            joined.push(Tensor::cat(rows[i].iter().map(crop).collect(), 3));
+    /// Passes the tiles of `frames` `[B, T, H, W, C]` through `each`, row by row, and joins what it
+    /// makes of them, which has the size of `results`.
+    pub(super) fn map<B: Backend, E>(
+        &self,
+        frames: Tensor<B, 5>,
+        results: Self,
+        mut each: impl FnMut(Tensor<B, 5>) -> Result<Tensor<B, 5>, E>,
+    ) -> Result<Tensor<B, 5>, E> {
+        let (Some(tiling), Some(results)) = (self.0, results.0) else { return each(frames) };
+        let mut rows = Vec::new();
+        for row in cut(&tiling, &frames) {
+            rows.push(row.into_iter().map(&mut each).collect::<Result<Vec<_>, E>>()?);
         }
-        Tensor::cat(joined, 2)
+        Ok(join(&results, rows))
     }
+}
+
+/// Cuts frames `[B, T, H, W, C]` into rows of tiles.
+fn cut<B: BurnBackend>(tiling: &Tiling, x: &Tensor<B, 5>) -> Vec<Vec<Tensor<B, 5>>> {
+    let [_, _, height, width, _] = x.dims();
+    let part = |x: Tensor<B, 5>, axis: usize, start: usize, total: usize| {
+        x.narrow(axis, start, tiling.size[axis - 2].min(total - start))
+    };
+    let row = |top| {
+        let row = part(x.clone(), 2, top, height);
+        let starts = (0..width).step_by(tiling.stride[1]);
+        starts.map(|left| part(row.clone(), 3, left, width)).collect()
+    };
+    (0..height).step_by(tiling.stride[0]).map(row).collect()
+}
+
+/// Joins rows of tiles: each is blended into the one above and the one to its left, which are
+/// blended already.
+fn join<B: Backend>(tiling: &Tiling, mut rows: Vec<Vec<Tensor<B, 5>>>) -> Tensor<B, 5> {
+    let overlap: [usize; 2] = std::array::from_fn(|i| tiling.size[i] - tiling.stride[i]);
+    let mut joined = Vec::new();
+    for i in 0..rows.len() {
+        for j in 0..rows[i].len() {
+            if i > 0 {
+                rows[i][j] = blend(&rows[i - 1][j], rows[i][j].clone(), 2, overlap[0]);
+            }
+            if j > 0 {
+                rows[i][j] = blend(&rows[i][j - 1], rows[i][j].clone(), 3, overlap[1]);
+            }
+        }
+        let crop = |tile: &Tensor<B, 5>| {
+            let [_, _, height, width, _] = tile.dims();
+            let cropped = tile.clone().narrow(2, 0, height.min(tiling.stride[0]));
+            cropped.narrow(3, 0, width.min(tiling.stride[1]))
+        };
+        joined.push(Tensor::cat(rows[i].iter().map(crop).collect(), 3));
+    }
+    Tensor::cat(joined, 2)
 }
 
 /// Fades from the end of `before` to the start of `tile` along an axis, linearly.

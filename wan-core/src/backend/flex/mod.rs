@@ -14,6 +14,7 @@ mod parallel;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use burn_flex::FlexDevice;
+use rayon::prelude::*;
 
 use super::{
     AttentionArgs, Backend, Conv3dArgs, DeviceError, DeviceInfo, DeviceKind, LayerNormArgs,
@@ -30,6 +31,11 @@ impl Backend for Flex {
 
     fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
+    }
+
+    /// On all threads: small kernels leave most of them without work.
+    fn wan_map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_par_iter().map(work).collect()
     }
 
     fn wan_linear<const D: usize>(

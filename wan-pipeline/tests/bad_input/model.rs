@@ -1,6 +1,6 @@
 //! Copies of the miniature model to damage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ use tempfile::TempDir;
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{Error, Pipeline, Request};
 
-pub const INDEX: &str = "model_index.json";
-pub const SCHEDULER: &str = "scheduler/scheduler_config.json";
-pub const TEXT_ENCODER: &str = "text_encoder/config.json";
-pub const TRANSFORMER: &str = "transformer/config.json";
-pub const VAE: &str = "vae/config.json";
-pub const TOKENIZER: &str = "tokenizer/tokenizer.json";
-pub const TEXT_ENCODER_WEIGHTS: &str = "text_encoder/model.safetensors";
-pub const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
-pub const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model.safetensors";
+pub(crate) const INDEX: &str = "model_index.json";
+pub(crate) const SCHEDULER: &str = "scheduler/scheduler_config.json";
+pub(crate) const TEXT_ENCODER: &str = "text_encoder/config.json";
+pub(crate) const TRANSFORMER: &str = "transformer/config.json";
+pub(crate) const VAE: &str = "vae/config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer/tokenizer.json";
+pub(crate) const TEXT_ENCODER_WEIGHTS: &str = "text_encoder/model.safetensors";
+pub(crate) const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
+pub(crate) const VAE_WEIGHTS: &str = "vae/diffusion_pytorch_model.safetensors";
 
 /// All files that a model needs.
-pub const FILES: [&str; 9] = [
+pub(crate) const FILES: [&str; 9] = [
     INDEX,
     SCHEDULER,
     TEXT_ENCODER,
@@ -36,20 +36,20 @@ pub const FILES: [&str; 9] = [
 ];
 
 /// The miniature model as it is.
-pub fn tiny_wan() -> Pipeline<Flex> {
+pub(crate) fn tiny_wan() -> Pipeline<Flex> {
     Pipeline::from_pretrained("tiny-wan").unwrap()
 }
 
 /// The smallest job: one frame of 16x16, one step.
-pub fn smallest(prompt: &str) -> Request {
+pub(crate) fn smallest(prompt: &str) -> Request {
     Request::new(prompt).size(16, 16).frames(1).steps(1)
 }
 
 /// A copy of the miniature model in a folder of its own.
-pub struct Model(TempDir);
+pub(crate) struct Model(TempDir);
 
 impl Model {
-    pub fn copy() -> Self {
+    pub(crate) fn copy() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
         for file in FILES {
@@ -60,44 +60,44 @@ impl Model {
         Self(folder)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.file(name)).unwrap()
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.file(name), content).unwrap();
     }
 
-    pub fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
     /// Sets a field of a JSON file.
-    pub fn set(&self, name: &str, field: &str, value: Value) {
+    pub(crate) fn set(&self, name: &str, field: &str, value: Value) {
         let mut json = self.json(name);
         json[field] = value;
         self.write(name, json.to_string());
     }
 
-    pub fn tensors(&self, name: &str) -> Tensors {
+    pub(crate) fn tensors(&self, name: &str) -> Tensors {
         Tensors::read(&self.read(name))
     }
 
-    pub fn open(&self) -> Result<Pipeline<Flex>, Error> {
+    pub(crate) fn open(&self) -> Result<Pipeline<Flex>, Error> {
         Pipeline::from_pretrained(self.path())
     }
 
     /// The error that opening it gives.
     #[track_caller]
-    pub fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let error = self.open().err().expect("a damaged model must not open");
         println!("{error}");
         error
@@ -106,7 +106,7 @@ impl Model {
     /// The error that opening it gives with `content` in place of `name`, which it has again
     /// afterwards.
     #[track_caller]
-    pub fn error_with(&self, name: &str, content: impl AsRef<[u8]>) -> Error {
+    pub(crate) fn error_with(&self, name: &str, content: impl AsRef<[u8]>) -> Error {
         let before = self.read(name);
         self.write(name, content);
         let error = self.error();
@@ -117,29 +117,34 @@ impl Model {
 
 /// The content of a safetensors file: dtype, shape and bytes of each tensor.
 #[derive(Clone)]
-pub struct Tensors(pub BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
+pub(crate) struct Tensors(pub(crate) BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Tensors {
-    fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         let tensors = SafeTensors::deserialize(bytes).unwrap().tensors().into_iter();
         let owned = |view: TensorView| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
         Self(tensors.map(|(name, view)| (name, owned(view))).collect())
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bytes_with(None)
+    }
+
+    /// The file with metadata.
+    pub(crate) fn bytes_with(&self, metadata: Option<HashMap<String, String>>) -> Vec<u8> {
         let views = self.0.iter().map(|(name, (dtype, shape, bytes))| {
             (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
         });
-        safetensors::serialize(views, None).unwrap()
+        safetensors::serialize(views, metadata).unwrap()
     }
 
     /// Overwrites the numbers of a tensor of F16 with those that are not.
-    pub fn fill_with_nan(&mut self, name: &str) {
+    pub(crate) fn fill_with_nan(&mut self, name: &str) {
         self.fill(name, f16::NAN);
     }
 
     /// Overwrites the numbers of a tensor of F16.
-    pub fn fill(&mut self, name: &str, number: f16) {
+    pub(crate) fn fill(&mut self, name: &str, number: f16) {
         let (dtype, _, bytes) = self.0.get_mut(name).unwrap();
         assert_eq!(*dtype, Dtype::F16);
         bytes.chunks_exact_mut(2).for_each(|bytes| bytes.copy_from_slice(&number.to_le_bytes()));
@@ -148,7 +153,7 @@ impl Tensors {
 
 /// Fails unless the error's message has all of `parts`.
 #[track_caller]
-pub fn says(error: &Error, parts: &[&str]) {
+pub(crate) fn says(error: &Error, parts: &[&str]) {
     let message = error.to_string();
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wan_io::files::FileError;
-use wan_pipeline::Error;
+use wan_pipeline::{Error, ModelError};
 
 use crate::model::{INDEX, Model, SCHEDULER, TEXT_ENCODER, TRANSFORMER, VAE, says};
 
@@ -104,7 +104,11 @@ impl Model {
 /// A value that is not of its field's type is an error of the file, one out of range of the config.
 #[track_caller]
 fn is_of_config(error: &Error) {
-    let ok = matches!(error, Error::Config { .. } | Error::File(FileError::Json { .. }));
+    let ok = matches!(
+        error,
+        Error::Model(ModelError::Config { .. })
+            | Error::Model(ModelError::File(FileError::Json { .. }))
+    );
     assert!(ok, "{error:?}");
 }
 
@@ -143,7 +147,10 @@ fn missing_fields() {
             let mut json = model.json(file);
             json.as_object_mut().unwrap().remove(field);
             let error = model.error_with(file, json.to_string());
-            assert!(matches!(error, Error::File(FileError::Json { .. })), "{error:?}");
+            assert!(
+                matches!(error, Error::Model(ModelError::File(FileError::Json { .. }))),
+                "{error:?}"
+            );
             says(&error, &[file, &format!("missing field `{field}`")]);
         }
     }
@@ -247,7 +254,7 @@ fn sizes_that_are_huge_together() {
             json[field] = value.clone();
         }
         let error = model.error_with(file, json.to_string());
-        assert!(matches!(error, Error::Weights(_)), "{error:?}");
+        assert!(matches!(error, Error::Model(ModelError::Weights(_))), "{error:?}");
         says(&error, &[file.split('/').next().unwrap(), "has shape", "and ", "more"]);
     }
 }
@@ -266,13 +273,13 @@ fn configs_that_contradict_each_other() {
         ),
     ] {
         let error = model.error_with_field(file, field, &json!(value));
-        assert!(matches!(error, Error::ConfigsDisagree { .. }), "{error:?}");
+        assert!(matches!(error, Error::Model(ModelError::ConfigsDisagree { .. })), "{error:?}");
         says(&error, &parts);
     }
     model.set(TRANSFORMER, "in_channels", json!(8));
     model.set(TRANSFORMER, "out_channels", json!(8));
     let error = model.error();
-    assert!(matches!(error, Error::ConfigsDisagree { .. }), "{error:?}");
+    assert!(matches!(error, Error::Model(ModelError::ConfigsDisagree { .. })), "{error:?}");
     says(&error, &[TRANSFORMER, "in_channels is 8", "z_dim", VAE, "says 16"]);
 }
 
@@ -295,7 +302,7 @@ fn another_pipeline() {
         ("expand_timesteps", json!(true), "a timestep for each token"),
     ] {
         let error = model.error_with_field(INDEX, field, &value);
-        assert!(matches!(error, Error::ModelIndex { .. }), "{error:?}");
+        assert!(matches!(error, Error::Model(ModelError::Index { .. })), "{error:?}");
         let shown = value.get(1).unwrap_or(&value).to_string();
         says(&error, &[INDEX, field, &shown, expected]);
     }
@@ -348,7 +355,7 @@ fn the_index_names_another_scheduler_than_the_config() {
         "scheduler",
         &json!(["diffusers", "FlowMatchEulerDiscreteScheduler"]),
     );
-    assert!(matches!(error, Error::ModelIndex { .. }), "{error:?}");
+    assert!(matches!(error, Error::Model(ModelError::Index { .. })), "{error:?}");
     let parts = [INDEX, "scheduler", "FlowMatchEuler", "UniPCMultistepScheduler", SCHEDULER];
     says(&error, &parts);
 }

@@ -2,19 +2,30 @@
 
 use safetensors::Dtype;
 use serde_json::json;
-use wan_pipeline::{Error, Request, RequestError, ignore_events};
+use wan_pipeline::{Error, Observer, Request, RequestError};
 
 use crate::model::{Model, TRANSFORMER, TRANSFORMER_WEIGHTS, says, smallest, tiny_wan};
 
-/// The error of a request, which must come before the first event and be the same from `settle`.
+/// The error of a request: one sentence, before the first event, and the same from `plan`.
 #[track_caller]
-fn error_of(request: &Request) -> Error {
+pub(crate) fn error_of(request: &Request) -> Error {
     let pipeline = tiny_wan();
-    let mut observer = |event| panic!("{event:?} before the request was refused");
-    let error = pipeline.generate_with(request, &mut observer).expect_err("this cannot be made");
-    assert_eq!(pipeline.settle(request).unwrap_err().to_string(), error.to_string());
-    println!("{error}");
+    let error = pipeline.generate_with(request, &mut not_yet()).expect_err("this cannot be made");
+    assert_eq!(pipeline.plan(request).unwrap_err().to_string(), error.to_string());
+    is_one_sentence(&error);
     error
+}
+
+/// An observer of what must fail before anything is done.
+pub(crate) fn not_yet() -> Observer<'static> {
+    Observer::new(|event| panic!("{event:?} before the error"))
+}
+
+#[track_caller]
+pub(crate) fn is_one_sentence(error: &Error) {
+    println!("{error}");
+    let message = error.to_string();
+    assert!(!message.contains('\n') && !message.ends_with('.'), "{message:?}");
 }
 
 #[test]
@@ -52,7 +63,7 @@ fn numbers_of_frames_with_tokens_of_two_latent_frames() {
     model.write(TRANSFORMER_WEIGHTS, tensors.bytes());
     let pipeline = model.open().unwrap();
     for (frames, nearest) in [(0, "5 or 13"), (1, "5 or 13"), (9, "5 or 13"), (14, "13 or 21")] {
-        let error = pipeline.settle(&smallest("a").frames(frames)).unwrap_err();
+        let error = pipeline.plan(&smallest("a").frames(frames)).unwrap_err();
         says(&error, &["5 more than a multiple of 8", nearest]);
     }
     for frames in [5, 13] {
@@ -102,12 +113,6 @@ fn numbers_out_of_range() {
         (new().steps(0), "steps is 0,", "1 to 1000"),
         (new().steps(1001), "steps is 1001,", "1 to 1000"),
         (new().steps(usize::MAX), "steps is ", "1 to 1000"),
-        (new().guidance(nan), "guidance is NaN,", "1 (no guidance)"),
-        (new().guidance(infinite), "guidance is inf,", "1 (no guidance)"),
-        (new().guidance(-infinite), "guidance is -inf,", "1 (no guidance)"),
-        (new().guidance(0.0), "guidance is 0,", "1 (no guidance)"),
-        (new().guidance(-1.0), "guidance is -1,", "1 (no guidance)"),
-        (new().guidance(1e30), "guidance is 1000000000000000000000000000000,", "to 1000"),
         (new().shift(nan), "shift is NaN,", "more than 0"),
         (new().shift(infinite), "shift is inf,", "more than 0"),
         (new().shift(0.0), "shift is 0,", "more than 0"),
@@ -130,23 +135,8 @@ fn numbers_out_of_range() {
 fn shifts_without_steps() {
     for shift in [1e-300, 1e12, 1e300] {
         let error = error_of(&Request::new("a").shift(shift));
-        assert!(matches!(error, Error::Schedule(_)), "{error:?}");
+        assert!(matches!(error, Error::Request(RequestError::Schedule(_))), "{error:?}");
         says(&error, &["sigma", "shift nearer to 1"]);
-    }
-}
-
-/// Settings can be changed after they were settled.
-#[test]
-fn settings_are_checked_again() {
-    let pipeline = tiny_wan();
-    let settle = || pipeline.settle(&smallest("a")).unwrap();
-    let mut frames = settle();
-    frames.frames = 0;
-    let mut width = settle();
-    width.width = 24;
-    for settings in [frames, width] {
-        let error = pipeline.denoise(&settings, &mut ignore_events).unwrap_err();
-        assert!(matches!(error, Error::Request(_)), "{error:?}");
     }
 }
 
@@ -169,6 +159,6 @@ fn the_edges_of_the_ranges() {
         new().text_length(2),
         new().seed(u64::MAX),
     ] {
-        pipeline.settle(&request).unwrap();
+        pipeline.plan(&request).unwrap();
     }
 }

@@ -1,10 +1,10 @@
-//! What a pipeline asks of its parts.
+//! The text that steers a video, and its encoder.
 
 use burn::tensor::{DType, Tensor};
 
 use crate::{Backend, BurnBackend};
 
-/// The text that steers a batch of videos.
+/// Embeddings of a text for [cross-attention](crate::Denoiser), with their padding.
 ///
 /// A prompt is padded with zero rows up to the text length that the model was trained with, and
 /// cross-attention attends to all of them. These rows are equal, so one of them with its
@@ -21,6 +21,21 @@ impl<B: BurnBackend> TextConditioning<B> {
     /// Embeddings that are taken as they are, `[B, L, D]`.
     pub fn new(embeddings: Tensor<B, 3>) -> Self {
         Self { embeddings, last_repeats: 1 }
+    }
+
+    /// The states of one prompt `[1, S, D]`, padded to `text_length` rows.
+    ///
+    /// # Panics
+    /// If there are more states than `text_length`.
+    pub fn pad(states: Tensor<B, 3>, text_length: usize) -> Self {
+        let [batch, rows, width] = states.dims();
+        assert!(rows <= text_length, "{rows} rows, but at most {text_length}");
+        if rows == text_length {
+            return Self::new(states);
+        }
+        let padding = Tensor::zeros([batch, 1, width], (&states.device(), DType::F32));
+        let embeddings = Tensor::cat(vec![states, padding], 1);
+        Self { embeddings, last_repeats: text_length - rows }
     }
 
     /// The padded form, `[B, L + last_repeats - 1, D]`, as the reference implementations hold it.
@@ -45,38 +60,14 @@ impl<B: BurnBackend> TextConditioning<B> {
     }
 }
 
-/// Turns token ids into the embeddings that a [`Denoiser`] attends to.
-pub trait TextEncoder<B: Backend> {
-    /// What can go wrong.
+/// Turns token ids into the embeddings that a [`Denoiser`](crate::Denoiser) attends to.
+pub trait TextEncoder<B: Backend>: Send + Sync {
+    /// The error of a prompt that cannot be encoded.
     type Error;
 
-    /// Encodes one prompt a row. `ids` come without padding; `text_length` is the padded length.
-    fn encode(
-        &self,
-        ids: &[Vec<u32>],
-        text_length: usize,
-    ) -> Result<TextConditioning<B>, Self::Error>;
-}
-
-/// Predicts the velocity of the flow from noise to video.
-pub trait Denoiser<B: Backend> {
-    /// `latents` is `[B, C, T, H, W]`, `timestep` one value of 0 to 1000 a sample; the result has
-    /// the shape of `latents`, in f32.
-    fn denoise(
-        &self,
-        latents: Tensor<B, 5>,
-        timestep: &[f32],
-        text: &TextConditioning<B>,
-    ) -> Tensor<B, 5>;
-}
-
-/// Maps videos to latents and back.
-pub trait VideoVae<B: Backend> {
-    /// Encodes a video `[B, 3, T, H, W]` in -1..1 to the mean of its normalised latents
-    /// `[B, C, (T - 1) / 4 + 1, H / 8, W / 8]`.
-    fn encode(&self, video: Tensor<B, 5>) -> Tensor<B, 5>;
-
-    /// Decodes normalised latents `[B, C, T, H, W]`, one latent frame at a time: each item is
-    /// `[B, 3, t, 8 H, 8 W]` in -1..1, the next `t` frames of the video (1, then 4 each).
-    fn decode<'a>(&'a self, latents: Tensor<B, 5>) -> Box<dyn Iterator<Item = Tensor<B, 5>> + 'a>;
+    /// The states `[1, S, D]` of one prompt of `S` ids, in f32. The ids come without padding.
+    ///
+    /// # Errors
+    /// If an id is none of the vocabulary, or there is none.
+    fn encode(&self, ids: &[u32]) -> Result<Tensor<B, 3>, Self::Error>;
 }

@@ -3,9 +3,11 @@
 //! disk. And what only looks wrong works.
 
 mod configs;
+mod control;
 mod files;
 mod model;
 mod prompts;
 mod requests;
 mod running;
+mod tensor_files;
 mod weights;

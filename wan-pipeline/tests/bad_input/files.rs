@@ -6,7 +6,9 @@ use std::path::Path;
 use wan_io::files::FileError;
 use wan_io::weights::WeightsFileError;
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{Error, IntegrityError, Pipeline, PipelineBuilder, Tiling, Verify};
+use wan_pipeline::{
+    Error, IntegrityError, ModelError, Pipeline, PipelineBuilder, Role, Tiling, Verify,
+};
 
 use crate::model::{
     FILES, INDEX, Model, SCHEDULER, TEXT_ENCODER, TEXT_ENCODER_WEIGHTS, TOKENIZER, TRANSFORMER,
@@ -22,7 +24,7 @@ fn error_of(name: impl AsRef<Path>) -> Error {
 fn an_unknown_name() {
     for name in ["tiny-wam", "", "/no/such/folder", "猫\0"] {
         let error = error_of(name);
-        assert!(matches!(error, Error::UnknownModel { .. }), "{error:?}");
+        assert!(matches!(error, Error::Model(ModelError::Unknown { .. })), "{error:?}");
         says(&error, &[&format!("{name:?}"), "tiny-wan", "folder"]);
     }
 }
@@ -31,7 +33,7 @@ fn an_unknown_name() {
 fn a_folder_that_is_no_model() {
     let folder = tempfile::tempdir().unwrap();
     let error = error_of(folder.path());
-    assert!(matches!(error, Error::NotAModel { .. }), "{error:?}");
+    assert!(matches!(error, Error::Model(ModelError::NotAModel { .. })), "{error:?}");
     says(&error, &[&folder.path().display().to_string(), INDEX, "layout of diffusers"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -40,7 +42,10 @@ fn a_folder_that_is_no_model() {
 fn a_file_instead_of_a_folder() {
     let model = Model::copy();
     let error = error_of(model.file(TRANSFORMER_WEIGHTS));
-    assert!(matches!(error, Error::File(FileError::NotAFolder { .. })), "{error:?}");
+    assert!(
+        matches!(error, Error::Model(ModelError::File(FileError::NotAFolder { .. }))),
+        "{error:?}"
+    );
     says(&error, &[TRANSFORMER_WEIGHTS, "is not a folder"]);
 }
 
@@ -48,7 +53,7 @@ fn a_file_instead_of_a_folder() {
 fn a_part_instead_of_the_model() {
     let model = Model::copy();
     let error = error_of(model.file("transformer"));
-    assert!(matches!(error, Error::NotAModel { .. }), "{error:?}");
+    assert!(matches!(error, Error::Model(ModelError::NotAModel { .. })), "{error:?}");
 }
 
 #[test]
@@ -59,13 +64,21 @@ fn each_file_is_needed() {
         let error = model.error();
         says(&error, &[&model.file(file).display().to_string(), "there is"]);
         match file {
-            INDEX => assert!(matches!(error, Error::NotAModel { .. }), "{error:?}"),
+            INDEX => {
+                assert!(matches!(error, Error::Model(ModelError::NotAModel { .. })), "{error:?}")
+            }
             TEXT_ENCODER_WEIGHTS | TRANSFORMER_WEIGHTS | VAE_WEIGHTS => {
-                let ok = matches!(error, Error::WeightsFile(WeightsFileError::NotFound { .. }));
+                let ok = matches!(
+                    error,
+                    Error::Model(ModelError::WeightsFile(WeightsFileError::NotFound { .. }))
+                );
                 assert!(ok, "{error:?}");
                 says(&error, &[".safetensors.index.json"]);
             }
-            _ => assert!(matches!(error, Error::File(FileError::NotFound { .. })), "{error:?}"),
+            _ => assert!(
+                matches!(error, Error::Model(ModelError::File(FileError::NotFound { .. }))),
+                "{error:?}"
+            ),
         }
     }
 }
@@ -77,7 +90,10 @@ fn a_folder_instead_of_a_file() {
         fs::remove_file(model.file(file)).unwrap();
         fs::create_dir(model.file(file)).unwrap();
         let error = model.error();
-        assert!(matches!(error, Error::File(FileError::NotAFile { .. })), "{error:?}");
+        assert!(
+            matches!(error, Error::Model(ModelError::File(FileError::NotAFile { .. }))),
+            "{error:?}"
+        );
         says(&error, &[file, "is not a file"]);
     }
 }
@@ -90,60 +106,28 @@ fn renamed_weights() {
     says(&model.error(), &[TRANSFORMER_WEIGHTS, "there is neither this file nor"]);
 }
 
+/// What happens to files on their way; the tests of wan-io have every other damage.
 #[test]
 fn weights_that_are_not_whole() {
     let model = Model::copy();
     for file in [TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS] {
         let whole = model.read(file);
-        let half = &whole[..whole.len() / 2];
-        let longer = [&whole[..], b"more"].concat();
-        let mut garbage = whole.clone();
-        garbage[8..40].fill(b'#');
-        let bomb = |length: u64| [&length.to_le_bytes()[..], b"{}      "].concat();
         let damages = [
             ("empty", vec![]),
-            ("four bytes", whole[..4].to_vec()),
-            ("cut in the header", whole[..100].to_vec()),
-            ("cut in half", half.to_vec()),
+            ("cut in half", whole[..whole.len() / 2].to_vec()),
             ("one byte short", whole[..whole.len() - 1].to_vec()),
-            ("too long", longer),
-            ("garbage in the header", garbage),
             ("a pickle", b"\x80\x02}q\x00(X\x06\x00\x00\x00weightq\x01".to_vec()),
-            ("zeros", vec![0; 4096]),
             ("a page of HTML", b"<!doctype html><title>404</title>".repeat(9)),
-            ("a header of 17 MiB", bomb(17 << 20)),
-            ("a header of an exbibyte", bomb(1 << 60)),
-            ("the largest header", bomb(u64::MAX)),
         ];
         for (damage, bytes) in damages {
             let error = model.error_with(file, bytes);
-            let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
+            let ok = matches!(
+                error,
+                Error::Model(ModelError::WeightsFile(WeightsFileError::Safetensors { .. }))
+            );
             assert!(ok, "{damage}: {error:?}");
             says(&error, &[file, "is not a whole safetensors file"]);
         }
-    }
-}
-
-#[test]
-fn a_header_that_lies() {
-    let model = Model::copy();
-    let with_header = |header: &str| {
-        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
-    };
-    for header in [
-        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,1024]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-4,12]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,16]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]}}"#,
-        r#"{"a":{"dtype":"F31","shape":[4],"data_offsets":[0,16]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#,
-        r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
-    ] {
-        let error = model.error_with(VAE_WEIGHTS, with_header(header));
-        let ok = matches!(error, Error::WeightsFile(WeightsFileError::Safetensors { .. }));
-        assert!(ok, "{header}: {error:?}");
     }
 }
 
@@ -166,12 +150,18 @@ fn json_that_is_none() {
         ];
         for (damage, bytes) in damages {
             let error = model.error_with(file, bytes);
-            assert!(matches!(error, Error::File(FileError::Json { .. })), "{damage}: {error:?}");
+            assert!(
+                matches!(error, Error::Model(ModelError::File(FileError::Json { .. }))),
+                "{damage}: {error:?}"
+            );
             says(&error, &[file, "line "]);
         }
         let giant = [&whole[..], &vec![b' '; 1 << 20]].concat();
         let error = model.error_with(file, &giant);
-        assert!(matches!(error, Error::File(FileError::TooLarge { .. })), "{error:?}");
+        assert!(
+            matches!(error, Error::Model(ModelError::File(FileError::TooLarge { .. }))),
+            "{error:?}"
+        );
         says(&error, &[file, &giant.len().to_string(), "at most 1048576"]);
     }
 }
@@ -188,7 +178,7 @@ fn a_broken_tokenizer() {
         ("another kind", wordpiece, "WordPiece"),
     ] {
         let error = model.error_with(TOKENIZER, bytes);
-        assert!(matches!(error, Error::Tokenizer(_)), "{damage}: {error:?}");
+        assert!(matches!(error, Error::Model(ModelError::Tokenizer(_))), "{damage}: {error:?}");
         says(&error, &[TOKENIZER, reason]);
         assert!(!error.to_string().contains("in memory"), "{error}");
     }
@@ -204,9 +194,9 @@ fn a_device_that_is_not_there() {
 #[test]
 fn tiles_that_do_not_overlap() {
     for (size, stride) in [([64, 64], [64, 64]), ([60, 64], [32, 32]), ([64, 64], [0, 32])] {
-        let builder = Pipeline::<Flex>::builder("tiny-wan").vae_tiling(Tiling { size, stride });
+        let builder = Pipeline::<Flex>::builder("tiny-wan").vae_tiling(Tiling::new(size, stride));
         let error = builder.open().err().unwrap();
-        assert!(matches!(error, Error::Config { .. }), "{error:?}");
+        assert!(matches!(error, Error::Model(ModelError::Config { .. })), "{error:?}");
         says(&error, &["tiling", "tiny-wan", "multiples of 8"]);
     }
 }
@@ -230,7 +220,10 @@ fn a_folder_with_checksums() {
         *damaged.last_mut().unwrap() ^= 1;
         model.write(file, &damaged);
         let error = model.error();
-        assert!(matches!(error, Error::Integrity(IntegrityError::Digest { .. })), "{error:?}");
+        assert!(
+            matches!(error, Error::Model(ModelError::Integrity(IntegrityError::Digest { .. }))),
+            "{error:?}"
+        );
         let (found, expected) = (wan_mock_hub::sha256(&damaged), wan_mock_hub::sha256(&whole));
         says(&error, &[file, &found, &expected]);
         if file != TOKENIZER {
@@ -252,7 +245,10 @@ fn a_model_of_parts_that_lacks_one() {
     let builder =
         || PipelineBuilder::<Flex>::from_parts().transformer(tiny.file(TRANSFORMER_WEIGHTS));
     let error = builder().open().err().unwrap();
-    assert!(matches!(error, Error::MissingPart { part: "text encoder" }), "{error:?}");
+    assert!(
+        matches!(error, Error::Model(ModelError::MissingPart { part: Role::TextEncoder })),
+        "{error:?}"
+    );
     let all = |vae: &str| {
         let builder = builder().text_encoder(tiny.file(TEXT_ENCODER_WEIGHTS)).vae(tiny.file(vae));
         builder.tokenizer(tiny.file(TOKENIZER)).open()
@@ -261,5 +257,8 @@ fn a_model_of_parts_that_lacks_one() {
     let error = all(TRANSFORMER_WEIGHTS).err().unwrap();
     says(&error, &[TRANSFORMER_WEIGHTS]);
     let error = all("vae/none.safetensors").err().unwrap();
-    assert!(matches!(error, Error::WeightsFile(WeightsFileError::File(_))), "{error:?}");
+    assert!(
+        matches!(error, Error::Model(ModelError::WeightsFile(WeightsFileError::File(_)))),
+        "{error:?}"
+    );
 }

@@ -1,8 +1,6 @@
 //! Prompts that look wrong, but must work.
 
-use std::ops::ControlFlow;
-
-use wan_pipeline::{Event, read_metadata};
+use wan_pipeline::{Event, Observer, read_metadata};
 
 use crate::model::{smallest, tiny_wan};
 
@@ -45,22 +43,22 @@ fn a_prompt_that_is_too_long_is_cut() {
     let pipeline = tiny_wan();
     let generate = |prompt: &str| {
         let mut cuts = Vec::new();
-        let mut observer = |event| {
-            if let Event::PromptCut { which, kept, dropped } = event {
-                cuts.push((which, kept, dropped));
+        let mut observer = Observer::new(|event| {
+            if let Event::PromptCut { prompt, kept, dropped } = event {
+                cuts.push((prompt.to_string(), kept, dropped));
             }
-            ControlFlow::Continue(())
-        };
+        });
         let video = pipeline.generate_with(&smallest(prompt), &mut observer).unwrap();
+        drop(observer);
         (video.frames().map(<[u8]>::to_vec).collect::<Vec<_>>(), cuts)
     };
     let long = "a red circle moving right on a black background, ".repeat(300);
     let (cut, cuts) = generate(&long);
-    let [("prompt", 512, dropped)] = cuts[..] else { panic!("{cuts:?}") };
-    assert!(dropped > 1000, "{dropped}");
+    let [(which, 512, dropped)] = &cuts[..] else { panic!("{cuts:?}") };
+    assert!(which == "prompt" && *dropped > 1000, "{which}: {dropped}");
 
     let (longer, cuts) = generate(&format!("{long}一个绿色的三角形"));
-    assert!(matches!(cuts[..], [("prompt", 512, more)] if more > dropped), "{cuts:?}");
+    assert!(matches!(&cuts[..], [(_, 512, more)] if more > dropped), "{cuts:?}");
     assert_eq!(longer, cut);
 
     let (_, cuts) = generate("a red circle");
@@ -70,15 +68,15 @@ fn a_prompt_that_is_too_long_is_cut() {
 #[test]
 fn a_negative_prompt_is_cut_too() {
     let mut cuts = Vec::new();
-    let mut observer = |event| {
-        if let Event::PromptCut { which, kept, .. } = event {
-            cuts.push((which, kept));
+    let mut observer = Observer::new(|event| {
+        if let Event::PromptCut { prompt, kept, .. } = event {
+            cuts.push((prompt.to_string(), kept));
         }
-        ControlFlow::Continue(())
-    };
+    });
     let request = smallest("a red circle").negative_prompt("blue ".repeat(60)).text_length(16);
     tiny_wan().generate_with(&request, &mut observer).unwrap();
-    assert_eq!(cuts, [("negative prompt", 16)]);
+    drop(observer);
+    assert_eq!(cuts, [("negative prompt".to_owned(), 16)]);
 }
 
 /// Room for one token and the end.

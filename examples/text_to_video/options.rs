@@ -1,0 +1,370 @@
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use wan_pipeline::{
+    Backend, BackendChoice, Embeddings, Guidance, Pipeline, PipelineBuilder, Precision, Preset,
+    Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
+};
+
+use crate::Result;
+
+/// Options of which a saved run has the values already.
+const SAVED_IN_RUN: [&str; 17] = [
+    "prompts",
+    "negative",
+    "prompt_weighting",
+    "steps",
+    "guidance",
+    "guidance_rule",
+    "guidance_rescale",
+    "guidance_interval",
+    "shift",
+    "seed",
+    "frames",
+    "width",
+    "height",
+    "fps",
+    "scheduler",
+    "sigma_grid",
+    "video",
+];
+
+/// Options that have no effect on latents that are finished.
+const SAVED_IN_LATENTS: [&str; 16] = [
+    "prompts",
+    "negative",
+    "prompt_weighting",
+    "steps",
+    "guidance",
+    "guidance_rule",
+    "guidance_rescale",
+    "guidance_interval",
+    "shift",
+    "seed",
+    "frames",
+    "width",
+    "height",
+    "scheduler",
+    "sigma_grid",
+    "video",
+];
+
+/// Makes videos of prompts, in English or Chinese.
+///
+/// Where no default is named below, it belongs to the model; with tiny-wan: 97 frames of 64x64 at
+/// 24 fps, 20 steps, guidance 3, shift 3, no negative prompt, scheduler unipc.
+///
+/// Several prompts, seeds or guidance scales make a batch of every combination, in the order prompts,
+/// seeds, guidance: `--out v.mp4` then writes v-1.mp4, v-2.mp4, ..
+#[derive(Parser)]
+#[command(name = "text_to_video")]
+pub(crate) struct Options {
+    /// What the video should show; several prompts make several videos
+    #[arg(required_unless_present_any = ["resume", "latents", "embeddings"])]
+    pub(crate) prompts: Vec<String>,
+    /// File to write; its ending decides the kind: .mp4, .gif, .rgb (raw frames), .png (a single
+    /// frame), or / for a folder of PNG frames
+    #[arg(long, value_name = "FILE", default_value = "video.mp4")]
+    pub(crate) out: PathBuf,
+    /// Folder of a model, in the layout of diffusers or of the original; or a repository in the
+    /// Hugging Face Hub (owner/name); or a built-in model [default: tiny-wan]
+    #[arg(long, value_name = "PATH_OR_NAME")]
+    model: Option<PathBuf>,
+    /// Branch, tag or commit of a repository in the hub
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    revision: String,
+    /// When files are compared with their checksums, where these are known
+    #[arg(long, value_enum, default_value = "once")]
+    verify: VerifyWhen,
+    /// File with the transformer's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    transformer: Option<PathBuf>,
+    /// File with the text encoder's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    text_encoder: Option<PathBuf>,
+    /// File with the VAE's weights, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    vae: Option<PathBuf>,
+    /// tokenizer.json, in place of the model's
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// What the video should not show [default: the model's]
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// Read (words:1.3) in prompts as a weight of these words
+    #[arg(long)]
+    prompt_weighting: bool,
+    /// Denoising steps [default: the model's; tiny-wan 20, Wan 2.1 50]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Guidance scale: how strongly the prompt steers; 1 is without guidance and twice as fast. Or a
+    /// scale for each step: 6x10+3x20 (ten steps at 6, twenty at 3), linear:7..1, cosine:7..1. Several,
+    /// as in 3,5, make several videos [default: the model's; tiny-wan 3, Wan 2.1 1.3B 6, 14B 5]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_delimiter = ',')]
+    pub(crate) guidance: Vec<Schedule>,
+    /// How the predictions with and without the prompt make one
+    #[arg(long, value_enum, default_value = "cfg")]
+    guidance_rule: Rule,
+    /// Pull the guided prediction back to the spread of the unguided one: 0 (off) to 1
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    guidance_rescale: f64,
+    /// Guide only in this part of the run, in fractions of its steps, as in 0.1..0.6; the other steps
+    /// are twice as fast [default: 0..1]
+    #[arg(long, value_name = "A..B", value_parser = interval)]
+    guidance_interval: Option<[f64; 2]>,
+    /// Flow shift: more spends more of the steps at high noise [default: the model's; tiny-wan 3,
+    /// Wan 2.1 1.3B 8, 14B 5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    shift: Option<f64>,
+    /// Seed of the noise: the same seed gives the same video. Several, as in 1,2,3, make several
+    /// videos
+    #[arg(long, value_name = "N", default_value = "42", value_delimiter = ',')]
+    pub(crate) seed: Vec<u64>,
+    /// Number of frames: 1, 5, 9, .. [default: the model's; tiny-wan 97, Wan 2.1 81]
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
+    /// Width in pixels [default: the model's; tiny-wan 64, Wan 2.1 1.3B 832, 14B 1280]
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+    /// Height in pixels [default: the model's; tiny-wan 64, Wan 2.1 1.3B 480, 14B 720]
+    #[arg(long, value_name = "N")]
+    height: Option<usize>,
+    /// Frames a second [default: the model's; tiny-wan 24, Wan 2.1 16]
+    #[arg(long, value_name = "N")]
+    pub(crate) fps: Option<u32>,
+    /// How the flow is integrated [default: the model's; unipc for all known ones]
+    #[arg(long, value_name = "unipc|euler|dpm++|lcm")]
+    scheduler: Option<SchedulerKind>,
+    /// Where the noise levels lie: as in the original Wan, or as in diffusers from version 0.37 on
+    #[arg(long, value_enum, default_value = "wan")]
+    sigma_grid: Grid,
+    /// Video to start from, in place of noise: mp4 with H.264, GIF, PNG, or a folder of PNG frames
+    #[arg(long, value_name = "FILE")]
+    video: Option<PathBuf>,
+    /// How much of --video is made anew: more than 0, at most 1 [default: 0.8]
+    #[arg(long, value_name = "X", requires = "video", allow_negative_numbers = true)]
+    strength: Option<f64>,
+    /// What computes: auto, cuda, wgpu, flex (the CPU) or ndarray (the CPU, for comparison)
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub(crate) backend: BackendChoice,
+    /// Which device of the backend, counted from 0; the example `backends` lists them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+    /// What the text encoder and the transformer compute in; the VAE computes in f32
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionName,
+    /// Decode in tiles of so many pixels, which needs less memory [default: whole frames]
+    #[arg(long, value_name = "N")]
+    vae_tile: Option<usize>,
+    /// Also write the latents, as the last step leaves them, to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_latents: Option<PathBuf>,
+    /// Decode latents that --save-latents wrote, in place of making some
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = SAVED_IN_LATENTS,
+        conflicts_with_all = ["resume", "embeddings", "save_state", "save_embeddings", "preview"],
+    )]
+    pub(crate) latents: Option<PathBuf>,
+    /// Write the run to this file if it is stopped or fails, to go on with --resume
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_state: Option<PathBuf>,
+    /// Stop after so many steps of the run
+    #[arg(long, value_name = "N", requires = "save_state")]
+    pub(crate) stop_after: Option<usize>,
+    /// Go on with a run that --save-state wrote
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = SAVED_IN_RUN,
+        conflicts_with_all = ["embeddings", "save_embeddings"],
+    )]
+    pub(crate) resume: Option<PathBuf>,
+    /// Write the embeddings of the prompt and the negative prompt to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
+    pub(crate) save_embeddings: Option<PathBuf>,
+    /// Take embeddings that --save-embeddings wrote; no text encoder is needed then
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
+    /// Write a small, rough GIF (of one frame: a PNG) beside the video every so many steps
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) preview: Option<u32>,
+    /// Also write a contact sheet of all videos: rows are prompts, columns seeds and guidance; .mp4,
+    /// .gif, .png (the first frames) or / for a folder of PNG frames
+    #[arg(long, value_name = "FILE")]
+    pub(crate) grid: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum VerifyWhen {
+    /// Each file once
+    Once,
+    /// At every start
+    Always,
+    /// Only what is downloaded
+    Never,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rule {
+    /// Classifier-free guidance
+    Cfg,
+    /// CFG-Zero*: the unconditional prediction is scaled, and the first step left out
+    CfgZeroStar,
+    /// Adaptive projected guidance: less oversaturation at high scales
+    Apg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Grid {
+    Wan,
+    Diffusers,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    /// What suits the device: 16 bits on GPUs, 32 on CPUs
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+/// Reads `A..B`.
+fn interval(text: &str) -> std::result::Result<[f64; 2], String> {
+    let parts = text.split_once("..").map(|(a, b)| (a.parse(), b.parse()));
+    match parts {
+        Some((Ok(a), Ok(b))) => Ok([a, b]),
+        _ => Err("write two fractions of the run, as in 0.1..0.6".into()),
+    }
+}
+
+impl Options {
+    /// Which model, and where its files are.
+    pub(crate) fn pipeline<B: Backend>(&self) -> PipelineBuilder<B> {
+        let parts = [&self.transformer, &self.text_encoder, &self.vae, &self.tokenizer];
+        let mut builder = match &self.model {
+            Some(model) => Pipeline::builder(model),
+            None if parts.iter().all(|part| part.is_none()) => Pipeline::builder("tiny-wan"),
+            None => PipelineBuilder::from_parts(),
+        };
+        builder = builder.revision(&self.revision).verify(match self.verify {
+            VerifyWhen::Once => Verify::OnDownload,
+            VerifyWhen::Always => Verify::Always,
+            VerifyWhen::Never => Verify::Never,
+        });
+        builder = builder.device(self.device).precision(match self.precision {
+            PrecisionName::Auto => Precision::Auto,
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::F16 => Precision::F16,
+        });
+        if let Some(file) = &self.transformer {
+            builder = builder.transformer(file);
+        }
+        if let Some(file) = &self.text_encoder {
+            builder = builder.text_encoder(file);
+        }
+        if let Some(file) = &self.vae {
+            builder = builder.vae(file);
+        }
+        if let Some(file) = &self.tokenizer {
+            builder = builder.tokenizer(file);
+        }
+        if let Some(size) = self.vae_tile {
+            builder = builder.vae_tiling(Tiling::square(size));
+        }
+        if self.embeddings.is_some() || self.latents.is_some() {
+            builder = builder.without_text_encoder();
+        }
+        builder
+    }
+
+    /// A request for each prompt, seed and guidance; none for a run that goes on.
+    pub(crate) fn requests(&self, preset: &Preset) -> Result<Vec<Request>> {
+        if self.resume.is_some() {
+            return Ok(Vec::new());
+        }
+        let base = self.base_request()?;
+        let prompts = match self.prompts.is_empty() {
+            true => vec![String::new()], // the embeddings take its place
+            false => self.prompts.clone(),
+        };
+        for (option, given) in
+            [("save-embeddings", &self.save_embeddings), ("embeddings", &self.embeddings)]
+        {
+            if given.is_some() && prompts.len() > 1 {
+                return Err(format!("--{option} takes one prompt, not {}", prompts.len()).into());
+            }
+        }
+        let mut requests = Vec::new();
+        for prompt in &prompts {
+            for &seed in &self.seed {
+                for guidance in self.guidances(preset) {
+                    let mut request = base.clone().seed(seed);
+                    request.prompt.clone_from(prompt);
+                    request.guidance = guidance;
+                    requests.push(request);
+                }
+            }
+        }
+        Ok(requests)
+    }
+
+    fn base_request(&self) -> Result<Request> {
+        let mut request = Request::new("")
+            .width(self.width)
+            .height(self.height)
+            .frames(self.frames)
+            .fps(self.fps)
+            .shift(self.shift)
+            .scheduler(self.scheduler)
+            .strength(self.strength)
+            .prompt_weighting(self.prompt_weighting)
+            .sigma_grid(match self.sigma_grid {
+                Grid::Wan => SigmaGrid::Wan,
+                Grid::Diffusers => SigmaGrid::Diffusers,
+            });
+        request.negative_prompt.clone_from(&self.negative);
+        request.steps = self.steps.map(Into::into);
+        if let Some(file) = &self.video {
+            request.video = Some(SourceVideo::open(file)?);
+        }
+        if let Some(file) = &self.embeddings {
+            let Embeddings { prompt, negative_prompt, .. } = Embeddings::load(file)?;
+            request = request.prompt_embeds(prompt).negative_prompt_embeds(negative_prompt);
+        }
+        Ok(request)
+    }
+
+    /// One for each scale; `None` is the model's own.
+    fn guidances(&self, preset: &Preset) -> Vec<Option<Guidance>> {
+        if self.guidance.is_empty() && self.is_plain_cfg() {
+            return vec![None];
+        }
+        let rule = |scale: Schedule| match self.guidance_rule {
+            Rule::Cfg => Guidance::cfg(scale),
+            Rule::CfgZeroStar => Guidance::cfg_zero_star(scale),
+            Rule::Apg => Guidance::apg(scale),
+        };
+        let options = |mut guidance: Guidance| {
+            guidance = guidance.rescale(self.guidance_rescale);
+            match self.guidance_interval {
+                Some([start, stop]) => guidance.interval(start, stop),
+                None => guidance,
+            }
+        };
+        let mut scales = self.guidance.clone();
+        if scales.is_empty() {
+            scales.push(preset.guidance_scale.into());
+        }
+        scales.into_iter().map(|scale| Some(options(rule(scale)))).collect()
+    }
+
+    fn is_plain_cfg(&self) -> bool {
+        matches!(self.guidance_rule, Rule::Cfg)
+            && self.guidance_rescale == 0.0
+            && self.guidance_interval.is_none()
+    }
+}

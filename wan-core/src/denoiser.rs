@@ -1,0 +1,99 @@
+//! The network that predicts the velocity of the flow from noise to video.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+use crate::{Backend, BurnBackend, CancelToken, Cancelled, TextConditioning};
+
+/// Everything but the latents that a prediction depends on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Conditioning<B: BurnBackend> {
+    /// The text that is attended to.
+    pub text: TextConditioning<B>,
+}
+
+impl<B: BurnBackend> Conditioning<B> {
+    /// A conditioning on text alone.
+    pub fn new(text: TextConditioning<B>) -> Self {
+        Self { text }
+    }
+}
+
+/// Everything that is constant over a run for one conditioning and one size of latents, such as embedded
+/// text, rotary tables, and keys and values of cross-attention. It belongs to the [`Denoiser`] that made it.
+/// Clones share it.
+pub struct Branch<B: BurnBackend> {
+    state: Arc<dyn Any + Send + Sync>,
+    backend: PhantomData<fn() -> B>,
+}
+
+impl<B: BurnBackend> Branch<B> {
+    /// A branch with the state of a network.
+    pub fn new(state: impl Any + Send + Sync) -> Self {
+        Self { state: Arc::new(state), backend: PhantomData }
+    }
+
+    /// The state that it was made with.
+    ///
+    /// # Panics
+    /// If it was made by another kind of network.
+    pub fn state<T: Any>(&self) -> &T {
+        self.state.downcast_ref().expect("a branch of the denoiser that it is given to")
+    }
+}
+
+impl<B: BurnBackend> Clone for Branch<B> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), backend: PhantomData }
+    }
+}
+
+impl<B: BurnBackend> std::fmt::Debug for Branch<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Branch").finish_non_exhaustive()
+    }
+}
+
+/// One prediction to make.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Pass<'a, B: BurnBackend> {
+    /// `[B, C, T, H, W]`, f32.
+    pub latents: Tensor<B, 5>,
+    /// One timestep a sample of `latents`, 0 to 1000.
+    pub timesteps: Vec<f32>,
+    /// The conditioning.
+    pub branch: &'a Branch<B>,
+}
+
+impl<'a, B: BurnBackend> Pass<'a, B> {
+    /// A pass over `latents` `[B, C, T, H, W]` with one timestep a sample.
+    pub fn new(latents: Tensor<B, 5>, timesteps: Vec<f32>, branch: &'a Branch<B>) -> Self {
+        Self { latents, timesteps, branch }
+    }
+}
+
+/// Predicts the velocity of the flow from noise to video.
+pub trait Denoiser<B: Backend>: Send + Sync {
+    /// The branches of some conditionings for latents `[B, C, T, H, W]` of the size `[T, H, W]`. What
+    /// they have in common is computed once.
+    fn branches(&self, conditionings: &[Conditioning<B>], size: [usize; 3]) -> Vec<Branch<B>>;
+
+    /// The velocity of each pass, of the shape of its latents and in f32.
+    ///
+    /// The passes go through the network together, block by block, so that the weights of a block are
+    /// touched once for all of them; but each is computed alone, so that a prediction does not depend
+    /// on what else is in the list.
+    ///
+    /// # Errors
+    /// [`Cancelled`] soon after `cancel` says so: it is asked before each block of each pass.
+    fn velocities(
+        &self,
+        passes: &[Pass<'_, B>],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor<B, 5>>, Cancelled>;
+}

@@ -1,0 +1,59 @@
+//! Everything that is constant over a run.
+
+use std::sync::OnceLock;
+
+use burn::tensor::Tensor;
+use wan_core::{Backend, BurnBackend};
+
+use super::RotaryEmbedding;
+use super::block::Block;
+
+/// The text after the text embedder.
+pub(super) struct EmbeddedText<B: BurnBackend> {
+    /// `[B, L, inner]`
+    pub(super) states: Tensor<B, 3>,
+    /// `[1, 1, 1, L]`, see [`wan_core::TextConditioning::attention_bias`]
+    pub(super) bias: Option<Tensor<B, 4>>,
+}
+
+/// The text that a block attends to, and the positions of the tokens.
+pub(super) struct Context<B: BurnBackend> {
+    /// Keys and values of the text, `[B, H, L, D]` each.
+    pub(super) text: [Tensor<B, 4>; 2],
+    /// `[1, 1, 1, L]`
+    pub(super) bias: Option<Tensor<B, 4>>,
+    pub(super) rope: RotaryEmbedding<B>,
+}
+
+/// The state of a [`Branch`](wan_core::Branch). Keys and values of a block are computed when it first
+/// runs, while its weights are at hand.
+pub(super) struct RunContext<B: BurnBackend> {
+    text: EmbeddedText<B>,
+    rope: RotaryEmbedding<B>,
+    /// Tokens along time, height and width.
+    pub(super) grid: [usize; 3],
+    /// One for each block.
+    keys_and_values: Vec<OnceLock<[Tensor<B, 4>; 2]>>,
+}
+
+impl<B: Backend> RunContext<B> {
+    pub(super) fn new(
+        text: EmbeddedText<B>,
+        rope: RotaryEmbedding<B>,
+        grid: [usize; 3],
+        blocks: usize,
+    ) -> Self {
+        let keys_and_values = (0..blocks).map(|_| OnceLock::new()).collect();
+        Self { text, rope, grid, keys_and_values }
+    }
+
+    /// The context of block `i`.
+    pub(super) fn of_block(&self, i: usize, block: &Block<B>) -> Context<B> {
+        let compute = || block.keys_and_values(self.text.states.clone());
+        Context {
+            text: self.keys_and_values[i].get_or_init(compute).clone(),
+            bias: self.text.bias.clone(),
+            rope: self.rope.clone(),
+        }
+    }
+}

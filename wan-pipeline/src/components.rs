@@ -1,0 +1,317 @@
+//! The components of a model: their files found, their configs validated and in agreement, before
+//! anything is loaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use wan_core::Backend;
+use wan_core::config::ConfigError;
+use wan_io::files::ModelFiles;
+use wan_io::text::Tokenizer;
+use wan_io::video::VideoSpec;
+use wan_io::weights::Weights;
+use wan_models::load::{self, Network, NetworkConfig, TensorSource};
+use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
+use wan_models::umt5::{Umt5Config, Umt5Encoder};
+use wan_models::vae::{WanVae, WanVaeConfig};
+
+use crate::layout::{CONFIG, Class, Layout};
+use crate::{Error, ModelError, ModelSpec, Role};
+
+/// The caller's wishes about single parts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parts {
+    /// Files that take the place of those of a model's folder.
+    pub(crate) files: Vec<(Role, PathBuf)>,
+    /// Parts that are not opened at all.
+    pub(crate) left_out: Vec<Role>,
+}
+
+impl Parts {
+    /// The file of a part.
+    pub(crate) fn file(&self, role: Role) -> Option<&Path> {
+        let own = self.files.iter().rev().find(|(part, _)| *part == role);
+        own.map(|(_, file)| file.as_path())
+    }
+
+    /// Whether a part is taken from the model's folder.
+    pub(crate) fn is_in_folder(&self, role: Role) -> bool {
+        self.file(role).is_none() && !self.left_out.contains(&role)
+    }
+}
+
+/// A network that is ready to be loaded.
+pub(crate) struct Component<C> {
+    pub(crate) config: C,
+    /// How messages name the config.
+    pub(crate) config_path: String,
+    /// The tensors by the names that the network asks for.
+    pub(crate) tensors: Arc<dyn TensorSource>,
+    /// The tensors as they lie in their files.
+    files: Arc<Weights>,
+    fingerprint: OnceLock<String>,
+}
+
+/// A model: every config valid and in agreement with the others, every tensor where its config says.
+pub(crate) struct Components {
+    pub(crate) name: String,
+    pub(crate) spec: ModelSpec,
+    pub(crate) text_encoder: Option<Component<Umt5Config>>,
+    pub(crate) transformer: Component<WanTransformerConfig>,
+    pub(crate) vae: Component<WanVaeConfig>,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Components {
+    /// Opens a model from its folder, the parts that have files of their own from these. Without a
+    /// folder all parts must have one.
+    pub(crate) fn open(
+        name: String,
+        folder: Option<(&ModelFiles, Layout)>,
+        parts: &Parts,
+    ) -> Result<Self, Error> {
+        let opening = Opening { folder, parts };
+        let spec = match folder {
+            Some((files, layout)) => ModelSpec::read(files, layout)?,
+            None => ModelSpec::original(),
+        };
+        let text_encoder = opening.optional(Role::TextEncoder)?;
+        let transformer = opening.network(Role::Transformer)?;
+        let vae = opening.network(Role::Vae)?;
+        let tokenizer = match text_encoder.is_some() {
+            true => Some(opening.tokenizer()?),
+            false => None,
+        };
+        let (tokenizer, tokenizer_path) = tokenizer.unzip();
+        let model = Self { name, spec, text_encoder, transformer, vae, tokenizer };
+        model.check_agreement(&tokenizer_path.unwrap_or_default())?;
+        Ok(model)
+    }
+
+    /// Compares all weights with the configs; reads no data.
+    pub(crate) fn check_weights<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
+        if let Some(text_encoder) = &self.text_encoder {
+            text_encoder.check::<B, Umt5Encoder<B>>(device)?;
+        }
+        self.transformer.check::<B, WanTransformer<B>>(device)?;
+        self.vae.check::<B, WanVae<B>>(device)
+    }
+
+    /// Size and number of the frames that latents `[1, C, T, H, W]` are decoded to.
+    pub(crate) fn decoded_spec(&self, latents: [usize; 5], fps: u32) -> VideoSpec {
+        let ([_, _, frames, height, width], vae) = (latents, &self.vae.config);
+        let pixels = |side: usize| side.saturating_mul(vae.spatial_factor()) as u32;
+        let later = frames.saturating_sub(1).saturating_mul(vae.temporal_factor());
+        VideoSpec { width: pixels(width), height: pixels(height), fps, frames: later as u32 + 1 }
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        self.tokenizer.as_ref().ok_or_else(left_out)
+    }
+
+    pub(crate) fn text_encoder(&self) -> Result<&Component<Umt5Config>, ModelError> {
+        self.text_encoder.as_ref().ok_or_else(left_out)
+    }
+
+    fn check_agreement(&self, tokenizer_path: &str) -> Result<(), ModelError> {
+        let (transformer, vae) = (&self.transformer, &self.vae);
+        let (found, expected) = (transformer.config.in_channels, vae.config.z_dim);
+        if found != expected {
+            let other = format!("z_dim in {}", vae.config_path);
+            return Err(transformer.disagrees("in_channels", found, other, expected));
+        }
+        let Some(text_encoder) = &self.text_encoder else { return Ok(()) };
+        let (found, expected) = (transformer.config.text_dim, text_encoder.config.d_model);
+        if found != expected {
+            let other = format!("d_model in {}", text_encoder.config_path);
+            return Err(transformer.disagrees("text_dim", found, other, expected));
+        }
+        // The embedding table may have more rows than there are tokens, as that of umT5 has.
+        let needed = self.tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.max_id() as usize + 1);
+        let found = text_encoder.config.vocab_size;
+        if found < needed {
+            let other = format!("the number of tokens in {tokenizer_path}");
+            return Err(text_encoder.disagrees("vocab_size", found, other, needed));
+        }
+        Ok(())
+    }
+}
+
+fn left_out() -> ModelError {
+    ModelError::LeftOut { part: Role::TextEncoder, needed_for: "a prompt without embeddings" }
+}
+
+impl<C: NetworkConfig> Component<C> {
+    fn new(
+        config: C,
+        config_path: String,
+        tensors: Arc<dyn TensorSource>,
+        files: Arc<Weights>,
+    ) -> Result<Self, Error> {
+        match config.validate() {
+            Ok(()) => {
+                let fingerprint = OnceLock::new();
+                Ok(Self { config, config_path, tensors, files, fingerprint })
+            }
+            Err(source) => Err(ModelError::Config { path: config_path, source }.into()),
+        }
+    }
+
+    fn check<B: Backend, N: Network<B, Config = C>>(
+        &self,
+        device: &B::Device,
+    ) -> Result<(), Error> {
+        Ok(load::check::<B, N>(&self.tensors, device, &self.config)?)
+    }
+
+    /// The fingerprint of the stored weights; they are read the first time.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.fingerprint.get_or_init(|| self.files.fingerprint()).clone()
+    }
+
+    fn disagrees(
+        &self,
+        field: &'static str,
+        found: usize,
+        other: String,
+        expected: usize,
+    ) -> ModelError {
+        let path = self.config_path.clone();
+        ModelError::ConfigsDisagree { path, field, found, other, expected }
+    }
+}
+
+/// A model that is being opened.
+struct Opening<'a> {
+    folder: Option<(&'a ModelFiles, Layout)>,
+    parts: &'a Parts,
+}
+
+impl Opening<'_> {
+    fn optional<C: NetworkConfig>(&self, role: Role) -> Result<Option<Component<C>>, Error> {
+        match self.parts.left_out.contains(&role) {
+            true => Ok(None),
+            false => self.network(role).map(Some),
+        }
+    }
+
+    /// Opens a network: reads its config and the headers of its weights.
+    fn network<C: NetworkConfig>(&self, role: Role) -> Result<Component<C>, Error> {
+        match self.parts.file(role) {
+            Some(file) => from_file(file),
+            None => self.folder(role).and_then(|(files, layout)| from_folder(files, layout, role)),
+        }
+    }
+
+    /// The tokenizer, and how messages name it.
+    fn tokenizer(&self) -> Result<(Tokenizer, String), Error> {
+        if let Some(file) = self.parts.file(Role::Tokenizer) {
+            return Ok((Tokenizer::open(file)?, file.display().to_string()));
+        }
+        let (files, layout) = self.folder(Role::Tokenizer)?;
+        let path = files.display_path(layout.tokenizer());
+        let bytes = files.open(layout.tokenizer())?;
+        Ok((Tokenizer::from_named_bytes(&bytes, &path)?, path))
+    }
+
+    fn folder(&self, part: Role) -> Result<(&ModelFiles, Layout), Error> {
+        self.folder.ok_or(ModelError::MissingPart { part }.into())
+    }
+}
+
+/// Opens a network in a model's folder.
+fn from_folder<C: NetworkConfig>(
+    files: &ModelFiles,
+    layout: Layout,
+    role: Role,
+) -> Result<Component<C>, Error> {
+    let places = layout.files(role);
+    if let (Layout::Diffusers, Some(file)) = (layout, places.config) {
+        // The config first: it tells best what a folder with other weights is.
+        let config = read_config::<C>(files, file)?;
+        let weights = Arc::new(places.weights.open(files)?);
+        return Component::new(config, files.display_path(file), weights.clone(), weights);
+    }
+    let weights = Arc::new(places.weights.open(files)?);
+    let tensors = C::canonical_names(weights.clone())?;
+    let (config, path) = match places.config {
+        Some(file) => {
+            (C::from_original(&original(files, file)?, tensors.as_ref())?, files.display_path(file))
+        }
+        None => (C::infer(tensors.as_ref())?, inferred(tensors.as_ref())),
+    };
+    Component::new(config, path, tensors, weights)
+}
+
+/// Opens a network in a single file of either layout. A `config.json` beside it counts if it is one
+/// of this network; otherwise the tensors tell.
+fn from_file<C: NetworkConfig>(file: &Path) -> Result<Component<C>, Error> {
+    let weights = Arc::new(Weights::open_path(file)?);
+    let tensors = C::canonical_names(weights.clone())?;
+    let folder = file.parent().filter(|parent| *parent != Path::new(""));
+    let files = ModelFiles::folder(folder.unwrap_or(Path::new(".")))?;
+    let (config, path) = match config_beside::<C>(&files, tensors.as_ref())? {
+        Some(config) => (config, files.display_path(CONFIG)),
+        None => (C::infer(tensors.as_ref())?, inferred(tensors.as_ref())),
+    };
+    Component::new(config, path, tensors, weights)
+}
+
+/// The config in a folder with single files, if it is one of this network.
+fn config_beside<C: NetworkConfig>(
+    files: &ModelFiles,
+    tensors: &dyn TensorSource,
+) -> Result<Option<C>, Error> {
+    if !files.has(CONFIG) {
+        return Ok(None);
+    }
+    let Class { class_name, model_type } = files.json(CONFIG)?;
+    Ok(match class_name.as_str() {
+        _ if !C::is_kind(&class_name, &model_type) => None,
+        "WanModel" => Some(C::from_original(&original(files, CONFIG)?, tensors)?),
+        _ => Some(read_config(files, CONFIG)?),
+    })
+}
+
+fn read_config<C: NetworkConfig>(files: &ModelFiles, file: &str) -> Result<C, Error> {
+    let config: C = files.json(file)?;
+    config.validate().map_err(|source| in_file(files, file, source))?;
+    Ok(config)
+}
+
+/// `config.json` of the original layout.
+fn original(files: &ModelFiles, file: &str) -> Result<OriginalConfig, Error> {
+    let config: OriginalConfig = files.json(file)?;
+    config.validate().map_err(|source| in_file(files, file, source))?;
+    Ok(config)
+}
+
+fn in_file(files: &ModelFiles, file: &str, source: ConfigError) -> ModelError {
+    ModelError::Config { path: files.display_path(file), source }
+}
+
+fn inferred(tensors: &dyn TensorSource) -> String {
+    format!("{} (from the shapes of its tensors)", tensors.origin())
+}
+
+/// Validates the config of a network whose weights are not there yet.
+#[cfg(feature = "hub")]
+pub(crate) fn check_config(files: &ModelFiles, layout: Layout, role: Role) -> Result<(), Error> {
+    fn check<C: NetworkConfig>(
+        files: &ModelFiles,
+        layout: Layout,
+        file: &str,
+    ) -> Result<(), Error> {
+        match layout {
+            Layout::Diffusers => read_config::<C>(files, file).map(drop),
+            Layout::Original => original(files, file).map(drop),
+        }
+    }
+    let Some(file) = layout.files(role).config else { return Ok(()) };
+    match role {
+        Role::TextEncoder => check::<Umt5Config>(files, layout, file),
+        Role::Transformer => check::<WanTransformerConfig>(files, layout, file),
+        Role::Vae => check::<WanVaeConfig>(files, layout, file),
+        Role::Tokenizer => Ok(()),
+    }
+}

@@ -1,0 +1,150 @@
+//! From latents to frames.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::Tensor;
+use wan_core::{Backend, Tiling, VideoVae};
+use wan_io::video::{FrameSink, VideoSpec};
+
+use crate::denoising::check_finite;
+use crate::latents::host;
+use crate::{Error, Event, Latents, Observer, Pipeline, TensorFileError};
+
+/// Why decoding stopped.
+enum Stop {
+    /// The device ran out of memory; this many frames were handed to the sink before.
+    Memory {
+        frames: usize,
+        reason: String,
+    },
+    Other(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl<B: Backend> Pipeline<B> {
+    /// Size and number of the frames that latents are decoded to, and the model's rate.
+    pub fn decoded_spec(&self, latents: &Latents<B>) -> VideoSpec {
+        self.model.decoded_spec(latents.shape(), self.preset().fps)
+    }
+
+    /// Decodes the latents of one video into `sink`, a few frames at a time, so that memory does not
+    /// grow with the length of the video. The caller finishes the sink.
+    ///
+    /// Where whole frames need more memory than the device has, it begins again in tiles and goes on
+    /// with the first frame that the sink has not got.
+    ///
+    /// # Errors
+    /// If the latents are those of another model, the VAE cannot be loaded, the sink fails, or the work
+    /// is cancelled.
+    pub fn decode(
+        &self,
+        latents: &Latents<B>,
+        sink: &mut dyn FrameSink,
+        observer: &mut Observer,
+    ) -> Result<(), Error> {
+        self.decode_one(0, latents, sink, observer)
+    }
+
+    /// [`decode`](Self::decode) for one video of a batch.
+    pub(crate) fn decode_one(
+        &self,
+        video: usize,
+        latents: &Latents<B>,
+        sink: &mut dyn FrameSink,
+        observer: &mut Observer,
+    ) -> Result<(), Error> {
+        let (found, z_dim) = (latents.shape(), self.model.vae.config.z_dim);
+        if found[1] != z_dim {
+            let expected = format!("[1, {z_dim}, T, H, W]");
+            return Err(TensorFileError::shape("latents", &found, expected).into());
+        }
+        let mut decoding = Decoding { pipeline: self, video, latents, sink, observer };
+        let (frames, reason) = match decoding.run(self.tiling, 0) {
+            Ok(()) => return Ok(()),
+            Err(Stop::Other(error)) => return Err(error),
+            Err(Stop::Memory { frames, reason }) => (frames, reason),
+        };
+        if self.tiling.is_some() {
+            return Err(out_of_memory(reason));
+        }
+        tracing::warn!("decoding again in tiles: {reason}");
+        decoding.observer.emit(Event::DecodingInTiles { reason })?;
+        match decoding.run(Some(Tiling::default()), frames) {
+            Ok(()) => Ok(()),
+            Err(Stop::Other(error)) => Err(error),
+            Err(Stop::Memory { reason, .. }) => Err(out_of_memory(reason)),
+        }
+    }
+}
+
+struct Decoding<'a, 'o, B: Backend> {
+    pipeline: &'a Pipeline<B>,
+    video: usize,
+    latents: &'a Latents<B>,
+    sink: &'a mut dyn FrameSink,
+    observer: &'a mut Observer<'o>,
+}
+
+impl<B: Backend> Decoding<'_, '_, B> {
+    /// Decodes all frames and hands those after the first `skip` to the sink.
+    fn run(&mut self, tiling: Option<Tiling>, skip: usize) -> Result<(), Stop> {
+        let vae = self.pipeline.vae(self.observer)?;
+        let cancel = self.observer.cancel_token().clone();
+        let frames = self.pipeline.decoded_spec(self.latents).frames as usize;
+        let mut done = 0;
+        let mut chunks = vae.decode(self.latents.tensor(), tiling, &cancel);
+        loop {
+            let mut next = || chunks.next().map(|chunk| to_rgb(chunk?));
+            let chunk = catch_memory(&mut next);
+            let chunk = chunk.map_err(|reason| Stop::Memory { frames: done, reason })?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            let (pixels, frame_bytes) = chunk?;
+            for frame in pixels.chunks_exact(frame_bytes) {
+                done += 1;
+                if done > skip {
+                    self.sink.write_frame(frame).map_err(Error::from)?;
+                    self.observer.emit(Event::Frame { video: self.video, done, frames })?;
+                }
+            }
+        }
+    }
+}
+
+/// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, one after the other, and the bytes of a
+/// frame: `(x + 1) / 2 * 255` cut to whole numbers, as the original does.
+fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<(Vec<u8>, usize), Error> {
+    let [_, channels, _, height, width] = frames.dims();
+    check_finite(|| "decoding".into(), &frames)?;
+    let values = host(frames.permute([0, 2, 3, 4, 1]));
+    let pixels = values.into_iter().map(|v| ((v + 1.0) / 2.0 * 255.0) as u8).collect();
+    Ok((pixels, channels * height * width))
+}
+
+/// Calls `work`; a panic of the backend that speaks of memory is an error, any other goes on.
+fn catch_memory<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let message = panic.downcast_ref::<String>().cloned();
+        let text = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        match text {
+            Some(text) if speaks_of_memory(&text) => text,
+            _ => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// What the drivers and allocators below burn say when memory runs out: they have no type for it.
+fn speaks_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["out of memory", "outofmemory", "out_of_memory", "memory allocation", "buffer too big"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+fn out_of_memory(reason: String) -> Error {
+    Error::OutOfMemory { stage: "decoding".into(), reason }
+}

@@ -1,0 +1,570 @@
+//! From noise to latents, one step at a time.
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::guidance::{Guidance, Guide, Passes, Predictions};
+use wan_core::noise::TorchGenerator;
+use wan_core::scheduler::{Scheduler, add_noise};
+use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, VideoVae};
+
+use crate::clock::Clock;
+use crate::latents::host;
+use crate::{
+    Embeddings, Error, Event, Latents, Observer, Pipeline, Plan, PromptEmbeds, Request,
+    RequestError, SourceVideo, Video,
+};
+
+/// A run of some videos through the network, stepped by the caller:
+///
+/// ```
+/// # #[cfg(all(feature = "flex", feature = "tiny-wan"))]
+/// # fn main() -> Result<(), wan_pipeline::Error> {
+/// use wan_pipeline::{Guidance, Observer, Pipeline, Request, backend::Flex};
+///
+/// let pipeline = Pipeline::<Flex>::from_pretrained("tiny-wan")?;
+/// let request = Request::new("a red circle growing").frames(5).steps(4);
+/// let mut run = pipeline.start(&[request], &mut Observer::silent())?;
+/// while let Some(step) = run.step()? {
+///     if step.done == 2 {
+///         run.set_guidance(Guidance::off())?; // the rest is twice as fast
+///     }
+/// }
+/// let latents = run.finish();
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "flex", feature = "tiny-wan")))]
+/// # fn main() {}
+/// ```
+///
+/// What is constant over the run (embedded text, rotary tables, keys and values of cross-attention) is
+/// computed once. Each video has its own prompt, seed and guidance, and is the same as in a run alone.
+pub struct Denoising<'p, B: Backend> {
+    pub(crate) pipeline: &'p Pipeline<B>,
+    denoiser: Arc<dyn Denoiser<B>>,
+    pub(crate) videos: Vec<VideoRun<B>>,
+    pub(crate) done: usize,
+    cancel: CancelToken,
+}
+
+/// One video of a run.
+pub(crate) struct VideoRun<B: Backend> {
+    pub(crate) plan: Plan,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) latents: Tensor<B, 5>,
+    /// The clean video that the last step predicted.
+    prediction: Option<Tensor<B, 5>>,
+    pub(crate) scheduler: Box<dyn Scheduler<B>>,
+    pub(crate) guide: Box<dyn Guide<B>>,
+    /// What of it is the caller's own, which a file cannot hold.
+    pub(crate) own: Own,
+    conditional: Branch<B>,
+    unconditional: Option<Branch<B>>,
+}
+
+/// Which parts of a video's run the caller has set, so that its plan does not tell them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Own {
+    pub(crate) guide: bool,
+    pub(crate) scheduler: bool,
+}
+
+/// A step that was done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Steps done, this one included.
+    pub done: usize,
+    /// All steps of the run.
+    pub steps: usize,
+    /// The timestep that the network was asked at.
+    pub timestep: f32,
+    /// The noise level before the step.
+    pub sigma: f32,
+    /// The noise level after it.
+    pub next_sigma: f32,
+}
+
+impl<B: Backend> Pipeline<B> {
+    /// Begins a run: resolves the requests, encodes their prompts, loads the transformer and draws the
+    /// noise. The token of `observer` stops the run's steps too.
+    ///
+    /// # Errors
+    /// If a request cannot be fulfilled, the requests do not agree in size, frames, steps and
+    /// scheduler, weights cannot be read, or the work is cancelled.
+    pub fn start(
+        &self,
+        requests: &[Request],
+        observer: &mut Observer,
+    ) -> Result<Denoising<'_, B>, Error> {
+        let plans = self.plan_batch(requests)?;
+        check_one_run(&plans)?;
+        let pairs: Vec<_> = plans.iter().zip(requests).collect();
+        let embeddings = self.embed_all(&pairs, observer)?;
+        let videos = pairs.into_iter().zip(embeddings);
+        let videos =
+            videos.map(|((plan, request), embeddings)| (plan.clone(), request, embeddings));
+        self.start_embedded(videos.collect(), observer)
+    }
+
+    /// Begins a run of plans that agree, with their embeddings.
+    pub(crate) fn start_embedded(
+        &self,
+        videos: Vec<(Plan, &Request, Embeddings)>,
+        observer: &mut Observer,
+    ) -> Result<Denoising<'_, B>, Error> {
+        let mut parts = Vec::new();
+        for (plan, request, embeddings) in videos {
+            let mut generator = TorchGenerator::new(plan.seed);
+            let noise = self.draw(&mut generator, plan.latent_shape);
+            let latents = match self.clean_latents(request, &plan, observer)? {
+                Some(clean) => add_noise(clean, noise, f64::from(plan.schedule.run_sigmas()[0])),
+                None => noise,
+            };
+            let scheduler = plan.scheduler.scheduler(&plan.schedule, generator)?;
+            parts.push((plan, embeddings, latents, scheduler));
+        }
+        self.assemble(parts, 0, observer)
+    }
+
+    /// A run from its parts. Branches of equal embeddings are made once.
+    pub(crate) fn assemble(
+        &self,
+        parts: Vec<RunPart<B>>,
+        done: usize,
+        observer: &mut Observer,
+    ) -> Result<Denoising<'_, B>, Error> {
+        let denoiser: Arc<dyn Denoiser<B>> = self.transformer(observer)?;
+        let prompts = parts.iter().flat_map(|(plan, embeddings, ..)| {
+            let all = [&embeddings.prompt].into_iter().chain(&embeddings.negative_prompt);
+            all.map(move |embeds| (embeds, plan))
+        });
+        let branches = Branches::new(self, denoiser.as_ref(), prompts);
+        let mut videos = Vec::new();
+        for (plan, embeddings, latents, scheduler) in parts {
+            videos.push(VideoRun {
+                conditional: branches.get(&embeddings.prompt, &plan),
+                unconditional: embeddings.negative_prompt.as_ref().map(|e| branches.get(e, &plan)),
+                guide: plan.guidance.guide(plan.steps())?,
+                prediction: None,
+                own: Own::default(),
+                plan,
+                embeddings,
+                latents,
+                scheduler,
+            });
+        }
+        let cancel = observer.cancel_token().clone();
+        Ok(Denoising { pipeline: self, denoiser, videos, done, cancel })
+    }
+
+    /// Noise `[1, C, T, H, W]`, equal to that of torch with a CPU generator.
+    pub(crate) fn draw(&self, generator: &mut TorchGenerator, shape: [usize; 5]) -> Tensor<B, 5> {
+        let data = TensorData::new(generator.randn(shape.iter().product()), shape);
+        Tensor::from_data(data, (&self.device, DType::F32))
+    }
+
+    /// The clean latents that a request starts from, if it does not start from noise alone.
+    fn clean_latents(
+        &self,
+        request: &Request,
+        plan: &Plan,
+        observer: &mut Observer,
+    ) -> Result<Option<Tensor<B, 5>>, Error> {
+        if let Some(latents) = &request.latents {
+            let data = TensorData::new(latents.values(), latents.shape());
+            return Ok(Some(Tensor::from_data(data, (&self.device, DType::F32))));
+        }
+        request.video.as_ref().map(|video| self.encode_video(video, plan, observer)).transpose()
+    }
+
+    /// The latents of a video to start from.
+    fn encode_video(
+        &self,
+        video: &SourceVideo,
+        plan: &Plan,
+        observer: &mut Observer,
+    ) -> Result<Tensor<B, 5>, Error> {
+        let vae = self.vae(observer)?;
+        observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
+        let spec = video.spec();
+        let [frames, height, width] = [spec.frames, spec.height, spec.width].map(|n| n as usize);
+        let data = TensorData::new(video.values(), [1, 3, frames, height, width]);
+        let values: Tensor<B, 5> = Tensor::from_data(data, (&self.device, DType::F32));
+        let values = values.narrow(2, 0, plan.num_frames);
+        let clean = vae.encode(values, self.tiling, observer.cancel_token())?;
+        check_finite(|| "encoding the video".into(), &clean)?;
+        Ok(clean)
+    }
+}
+
+/// Plan, embeddings, latents and scheduler of a video.
+pub(crate) type RunPart<B> = (Plan, Embeddings, Tensor<B, 5>, Box<dyn Scheduler<B>>);
+
+impl<B: Backend> Denoising<'_, B> {
+    /// Does the next step for all videos; `None` where all are done.
+    ///
+    /// The network is asked for all predictions together, block by block. Where it is stopped or fails,
+    /// the run is as before the step: it can be saved, or go on.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], soon after the token says so; [`Error::NotFinite`].
+    pub fn step(&mut self) -> Result<Option<Step>, Error> {
+        if self.done == self.steps() {
+            return Ok(None);
+        }
+        let before: Vec<_> = self.videos.iter().map(|video| video.guide.state()).collect();
+        let velocities = self.velocities()?;
+        if let Err(error) = self.check_finite(&velocities) {
+            for (video, state) in self.videos.iter_mut().zip(before) {
+                video.guide.restore(state);
+            }
+            return Err(error);
+        }
+        for (video, velocity) in self.videos.iter_mut().zip(velocities) {
+            video.advance(self.done, velocity);
+        }
+        self.done += 1;
+        Ok(Some(self.last_step()))
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// All steps of the run.
+    pub fn steps(&self) -> usize {
+        self.videos.first().map_or(0, |video| video.plan.steps())
+    }
+
+    /// How many videos go through the network together.
+    pub fn videos(&self) -> usize {
+        self.videos.len()
+    }
+
+    /// The plan of a video, counted from 0.
+    ///
+    /// # Errors
+    /// If there are fewer videos.
+    pub fn plan(&self, video: usize) -> Result<&Plan, Error> {
+        Ok(&self.video(video)?.plan)
+    }
+
+    /// The latents of a video as they are now.
+    ///
+    /// # Errors
+    /// If there are fewer videos.
+    pub fn latents(&self, video: usize) -> Result<Latents<B>, Error> {
+        Ok(Latents::new(self.video(video)?.latents.clone()))
+    }
+
+    /// Goes on from other latents.
+    ///
+    /// # Errors
+    /// If there are fewer videos, or the shape is another.
+    pub fn set_latents(&mut self, video: usize, latents: Latents<B>) -> Result<(), Error> {
+        let run = self.video_mut(video)?;
+        let (found, expected) = (latents.shape(), run.latents.dims());
+        if found != expected {
+            return Err(RequestError::LatentsShape { found, expected }.into());
+        }
+        run.latents = latents.into_tensor();
+        Ok(())
+    }
+
+    /// The clean video, in latents, that the last step predicted; `None` before the first step.
+    ///
+    /// # Errors
+    /// If there are fewer videos.
+    pub fn prediction(&self, video: usize) -> Result<Option<Latents<B>>, Error> {
+        Ok(self.video(video)?.prediction.clone().map(Latents::new))
+    }
+
+    /// A small, rough look at a video: its prediction (before the first step: its latents), each latent
+    /// pixel by a map to colours. One frame for each latent frame.
+    ///
+    /// # Errors
+    /// If there are fewer videos, or the VAE cannot be loaded, from which the map is fitted the first
+    /// time.
+    pub fn preview(&self, video: usize) -> Result<Video, Error> {
+        let run = self.video(video)?;
+        let latents = run.prediction.clone().unwrap_or_else(|| run.latents.clone());
+        self.pipeline.preview(&Latents::new(latents), &run.plan)
+    }
+
+    /// Changes the guidance of all videos from the next step on.
+    ///
+    /// # Errors
+    /// If the guidance does not fit the steps of the run; or if it needs a negative prompt that has not
+    /// been encoded, and that fails.
+    pub fn set_guidance(&mut self, guidance: impl Into<Guidance>) -> Result<(), Error> {
+        let guidance = guidance.into();
+        (0..self.videos()).try_for_each(|video| self.set_guidance_of(video, guidance.clone()))
+    }
+
+    /// Changes the guidance of one video from the next step on. A negative prompt that the guidance
+    /// needs and that was not needed before is encoded now.
+    ///
+    /// # Errors
+    /// Those of [`set_guidance`](Self::set_guidance), and if there are fewer videos.
+    pub fn set_guidance_of(
+        &mut self,
+        video: usize,
+        guidance: impl Into<Guidance>,
+    ) -> Result<(), Error> {
+        let (guidance, steps) = (guidance.into(), self.steps());
+        let guide = guidance.guide(steps)?;
+        let plan = Plan { guidance, ..self.video(video)?.plan.clone() };
+        if plan.needs_negative()? {
+            self.require_negative(video, &plan)?;
+        }
+        let run = self.video_mut(video)?;
+        (run.plan, run.guide, run.own.guide) = (plan, guide, false);
+        Ok(())
+    }
+
+    /// Guides a video by a rule of the caller's own from the next step on. Such a run cannot be saved.
+    ///
+    /// # Errors
+    /// If there are fewer videos; or if its negative prompt has not been encoded, and that fails.
+    pub fn set_guide(&mut self, video: usize, guide: Box<dyn Guide<B>>) -> Result<(), Error> {
+        let plan = self.video(video)?.plan.clone();
+        if (self.done..self.steps()).any(|step| guide.passes(step) == Passes::Both) {
+            self.require_negative(video, &plan)?;
+        }
+        let run = self.video_mut(video)?;
+        (run.guide, run.own.guide) = (guide, true);
+        Ok(())
+    }
+
+    /// Integrates the flow of a video by a method of the caller's own from the next step on. It must have
+    /// the steps of the run; in the middle of a run, those that are done must be behind it
+    /// ([`Scheduler::restore`]) if it tells its state. Such a run cannot be saved.
+    ///
+    /// # Errors
+    /// If there are fewer videos, or the steps are others.
+    pub fn set_scheduler(
+        &mut self,
+        video: usize,
+        scheduler: Box<dyn Scheduler<B>>,
+    ) -> Result<(), Error> {
+        let (steps, sigmas) = (scheduler.timesteps().len(), scheduler.sigmas().len());
+        let done = scheduler.state().map_or(self.done, |state| state.steps_done);
+        for (name, found, expected, what) in [
+            ("steps of the scheduler", steps, self.steps(), "the steps of the run"),
+            ("noise levels of the scheduler", sigmas, self.steps() + 1, "one more than steps"),
+            ("steps that the scheduler has done", done, self.done, "those that the run has done"),
+        ] {
+            if found != expected {
+                let (found, expected) = (found as f64, format!("{expected}, {what}"));
+                return Err(RequestError::Range { name, found, expected }.into());
+            }
+        }
+        let run = self.video_mut(video)?;
+        (run.scheduler, run.own.scheduler) = (scheduler, true);
+        Ok(())
+    }
+
+    /// Stops the steps from now on when `token` is cancelled, in place of the token that the run began
+    /// with.
+    pub fn set_cancel_token(&mut self, token: &CancelToken) {
+        self.cancel = token.clone();
+    }
+
+    /// The latents of all videos, in order; as they are, also before the last step.
+    pub fn finish(self) -> Vec<Latents<B>> {
+        self.videos.into_iter().map(|video| Latents::new(video.latents)).collect()
+    }
+
+    /// Does all steps that are left and tells `observer` of each.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn run(&mut self, observer: &mut Observer) -> Result<(), Error> {
+        let clock = Clock::start(self.done);
+        self.set_cancel_token(observer.cancel_token());
+        while let Some(step) = self.step()? {
+            observer.emit(clock.event(&step))?;
+        }
+        Ok(())
+    }
+
+    /// The guided velocity of each video.
+    fn velocities(&mut self) -> Result<Vec<Tensor<B, 5>>, Error> {
+        let step = self.done;
+        let wanted: Vec<Passes> =
+            self.videos.iter().map(|video| video.guide.passes(step)).collect();
+        for (video, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted == Passes::Both) {
+            // A guide of the caller's own may decide on the way.
+            let plan = self.videos[video].plan.clone();
+            self.require_negative(video, &plan)?;
+        }
+        let videos = self.videos.iter().zip(&wanted);
+        let passes: Vec<Pass<B>> =
+            videos.flat_map(|(video, wanted)| video.passes(step, *wanted)).collect();
+        let velocities = match passes.is_empty() {
+            true => Vec::new(),
+            false => self.denoiser.velocities(&passes, &self.cancel)?,
+        };
+        let (mut velocities, videos) = (velocities.into_iter(), self.videos.iter_mut());
+        let guided =
+            videos.zip(wanted).map(|(video, wanted)| video.guide(step, wanted, &mut velocities));
+        Ok(guided.collect())
+    }
+
+    fn check_finite(&self, velocities: &[Tensor<B, 5>]) -> Result<(), Error> {
+        if !self.pipeline.checks_finite {
+            return Ok(());
+        }
+        let stage = || format!("denoising, step {} of {}", self.done + 1, self.steps());
+        velocities.iter().try_for_each(|velocity| check_finite(stage, velocity))
+    }
+
+    fn last_step(&self) -> Step {
+        let (i, steps) = (self.done - 1, self.steps());
+        let scheduler = &self.videos[0].scheduler;
+        let sigmas = scheduler.sigmas();
+        Step {
+            done: self.done,
+            steps,
+            timestep: scheduler.timesteps()[i],
+            sigma: sigmas[i],
+            next_sigma: sigmas[i + 1],
+        }
+    }
+
+    fn require_negative(&mut self, video: usize, plan: &Plan) -> Result<(), Error> {
+        if self.video(video)?.unconditional.is_some() {
+            return Ok(());
+        }
+        let observer = &mut Observer::silent().cancelled_by(&self.cancel);
+        let embeds = self.pipeline.embed_negative(video, plan, observer)?;
+        let branches = Branches::new(self.pipeline, self.denoiser.as_ref(), [(&embeds, plan)]);
+        let branch = branches.get(&embeds, plan);
+        let run = self.video_mut(video)?;
+        run.unconditional = Some(branch);
+        run.embeddings.negative_prompt = Some(embeds);
+        Ok(())
+    }
+
+    fn video(&self, video: usize) -> Result<&VideoRun<B>, Error> {
+        let no_such = RequestError::NoSuchVideo { found: video, count: self.videos.len() };
+        self.videos.get(video).ok_or(no_such.into())
+    }
+
+    fn video_mut(&mut self, video: usize) -> Result<&mut VideoRun<B>, Error> {
+        let no_such = RequestError::NoSuchVideo { found: video, count: self.videos.len() };
+        self.videos.get_mut(video).ok_or(no_such.into())
+    }
+}
+
+impl<B: Backend> VideoRun<B> {
+    /// The predictions that the guide wants, the conditional one first.
+    fn passes(&self, step: usize, wanted: Passes) -> Vec<Pass<'_, B>> {
+        let timestep = self.scheduler.timesteps()[step];
+        let pass = |branch| Pass::new(self.latents.clone(), vec![timestep], branch);
+        let unconditional = self.unconditional.as_ref();
+        match wanted {
+            Passes::Neither => Vec::new(),
+            Passes::Conditional => vec![pass(&self.conditional)],
+            Passes::Both => {
+                let unconditional = unconditional.expect("encoded before the step");
+                vec![pass(&self.conditional), pass(unconditional)]
+            }
+        }
+    }
+
+    /// Combines the predictions that [`passes`](Self::passes) asked for.
+    fn guide(
+        &mut self,
+        step: usize,
+        wanted: Passes,
+        velocities: &mut impl Iterator<Item = Tensor<B, 5>>,
+    ) -> Tensor<B, 5> {
+        let mut next = |wanted: bool| if wanted { velocities.next() } else { None };
+        let predictions = Predictions {
+            conditional: next(wanted != Passes::Neither),
+            unconditional: next(wanted == Passes::Both),
+            sample: self.latents.clone(),
+            sigma: f64::from(self.scheduler.sigmas()[step]),
+        };
+        self.guide.combine(step, predictions)
+    }
+
+    fn advance(&mut self, step: usize, velocity: Tensor<B, 5>) {
+        let sigma = self.scheduler.sigmas()[step];
+        let latents = self.latents.clone();
+        self.prediction = Some(latents.clone() - velocity.clone() * sigma);
+        self.latents = self.scheduler.step(velocity, latents);
+    }
+}
+
+/// The branches of a run: one for each different prompt.
+struct Branches<B: Backend> {
+    prompts: Vec<(PromptEmbeds, usize)>,
+    branches: Vec<Branch<B>>,
+}
+
+impl<B: Backend> Branches<B> {
+    /// Makes the branches of all prompts, which have the same size of latents.
+    fn new<'a>(
+        pipeline: &Pipeline<B>,
+        denoiser: &dyn Denoiser<B>,
+        prompts: impl IntoIterator<Item = (&'a PromptEmbeds, &'a Plan)>,
+    ) -> Self {
+        let (mut different, mut size): (Vec<(PromptEmbeds, usize)>, _) = (Vec::new(), [0; 3]);
+        for (embeds, plan) in prompts {
+            let [_, _, frames, height, width] = plan.latent_shape;
+            size = [frames, height, width];
+            if position(&different, embeds, plan).is_none() {
+                different.push((embeds.clone(), plan.text_length));
+            }
+        }
+        let device = &pipeline.device;
+        let conditioning = |(embeds, length): &(PromptEmbeds, usize)| {
+            Conditioning::new(embeds.conditioning(*length, device))
+        };
+        let conditionings: Vec<_> = different.iter().map(conditioning).collect();
+        Self { branches: denoiser.branches(&conditionings, size), prompts: different }
+    }
+
+    fn get(&self, embeds: &PromptEmbeds, plan: &Plan) -> Branch<B> {
+        let position =
+            position(&self.prompts, embeds, plan).expect("one of those it was made with");
+        self.branches[position].clone()
+    }
+}
+
+fn position(
+    prompts: &[(PromptEmbeds, usize)],
+    embeds: &PromptEmbeds,
+    plan: &Plan,
+) -> Option<usize> {
+    prompts.iter().position(|(known, length)| *length == plan.text_length && known == embeds)
+}
+
+/// Fails unless plans can go through the network together.
+fn check_one_run(plans: &[Plan]) -> Result<(), RequestError> {
+    let Some(first) = plans.first() else { return Err(RequestError::EmptyBatch) };
+    match plans.iter().position(|plan| !plan.is_one_run_with(first)) {
+        None => Ok(()),
+        Some(request) => Err(RequestError::NotOneRun {
+            request,
+            found: plans[request].run_in_words(),
+            expected: first.run_in_words(),
+        }),
+    }
+}
+
+/// On the host: a copy of some megabytes costs little beside a step, and shaders may be compiled as if
+/// there were no values that are not finite.
+pub(crate) fn check_finite<B: Backend, const D: usize>(
+    stage: impl FnOnce() -> String,
+    x: &Tensor<B, D>,
+) -> Result<(), Error> {
+    match host(x.clone()).iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::NotFinite { stage: stage() }),
+    }
+}

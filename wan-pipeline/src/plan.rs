@@ -1,0 +1,443 @@
+//! From a request to a plan: every value resolved and checked.
+
+use serde::{Deserialize, Serialize};
+use wan_core::guidance::{Guidance, GuidanceRule};
+use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
+use wan_io::text::clean_prompt;
+use wan_io::video::{Metadata, VideoSpec};
+
+use crate::components::Components;
+use crate::prompt_weights::WeightedPrompt;
+use crate::{Preset, PromptEmbeds, Request, RequestError, SourceVideo};
+
+/// The strength of a video-to-video request that does not name one, as in diffusers.
+const DEFAULT_STRENGTH: f64 = 0.8;
+
+/// The most pixels of all frames of a video: three times those of 81 frames in 4K. More would only
+/// run out of memory.
+const MAX_PIXELS: f64 = (1u64 << 31) as f64;
+
+/// A request with every value resolved and checked, before anything is computed: see
+/// [`Pipeline::plan`](crate::Pipeline::plan).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub(crate) prompt: String,
+    pub(crate) negative_prompt: String,
+    pub(crate) prompt_weighting: bool,
+    pub(crate) text_length: usize,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) num_frames: usize,
+    pub(crate) fps: u32,
+    pub(crate) seed: u64,
+    pub(crate) guidance: Guidance,
+    pub(crate) scheduler: SchedulerConfig,
+    pub(crate) sigma_grid: SigmaGrid,
+    pub(crate) schedule: FlowSchedule,
+    pub(crate) strength: Option<f64>,
+    pub(crate) latent_shape: [usize; 5],
+    pub(crate) model: String,
+    pub(crate) run_bytes: u64,
+}
+
+impl Plan {
+    /// Resolves a request for a model.
+    pub(crate) fn new(request: &Request, model: &Components) -> Result<Self, RequestError> {
+        let preset = Preset::of(&model.transformer.config);
+        let scheduler = scheduler(request, &preset, model)?;
+        let steps = request.steps.clone().unwrap_or(Steps::Count(preset.steps));
+        if let Steps::Count(steps) = steps {
+            range("steps", steps as f64, (1..=1000).contains(&steps), "1 to 1000")?;
+        }
+        let strength = strength(request, steps.count())?;
+        let schedule = scheduler.schedule(request.sigma_grid, &steps, strength)?;
+        let negative = request.negative_prompt.clone();
+        let limits = Limits::of(model);
+        let source = source_spec(request, model);
+        let frames = source.map(|source| limits.frames_of(source.frames as usize));
+        let mut plan = Self {
+            prompt: request.prompt.clone(),
+            negative_prompt: negative.unwrap_or(preset.negative_prompt.into()),
+            prompt_weighting: request.prompt_weighting,
+            text_length: request.text_length,
+            width: request.width.or(source.map(|s| s.width as usize)).unwrap_or(preset.width),
+            height: request.height.or(source.map(|s| s.height as usize)).unwrap_or(preset.height),
+            num_frames: request.num_frames.or(frames).unwrap_or(preset.num_frames),
+            fps: request.fps.or(source.map(|s| s.fps)).unwrap_or(preset.fps),
+            seed: request.seed,
+            guidance: request.guidance.clone().unwrap_or(preset.guidance_scale.into()),
+            scheduler,
+            sigma_grid: request.sigma_grid,
+            schedule,
+            strength,
+            latent_shape: [0; 5],
+            model: model.name.clone(),
+            run_bytes: 0,
+        };
+        plan.check(&limits)?;
+        plan.check_source(request)?;
+        plan.check_weighting()?;
+        let (prompt, negative) = (&request.prompt_embeds, &request.negative_prompt_embeds);
+        let text_dim = model.transformer.config.text_dim;
+        plan.check_embeddings(prompt.as_ref(), negative.as_ref(), text_dim)?;
+        plan.latent_shape = latent_shape(&plan, model);
+        if let Some(latents) = &request.latents {
+            plan.check_latents(latents.shape())?;
+        }
+        plan.run_bytes = run_bytes(&plan, model);
+        Ok(plan)
+    }
+
+    /// The video that it leads to: what a [`VideoWriter`](crate::VideoWriter) asks for.
+    pub fn video_spec(&self) -> VideoSpec {
+        VideoSpec {
+            width: self.width as u32,
+            height: self.height as u32,
+            fps: self.fps,
+            frames: self.num_frames as u32,
+        }
+    }
+
+    /// The prompt as it was given.
+    pub fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    /// The negative prompt.
+    pub fn negative_prompt(&self) -> &str {
+        &self.negative_prompt
+    }
+
+    /// Seed of the noise.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The guidance.
+    pub fn guidance(&self) -> &Guidance {
+        &self.guidance
+    }
+
+    /// The guidance scale of each step that is run; 1 where there is no guidance.
+    pub fn guidance_scales(&self) -> Vec<f64> {
+        self.guidance.scales(self.steps()).unwrap_or_default() // checked when the plan was made
+    }
+
+    /// The timesteps, noise levels and flow shift.
+    pub fn schedule(&self) -> &FlowSchedule {
+        &self.schedule
+    }
+
+    /// The method that integrates the flow, with its options.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// How many steps are run: all of the schedule, or with a `strength` the last of them.
+    pub fn steps(&self) -> usize {
+        self.schedule.run_timesteps().len()
+    }
+
+    /// The shape of the latents, `[1, C, T, H, W]`.
+    pub fn latent_shape(&self) -> [usize; 5] {
+        self.latent_shape
+    }
+
+    /// What a video of this plan adds to the memory of a run in bytes, while other videos go through
+    /// the network with it: latents, the scheduler's history, and the residual streams of its passes.
+    /// A prompt that no other video of the run has adds its keys and values in all blocks to it, which
+    /// is little beside them.
+    pub fn bytes_in_batch(&self) -> u64 {
+        self.run_bytes
+    }
+
+    /// What is stored in the files of the video.
+    pub fn metadata(&self) -> Metadata {
+        let spec = self.video_spec();
+        let mut metadata = Metadata::new(&self.prompt);
+        metadata.negative_prompt = Some(self.negative_prompt.clone());
+        metadata.seed = Some(self.seed);
+        metadata.num_inference_steps = Some(self.schedule.timesteps.len() as u32);
+        match self.guidance.constant_scale() {
+            Some(scale) => metadata.guidance_scale = Some(scale),
+            None => metadata.guidance = Some(self.guidance.to_string()),
+        }
+        metadata.flow_shift = Some(self.schedule.flow_shift);
+        metadata.width = Some(spec.width);
+        metadata.height = Some(spec.height);
+        metadata.num_frames = Some(spec.frames);
+        metadata.fps = Some(spec.fps);
+        metadata.model = Some(self.model.clone());
+        metadata.scheduler = Some(self.scheduler.kind.to_string());
+        metadata.sigma_grid = Some(format!("{:?}", self.sigma_grid).to_lowercase());
+        metadata.strength = self.strength;
+        metadata.software = Some(concat!("wan-pipeline ", env!("CARGO_PKG_VERSION")).into());
+        metadata
+    }
+
+    /// Whether the guidance of any step needs the negative prompt.
+    pub(crate) fn needs_negative(&self) -> Result<bool, RequestError> {
+        Ok(self.guidance.needs_unconditional(self.steps())?)
+    }
+
+    /// Checks a plan that was read from a file, which may have been changed, as a new one is checked.
+    pub(crate) fn validate(&self, model: &Components) -> Result<(), RequestError> {
+        self.check(&Limits::of(model))?;
+        let resolved = Self { latent_shape: latent_shape(self, model), ..self.clone() };
+        resolved.check_latents(self.latent_shape)
+    }
+
+    /// Whether latents have the shape that the plan asks for.
+    fn check_latents(&self, found: [usize; 5]) -> Result<(), RequestError> {
+        let expected = self.latent_shape;
+        match found == expected {
+            true => Ok(()),
+            false => Err(RequestError::LatentsShape { found, expected }),
+        }
+    }
+
+    /// Whether it can go through the network with another plan.
+    pub(crate) fn is_one_run_with(&self, other: &Self) -> bool {
+        self.latent_shape == other.latent_shape
+            && self.schedule == other.schedule
+            && self.scheduler == other.scheduler
+    }
+
+    /// What [`is_one_run_with`](Self::is_one_run_with) compares, in words.
+    pub(crate) fn run_in_words(&self) -> String {
+        let Self { width, height, num_frames, .. } = self;
+        let (steps, scheduler) = (self.steps(), self.scheduler.kind);
+        let shift = self.schedule.flow_shift;
+        format!(
+            "{width}x{height}, {num_frames} frames, {steps} steps of {scheduler}, shift {shift}"
+        )
+    }
+
+    fn check(&self, limits: &Limits) -> Result<(), RequestError> {
+        check_side("height", self.height, limits.pixels[0], limits.positions)?;
+        check_side("width", self.width, limits.pixels[1], limits.positions)?;
+        check_frames(self.num_frames, limits)?;
+        let pixels = self.width as f64 * self.height as f64 * self.num_frames as f64;
+        range(
+            "width x height x frames",
+            pixels,
+            pixels <= MAX_PIXELS,
+            "at most 2147483648 pixels",
+        )?;
+        range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
+        self.guidance.validate(self.steps())?;
+        let ok = (2..=4096).contains(&self.text_length);
+        range("text length", self.text_length as f64, ok, "2 to 4096 tokens")
+    }
+
+    fn check_source(&self, request: &Request) -> Result<(), RequestError> {
+        let Some(spec) = request.video.as_ref().map(SourceVideo::spec) else { return Ok(()) };
+        let [width, height, frames] = [spec.width, spec.height, spec.frames].map(|n| n as usize);
+        if (width, height) == (self.width, self.height) && frames >= self.num_frames {
+            return Ok(());
+        }
+        let words = |w: usize, h: usize, frames: usize| {
+            let plural = if frames == 1 { "" } else { "s" };
+            format!("{frames} frame{plural} of {w}x{h}")
+        };
+        let found = words(width, height, frames);
+        let expected = words(self.width, self.height, self.num_frames);
+        Err(RequestError::SourceVideo { found, expected })
+    }
+
+    /// The weights of words in prompts must be understood before anything is computed.
+    fn check_weighting(&self) -> Result<(), RequestError> {
+        if self.prompt_weighting {
+            WeightedPrompt::parse(&clean_prompt(&self.prompt))?;
+            WeightedPrompt::parse(&clean_prompt(&self.negative_prompt))?;
+        }
+        Ok(())
+    }
+
+    fn check_embeds(
+        &self,
+        which: &'static str,
+        embeds: &PromptEmbeds,
+        text_dim: usize,
+    ) -> Result<(), RequestError> {
+        let (found, expected) = (embeds.width(), text_dim);
+        if found != expected {
+            return Err(RequestError::EmbedsWidth { which, found, expected });
+        }
+        let (found, expected) = (embeds.tokens(), self.text_length);
+        if found > expected {
+            return Err(RequestError::EmbedsLength { which, found, expected });
+        }
+        Ok(())
+    }
+
+    /// Whether the transformer, which reads text of width `text_dim`, can work with embeddings.
+    pub(crate) fn check_embeddings(
+        &self,
+        prompt: Option<&PromptEmbeds>,
+        negative_prompt: Option<&PromptEmbeds>,
+        text_dim: usize,
+    ) -> Result<(), RequestError> {
+        let named = [("prompt_embeds", prompt), ("negative_prompt_embeds", negative_prompt)];
+        let given = named.into_iter().filter_map(|(which, embeds)| Some((which, embeds?)));
+        given.into_iter().try_for_each(|(which, embeds)| self.check_embeds(which, embeds, text_dim))
+    }
+}
+
+/// The scheduler of a request: its own config, or the model's, or the defaults of another kind.
+fn scheduler(
+    request: &Request,
+    preset: &Preset,
+    model: &Components,
+) -> Result<SchedulerConfig, RequestError> {
+    let own = &model.spec.scheduler;
+    let config = match (&request.scheduler_config, request.scheduler) {
+        (Some(config), Some(kind)) if config.kind != kind => {
+            let expected = config.kind;
+            return Err(RequestError::SchedulersDisagree { found: kind, expected });
+        }
+        (Some(config), _) => return with_shift(config.clone(), request.flow_shift),
+        (None, Some(kind)) if kind != own.kind => SchedulerConfig::new(kind),
+        _ => own.clone(),
+    };
+    let shift = preset.flow_shift.unwrap_or(own.flow_shift());
+    with_shift(config.with_flow_shift(shift), request.flow_shift)
+}
+
+fn with_shift(
+    config: SchedulerConfig,
+    shift: Option<f64>,
+) -> Result<SchedulerConfig, RequestError> {
+    let Some(shift) = shift else { return Ok(config) };
+    range("shift", shift, shift.is_finite() && shift > 0.0, "a number of more than 0")?;
+    Ok(config.with_flow_shift(shift))
+}
+
+fn strength(request: &Request, steps: usize) -> Result<Option<f64>, RequestError> {
+    let source = match (&request.video, &request.latents) {
+        (Some(_), Some(_)) => return Err(RequestError::TwoSources),
+        (None, None) => None,
+        _ => Some(()),
+    };
+    match (request.strength, source) {
+        (Some(found), None) => Err(RequestError::StrengthWithoutVideo { found }),
+        // One step is run at least, so that nobody is told of a strength that is not theirs.
+        (None, Some(_)) if steps < 2 => Ok(Some(1.0)),
+        (given, Some(_)) => Ok(Some(given.unwrap_or(DEFAULT_STRENGTH))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Size, rate and length of what a request starts from, if it does not start from noise alone.
+fn source_spec(request: &Request, model: &Components) -> Option<VideoSpec> {
+    if let Some(video) = &request.video {
+        return Some(*video.spec());
+    }
+    let preset = Preset::of(&model.transformer.config);
+    request.latents.as_ref().map(|latents| model.decoded_spec(latents.shape(), preset.fps))
+}
+
+fn latent_shape(plan: &Plan, model: &Components) -> [usize; 5] {
+    let vae = &model.vae.config;
+    let frames = (plan.num_frames - 1) / vae.temporal_factor() + 1;
+    let side = |pixels: usize| pixels / vae.spatial_factor();
+    [1, vae.z_dim, frames, side(plan.height), side(plan.width)]
+}
+
+/// See [`Plan::bytes_in_batch`].
+fn run_bytes(plan: &Plan, model: &Components) -> u64 {
+    let transformer = &model.transformer.config;
+    let latents: usize = plan.latent_shape.iter().product();
+    let [_, _, sizes @ ..] = plan.latent_shape;
+    let tokens: usize = (0..3).map(|i| sizes[i] / transformer.patch_size[i]).product();
+    let guided = plan.guidance_scales().iter().any(|&scale| scale > 1.0);
+    let passes = if guided { 2 } else { 1 };
+    // The latents, the clean prediction, the velocities, and what the scheduler and the guide keep.
+    let history = match plan.scheduler.kind {
+        SchedulerKind::UniPc => plan.scheduler.solver_order + 1,
+        SchedulerKind::DpmPlusPlus => plan.scheduler.solver_order,
+        _ => 0,
+    };
+    let momentum = usize::from(matches!(plan.guidance.rule, GuidanceRule::Apg { .. }));
+    let of_latents = latents * (2 + passes + history + momentum);
+    // A residual stream for each pass waits while another is in a block.
+    let streams = passes * tokens * transformer.inner_dim();
+    4 * (of_latents + streams) as u64
+}
+
+/// What a model allows.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Pixels along height and width that one token covers.
+    pixels: [usize; 2],
+    /// Frames in a latent frame.
+    frames: usize,
+    /// Latent frames that one token covers.
+    latent_frames: usize,
+    /// Positions along each axis.
+    positions: usize,
+}
+
+impl Limits {
+    fn of(model: &Components) -> Self {
+        let (transformer, vae) = (&model.transformer.config, &model.vae.config);
+        let [latent_frames, height, width] = transformer.patch_size;
+        let factor = vae.spatial_factor();
+        Self {
+            pixels: [height * factor, width * factor],
+            frames: vae.temporal_factor(),
+            latent_frames,
+            positions: transformer.rope_max_seq_len,
+        }
+    }
+
+    /// Frames in the first token, and in each after it.
+    fn frames_in_tokens(&self) -> [usize; 2] {
+        let factor = self.frames * self.latent_frames;
+        [factor - self.frames + 1, factor] // the first latent frame is a single frame
+    }
+
+    /// How many of `frames` frames make whole tokens.
+    fn frames_of(&self, frames: usize) -> usize {
+        let [first, factor] = self.frames_in_tokens();
+        frames.saturating_sub(first) / factor * factor + first
+    }
+}
+
+fn range(name: &'static str, found: f64, ok: bool, expected: &str) -> Result<(), RequestError> {
+    if ok {
+        return Ok(());
+    }
+    Err(RequestError::Range { name, found, expected: expected.into() })
+}
+
+fn check_side(
+    side: &'static str,
+    found: usize,
+    factor: usize,
+    positions: usize,
+) -> Result<(), RequestError> {
+    let max = factor * positions;
+    if found > max {
+        range(side, found as f64, false, &format!("at most {max}"))?;
+    }
+    if found > 0 && found.is_multiple_of(factor) {
+        return Ok(());
+    }
+    let below = (found / factor * factor).max(factor);
+    Err(RequestError::Size { side, found, factor, below, above: below + factor })
+}
+
+fn check_frames(found: usize, limits: &Limits) -> Result<(), RequestError> {
+    let [first, factor] = limits.frames_in_tokens();
+    let max = (limits.positions - 1) * factor + first;
+    if found > max {
+        range("frames", found as f64, false, &format!("at most {max}"))?;
+    }
+    let more = found.saturating_sub(first);
+    if found >= first && more.is_multiple_of(factor) {
+        return Ok(());
+    }
+    let below = limits.frames_of(found);
+    Err(RequestError::Frames { found, first, factor, below, above: below + factor })
+}
