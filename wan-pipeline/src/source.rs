@@ -13,7 +13,7 @@ use crate::ModelSpec;
 use crate::components::Parts;
 #[cfg(feature = "hub")]
 use crate::components::check_config;
-use crate::layout::{INDEX, Layout, SCHEDULER, WeightFiles};
+use crate::layout::{CONFIG, INDEX, Layout, SCHEDULER, WeightFiles};
 use crate::{Error, Event, ModelError, Observer, Role, embedded};
 
 /// What the caller says about where a model comes from.
@@ -45,7 +45,10 @@ pub(crate) fn find(
     };
     let name = short_name(model);
     let text = model.to_string_lossy();
-    if model.exists() {
+    // A folder that has the name of a built-in model by chance, and no model in it, does not hide it.
+    let is_built_in = embedded::find(&text).is_some();
+    let has_model = || [INDEX, CONFIG].iter().any(|file| model.join(file).is_file());
+    if model.exists() && (!is_built_in || has_model()) {
         let files = ModelFiles::folder(model)?;
         let layout = Layout::detect(&files)?;
         let needed = NeededFiles::for_layout(layout, parts);
