@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use wan_pipeline::{
-    Backend, BackendChoice, Embeddings, Guidance, Pipeline, PipelineBuilder, Precision, Preset,
-    Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
+    Backend, BackendChoice, Embeddings, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
+    Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
 };
 
 use crate::Result;
@@ -103,8 +104,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "X", allow_hyphen_values = true, value_delimiter = ',')]
     pub(crate) guidance: Vec<Schedule>,
     /// How the predictions with and without the prompt make one
-    #[arg(long, value_enum, default_value = "cfg")]
-    guidance_rule: Rule,
+    #[arg(long, value_name = "RULE", default_value = "cfg", value_parser = guidance_rules())]
+    guidance_rule: GuidanceRule,
     /// Pull the guided prediction back to the spread of the unguided one: 0 (off) to 1
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     guidance_rescale: f64,
@@ -204,16 +205,6 @@ enum VerifyWhen {
     Always,
     /// Only what is downloaded
     Never,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Rule {
-    /// Classifier-free guidance
-    Cfg,
-    /// CFG-Zero*: the unconditional prediction is scaled, and the first step left out
-    CfgZeroStar,
-    /// Adaptive projected guidance: less oversaturation at high scales
-    Apg,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -343,13 +334,8 @@ impl Options {
         if self.guidance.is_empty() && self.is_plain_cfg() {
             return vec![None];
         }
-        let rule = |scale: Schedule| match self.guidance_rule {
-            Rule::Cfg => Guidance::cfg(scale),
-            Rule::CfgZeroStar => Guidance::cfg_zero_star(scale),
-            Rule::Apg => Guidance::apg(scale),
-        };
-        let options = |mut guidance: Guidance| {
-            guidance = guidance.rescale(self.guidance_rescale);
+        let guidance = |scale: Schedule| {
+            let guidance = Guidance::new(self.guidance_rule, scale).rescale(self.guidance_rescale);
             match self.guidance_interval {
                 Some([start, stop]) => guidance.interval(start, stop),
                 None => guidance,
@@ -359,12 +345,21 @@ impl Options {
         if scales.is_empty() {
             scales.push(preset.guidance_scale.into());
         }
-        scales.into_iter().map(|scale| Some(options(rule(scale)))).collect()
+        scales.into_iter().map(|scale| Some(guidance(scale))).collect()
     }
 
     fn is_plain_cfg(&self) -> bool {
-        matches!(self.guidance_rule, Rule::Cfg)
+        self.guidance_rule.name() == "cfg"
             && self.guidance_rescale == 0.0
             && self.guidance_interval.is_none()
     }
+}
+
+/// Reads the name of a rule, whose parameters are then the default ones.
+fn guidance_rules() -> impl TypedValueParser<Value = GuidanceRule> {
+    let rules = GuidanceRule::all();
+    let values = rules.iter().map(|rule| PossibleValue::new(rule.name()).help(rule.summary()));
+    PossibleValuesParser::new(values).map(move |name| {
+        *rules.iter().find(|rule| rule.name() == name).expect("it is a possible value")
+    })
 }

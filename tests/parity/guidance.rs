@@ -5,7 +5,9 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use serde_json::Value;
 use wan_core::Backend;
-use wan_core::guidance::{Guidance, GuidanceRule, Passes, Predictions, Schedule};
+use wan_core::guidance::{
+    Apg, Cfg, CfgZeroStar, Guidance, GuidanceRule, Passes, Predictions, Schedule,
+};
 
 use crate::fixture::{Array, Fixture, folders_of, json};
 
@@ -48,15 +50,16 @@ fn run<B: Backend>(fixture: &Fixture, name: &str, case: &Value) -> Vec<f64> {
 fn guidance(case: &Value, sample: usize) -> Guidance {
     let number = |name: &str| case[name].as_f64();
     let zero_init_steps = || case["zero_init_steps"].as_u64().expect("zero_init_steps") as usize;
-    let rule = match case["kind"].as_str() {
-        Some("cfg") => GuidanceRule::Cfg,
-        Some("zero_star") => GuidanceRule::CfgZeroStar { zero_init_steps: zero_init_steps() },
-        Some("apg") => GuidanceRule::Apg {
+    let rule: GuidanceRule = match case["kind"].as_str() {
+        Some("cfg") => Cfg::default().into(),
+        Some("zero_star") => CfgZeroStar { zero_init_steps: zero_init_steps() }.into(),
+        Some("apg") => Apg {
             eta: number("eta").expect("eta"),
             momentum: number("momentum").unwrap_or(0.0),
             norm_threshold: number("norm_threshold").unwrap_or(0.0),
             clean: case["space"] == "x0",
-        },
+        }
+        .into(),
         kind => panic!("no rule {kind:?}"),
     };
     let guidance =

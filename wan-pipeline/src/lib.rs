@@ -59,7 +59,9 @@ pub use spec::{ModelSpec, Task};
 pub use state::StateWriter;
 pub use tensor_file::TensorFileError;
 pub use video::Video;
-pub use wan_core::guidance::{Guidance, GuidanceError, GuidanceRule, Schedule};
+pub use wan_core::guidance::{
+    Apg, Cfg, CfgZeroStar, Guidance, GuidanceError, GuidanceRule, Schedule,
+};
 pub use wan_core::scheduler::{
     FlowSchedule, ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps,
 };

@@ -1,7 +1,7 @@
 //! From a request to a plan: every value resolved and checked.
 
 use serde::{Deserialize, Serialize};
-use wan_core::guidance::{Guidance, GuidanceRule};
+use wan_core::guidance::Guidance;
 use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 use wan_io::text::clean_prompt;
 use wan_io::video::{Metadata, VideoSpec};
@@ -358,8 +358,7 @@ fn run_bytes(plan: &Plan, model: &Components) -> u64 {
         SchedulerKind::DpmPlusPlus => plan.scheduler.solver_order,
         _ => 0,
     };
-    let momentum = usize::from(matches!(plan.guidance.rule, GuidanceRule::Apg { .. }));
-    let of_latents = latents * (2 + passes + history + momentum);
+    let of_latents = latents * (2 + passes + history + plan.guidance.rule.samples_kept());
     // A residual stream for each pass waits while another is in a block.
     let streams = passes * tokens * transformer.inner_dim();
     4 * (of_latents + streams) as u64

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::combine::{Apg, classifier_free, from_clean, rescale, to_clean, zero_star};
+use super::sums::rescale;
 use super::{GuidanceRule, needs_unconditional};
 use crate::BurnBackend;
 
@@ -57,16 +57,13 @@ pub(super) struct BuiltIn<B: BurnBackend> {
     rule: GuidanceRule,
     scales: Vec<f64>,
     rescale: f64,
-    /// The running sum of APG, once there is one.
-    momentum: Option<Tensor<B, 5>>,
+    /// What the rule keeps from step to step.
+    kept: Option<Tensor<B, 5>>,
 }
-
-/// The name of APG's running sum in a saved state.
-const MOMENTUM: &str = "momentum";
 
 impl<B: BurnBackend> BuiltIn<B> {
     pub(super) fn new(rule: GuidanceRule, scales: Vec<f64>, rescale: f64) -> Self {
-        Self { rule, scales, rescale, momentum: None }
+        Self { rule, scales, rescale, kept: None }
     }
 
     /// Beyond the run there is no guidance.
@@ -81,20 +78,7 @@ impl<B: BurnBackend> BuiltIn<B> {
         unconditional: Tensor<B, 5>,
     ) -> Tensor<B, 5> {
         debug_assert!(needs_unconditional(scale));
-        let guided = match self.rule {
-            GuidanceRule::Cfg => classifier_free(conditional.clone(), unconditional, scale),
-            GuidanceRule::CfgZeroStar { .. } => {
-                zero_star(conditional.clone(), unconditional, scale)
-            }
-            GuidanceRule::Apg { eta, momentum, norm_threshold, .. } => {
-                Apg { eta, momentum, norm_threshold }.combine(
-                    conditional.clone(),
-                    unconditional,
-                    scale,
-                    &mut self.momentum,
-                )
-            }
-        };
+        let guided = self.rule.combine(conditional.clone(), unconditional, scale, &mut self.kept);
         if self.rescale > 0.0 { rescale(guided, &conditional, self.rescale) } else { guided }
     }
 }
@@ -116,20 +100,21 @@ impl<B: BurnBackend> Guide<B> for BuiltIn<B> {
         }
         let unconditional = unconditional.expect("the step asks for the unconditional prediction");
         let scale = self.scale(step);
-        if !matches!(self.rule, GuidanceRule::Apg { clean: true, .. }) {
+        if !self.rule.combines_clean() {
             return self.guided(scale, conditional, unconditional);
         }
-        let clean = |velocity| to_clean(velocity, sample.clone(), sigma);
+        let clean = |velocity: Tensor<B, 5>| sample.clone() - velocity * sigma;
         let guided = self.guided(scale, clean(conditional), clean(unconditional));
-        from_clean(guided, sample, sigma)
+        (sample - guided) / sigma
     }
 
     fn state(&self) -> Vec<(String, Tensor<B, 5>)> {
-        self.momentum.iter().map(|sum| (MOMENTUM.to_owned(), sum.clone())).collect()
+        let kept = self.rule.keeps().zip(self.kept.clone());
+        kept.map(|(name, tensor)| (name.to_owned(), tensor)).into_iter().collect()
     }
 
     fn restore(&mut self, state: Vec<(String, Tensor<B, 5>)>) {
-        let sum = state.into_iter().find(|(name, _)| name == MOMENTUM);
-        self.momentum = sum.map(|(_, sum)| sum);
+        let kept = state.into_iter().find(|(name, _)| Some(name.as_str()) == self.rule.keeps());
+        self.kept = kept.map(|(_, tensor)| tensor);
     }
 }

@@ -2,20 +2,28 @@
 //!
 //! [`Guidance`] is plain data, fit for requests and metadata. A run turns it into a [`Guide`], one
 //! instance a sample, which says for each step what must be predicted and combines the
-//! predictions. The formulas are in [`combine`]. A rule of one's own is another [`Guide`].
+//! predictions. Each rule ([`Cfg`], [`CfgZeroStar`], [`Apg`]) has its formula in its documentation. A
+//! rule of one's own is another [`Guide`].
 
-pub mod combine;
+mod apg;
+mod cfg;
+mod cfg_zero_star;
 mod error;
 mod guide;
+mod rules;
 mod scale;
+mod sums;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use combine::classifier_free;
+pub use apg::Apg;
+pub use cfg::{Cfg, classifier_free};
+pub use cfg_zero_star::CfgZeroStar;
 pub use error::{GuidanceError, ScaleTextError};
 pub use guide::{Guide, Passes, Predictions};
+pub use rules::GuidanceRule;
 pub use scale::Schedule;
 
 use crate::BurnBackend;
@@ -46,40 +54,14 @@ pub struct Guidance {
     /// The guidance scale over the steps, 1 (no guidance) to 1000.
     pub scale: Schedule,
     /// How far the standard deviation of the guided prediction is brought back to that of the
-    /// conditional one, 0 (not at all) to 1. See [`combine::rescale`].
+    /// conditional one, 0 (not at all) to 1: the guided prediction `p` becomes
+    /// `rescale std(c) / std(p) p + (1 - rescale) p` (Lin et al. 2023, arXiv:2305.08891, section 3.4).
     pub rescale: f64,
     /// The part of the run that is guided, as fractions of its steps. In a run of `N` steps these
     /// are the steps `trunc(start N) <= i < trunc(stop N)`; in the others the prediction is the
     /// conditional one and the unconditional pass is left out (Kynkäänniemi et al. 2024,
     /// arXiv:2404.07724, who give noise levels instead of fractions).
     pub interval: Option<[f64; 2]>,
-}
-
-/// The way in which the predictions are combined.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum GuidanceRule {
-    /// Classifier-free guidance: [`combine::classifier_free`].
-    Cfg,
-    /// CFG-Zero*: [`combine::zero_star`].
-    CfgZeroStar {
-        /// Steps at the start of the run in which the prediction is zero, so that no pass is
-        /// needed. They count also where the scale is 1 or the interval has not begun.
-        zero_init_steps: usize,
-    },
-    /// Adaptive projected guidance: [`combine::Apg`].
-    Apg {
-        /// Share of the update parallel to the conditional prediction that is kept; 1 keeps all.
-        eta: f64,
-        /// Weight of the earlier updates, -1 to 1; negative weights push away from them.
-        momentum: f64,
-        /// The largest norm of an update of one sample; 0 is no limit.
-        norm_threshold: f64,
-        /// Whether the clean predictions `sample - sigma velocity` are guided instead of the
-        /// velocities.
-        clean: bool,
-    },
 }
 
 impl Default for Guidance {
@@ -96,8 +78,8 @@ impl From<f64> for Guidance {
 
 impl Guidance {
     /// A rule with a scale, over the whole run and without rescaling.
-    pub fn new(rule: GuidanceRule, scale: impl Into<Schedule>) -> Self {
-        Self { rule, scale: scale.into(), rescale: 0.0, interval: None }
+    pub fn new(rule: impl Into<GuidanceRule>, scale: impl Into<Schedule>) -> Self {
+        Self { rule: rule.into(), scale: scale.into(), rescale: 0.0, interval: None }
     }
 
     /// No guidance: the conditional prediction alone.
@@ -107,20 +89,17 @@ impl Guidance {
 
     /// Classifier-free guidance.
     pub fn cfg(scale: impl Into<Schedule>) -> Self {
-        Self::new(GuidanceRule::Cfg, scale)
+        Self::new(Cfg::default(), scale)
     }
 
-    /// CFG-Zero* with one zero step, the default of diffusers. (The authors' Wan code has two.)
+    /// CFG-Zero* with one zero step.
     pub fn cfg_zero_star(scale: impl Into<Schedule>) -> Self {
-        Self::new(GuidanceRule::CfgZeroStar { zero_init_steps: 1 }, scale)
+        Self::new(CfgZeroStar::default(), scale)
     }
 
-    /// Adaptive projected guidance on velocities with the values that MultiTalk has for Wan:
-    /// momentum -0.75, norms up to 55 and, as in the paper, no parallel part.
+    /// Adaptive projected guidance on velocities with the values that MultiTalk has for Wan.
     pub fn apg(scale: impl Into<Schedule>) -> Self {
-        let rule =
-            GuidanceRule::Apg { eta: 0.0, momentum: -0.75, norm_threshold: 55.0, clean: false };
-        Self::new(rule, scale)
+        Self::new(Apg::default(), scale)
     }
 
     /// Brings the standard deviation back by this share, 0 to 1.
@@ -193,7 +172,7 @@ impl Guidance {
     /// # Errors
     /// Those of [`validate`](Self::validate).
     pub fn guide<B: BurnBackend>(&self, steps: usize) -> Result<Box<dyn Guide<B>>, GuidanceError> {
-        Ok(Box::new(BuiltIn::<B>::new(self.rule.clone(), self.scales(steps)?, self.rescale)))
+        Ok(Box::new(BuiltIn::<B>::new(self.rule, self.scales(steps)?, self.rescale)))
     }
 
     fn guided_steps(&self, steps: usize) -> Result<GuidedSteps, GuidanceError> {
@@ -214,12 +193,7 @@ impl Guidance {
 impl fmt::Display for Guidance {
     /// Such as `apg linear:7..1, rescale 0.7, interval 0.1..0.6`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = match self.rule {
-            GuidanceRule::Cfg => "cfg",
-            GuidanceRule::CfgZeroStar { .. } => "cfg-zero-star",
-            GuidanceRule::Apg { .. } => "apg",
-        };
-        write!(f, "{rule} {}", self.scale)?;
+        write!(f, "{} {}", self.rule.name(), self.scale)?;
         if self.rescale != 0.0 {
             write!(f, ", rescale {}", self.rescale)?;
         }
@@ -243,29 +217,17 @@ impl GuidedSteps {
 }
 
 impl GuidanceRule {
-    /// What a step with this scale needs.
-    fn passes(&self, step: usize, scale: f64) -> Passes {
-        match self {
-            Self::CfgZeroStar { zero_init_steps } if step < *zero_init_steps => Passes::Neither,
-            _ if needs_unconditional(scale) => Passes::Both,
-            _ => Passes::Conditional,
-        }
+    /// The samples that a guide of this rule keeps from step to step, beside those of the step.
+    pub fn samples_kept(&self) -> usize {
+        usize::from(self.keeps().is_some())
     }
 
-    fn validate(&self, steps: usize) -> Result<(), GuidanceError> {
-        match *self {
-            Self::Cfg => Ok(()),
-            Self::CfgZeroStar { zero_init_steps } if zero_init_steps >= steps => {
-                Err(GuidanceError::ZeroInitSteps { found: zero_init_steps, steps })
-            }
-            Self::CfgZeroStar { .. } => Ok(()),
-            Self::Apg { eta, momentum, norm_threshold, .. } => {
-                range("APG eta", eta, eta.is_finite(), "a finite number")?;
-                let ok = (-1.0..=1.0).contains(&momentum);
-                range("APG momentum", momentum, ok, "-1 to 1")?;
-                let ok = norm_threshold.is_finite() && norm_threshold >= 0.0;
-                range("APG norm threshold", norm_threshold, ok, "0 (no limit) or more")
-            }
+    /// What a step with this scale needs.
+    fn passes(&self, step: usize, scale: f64) -> Passes {
+        match scale {
+            _ if self.is_zero(step) => Passes::Neither,
+            _ if needs_unconditional(scale) => Passes::Both,
+            _ => Passes::Conditional,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use wan_core::guidance::{Guidance, GuidanceError, GuidanceRule, Schedule};
+use wan_core::guidance::{Apg, CfgZeroStar, Guidance, GuidanceError, Schedule};
 use wan_core::scheduler::{ScheduleError, SchedulerConfig, SchedulerKind, Steps};
 use wan_io::video::VideoError;
 use wan_pipeline::backend::Flex;
@@ -26,11 +26,10 @@ fn guidance_that_cannot_be_followed() {
     let (nan, infinite) = (f64::NAN, f64::INFINITY);
     let cfg = |scales: &[f64]| Guidance::cfg(scales.to_vec());
     let apg = |eta, momentum, norm_threshold| {
-        Guidance::new(GuidanceRule::Apg { eta, momentum, norm_threshold, clean: false }, 3.0)
+        Guidance::new(Apg { eta, momentum, norm_threshold, clean: false }, 3.0)
     };
-    let zero_star = |zero_init_steps| {
-        Guidance::new(GuidanceRule::CfgZeroStar { zero_init_steps }, Schedule::Constant(3.0))
-    };
+    let zero_star =
+        |zero_init_steps| Guidance::new(CfgZeroStar { zero_init_steps }, Schedule::Constant(3.0));
     let plain = || Guidance::cfg(3.0);
     for (guidance, parts) in [
         (nan.into(), ["guidance is NaN,", "1 (no guidance) to 1000"]),
