@@ -5,7 +5,6 @@
 //! its 30 blocks and random weights, latents of 9 frames of 256x256, a prompt of 512 tokens and one of
 //! 64: a step with the branches of the run, and one that makes them anew as every pass once did.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ impl TensorSource for Random {
 
     fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>> {
         let (shape, bytes) = self.0.get(canonical)?;
-        Some(StoredTensor { dtype: Dtype::F32, shape, bytes: Cow::Borrowed(bytes) })
+        Some(StoredTensor::in_memory(Dtype::F32, shape, bytes.as_slice()))
     }
 
     fn label(&self, canonical: &str) -> String {

@@ -397,7 +397,7 @@ impl TensorSource for RandomSource {
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let (shape, start) = self.tensors.get(name)?;
         let bytes = &self.numbers[2 * start..][..2 * shape.iter().product::<usize>()];
-        Some(StoredTensor { dtype: wan_io::weights::Dtype::BF16, shape, bytes: bytes.into() })
+        Some(StoredTensor::in_memory(wan_io::weights::Dtype::BF16, shape, bytes))
     }
 
     fn origin(&self) -> String {

@@ -71,6 +71,10 @@ impl Progress {
                 self.say(&format!("{repo}: {revision} is commit {commit}"));
             }
             HubEvent::CacheOnly { reason } => self.say(&format!("using the cache: {reason}")),
+            HubEvent::NoLinks { cache, reason } => self.say(&format!(
+                "{}: no symbolic links there ({reason}): files are hard links, or moved there",
+                cache.display()
+            )),
             HubEvent::Waiting { file } => {
                 self.say(&format!("waiting for another process that downloads {file}"));
             }

@@ -13,7 +13,7 @@ use wan_pipeline::backend::NdArray;
 /// is slow, but no error.
 const MAX_READ: usize = 64 << 20;
 
-/// The folder of this process; readers map files, so bytes have to become one. `TMPDIR` should lie
+/// The folder of this process; readers open files, so bytes have to become one. `TMPDIR` should lie
 /// in memory.
 pub fn folder() -> &'static Path {
     static FOLDER: LazyLock<PathBuf> =
@@ -34,8 +34,9 @@ pub fn read_all(weights: &Weights) {
     for name in weights.names() {
         let tensor = weights.tensor(name).expect("a tensor that is listed");
         let numbers: usize = tensor.shape.iter().product();
-        assert_eq!(numbers * tensor.dtype.bitsize(), tensor.bytes.len() * 8, "{name}");
-        read += tensor.bytes.len();
+        let bytes = tensor.bytes().expect("the file is as it was");
+        assert_eq!(numbers * tensor.dtype.bitsize(), bytes.len() * 8, "{name}");
+        read += bytes.len();
         if read > MAX_READ {
             return;
         }
@@ -53,7 +54,7 @@ impl TensorSource for Shapes {
 
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let shape = self.0.get(name)?;
-        Some(StoredTensor { dtype: Dtype::F32, shape, bytes: [].as_slice().into() })
+        Some(StoredTensor::in_memory(Dtype::F32, shape, &[0_u8; 0][..]))
     }
 
     fn origin(&self) -> String {

@@ -92,8 +92,9 @@ fn shards() {
         for name in whole.names() {
             let (exact, rounded) = (whole.tensor(&name).unwrap(), sharded.tensor(&name).unwrap());
             assert_eq!(exact.shape, rounded.shape, "{name}");
-            let exact = exact.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-            let rounded = rounded.bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
+            let (exact, rounded) = (exact.bytes().unwrap(), rounded.bytes().unwrap());
+            let exact = exact.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+            let rounded = rounded.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
             assert!(exact.map(|v| half::bf16::from_f32(v).to_bits()).eq(rounded), "{name}");
         }
         let source = WanTransformerConfig::canonical_names(sharded).unwrap();

@@ -109,13 +109,15 @@ impl TensorSource for Amplified {
     }
 
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
-        let mut raw = self.0.tensor(name)?;
-        if name.contains(".wi_") {
-            assert_eq!(raw.dtype, Dtype::F32, "the fixture's dtype");
-            let numbers = raw.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-            raw.bytes = numbers.flat_map(|number| (number * GAIN).to_le_bytes()).collect();
+        let raw = self.0.tensor(name)?;
+        if !name.contains(".wi_") {
+            return Some(raw);
         }
-        Some(raw)
+        assert_eq!(raw.dtype, Dtype::F32, "the fixture's dtype");
+        let bytes = raw.bytes().unwrap();
+        let numbers = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        let amplified: Vec<u8> = numbers.flat_map(|x| (x * GAIN).to_le_bytes()).collect();
+        Some(StoredTensor::in_memory(raw.dtype, raw.shape, amplified))
     }
 
     fn label(&self, name: &str) -> String {

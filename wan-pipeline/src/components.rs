@@ -165,8 +165,12 @@ impl<C: NetworkConfig> Component<C> {
     }
 
     /// The fingerprint of the stored weights; they are read the first time.
-    pub(crate) fn fingerprint(&self) -> String {
-        self.fingerprint.get_or_init(|| self.files.fingerprint()).clone()
+    pub(crate) fn fingerprint(&self) -> Result<String, Error> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let read = self.files.fingerprint()?;
+        Ok(self.fingerprint.get_or_init(|| read).clone())
     }
 
     fn disagrees(
@@ -210,7 +214,7 @@ impl Opening<'_> {
         }
         let (files, layout) = self.folder(Role::Tokenizer)?;
         let path = files.display_path(layout.tokenizer());
-        let bytes = files.open(layout.tokenizer())?;
+        let bytes = files.read(layout.tokenizer(), Tokenizer::MAX_BYTES)?;
         Ok((Tokenizer::from_named_bytes(&bytes, &path)?, path))
     }
 

@@ -186,6 +186,7 @@ impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Weights(error) => error.into(),
+            LoadError::File(error) => error.into(),
             LoadError::Cancelled(_) => Self::Cancelled,
         }
     }

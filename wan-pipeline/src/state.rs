@@ -65,7 +65,7 @@ impl<B: Backend> Denoising<'_, B> {
             save_video(&mut file, i, video)?;
         }
         let plans = self.videos.iter().map(|video| video.plan.clone()).collect();
-        let fingerprints = self.pipeline.fingerprints();
+        let fingerprints = self.pipeline.fingerprints()?;
         let fingerprints = fingerprints.map(|(role, hash)| (role.to_string(), hash)).into();
         let tensors = file.names().map(str::to_owned).collect();
         file.json("run", &Header { plans, done: self.done, fingerprints, tensors });
@@ -205,7 +205,7 @@ impl<B: Backend> Pipeline<B> {
         file: &TensorFile,
         found: &[(String, String)],
     ) -> Result<(), Error> {
-        for (part, expected) in self.fingerprints() {
+        for (part, expected) in self.fingerprints()? {
             let stored = found.iter().find(|(name, _)| *name == part.to_string());
             let stored = stored.map_or("missing", |(_, hash)| hash.as_str());
             if stored != expected {
@@ -220,8 +220,8 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// The parts of the model that the latents of a run depend on, with what identifies their weights.
-    fn fingerprints(&self) -> [(Role, String); 1] {
-        [(Role::Transformer, self.model.transformer.fingerprint())]
+    fn fingerprints(&self) -> Result<[(Role, String); 1], Error> {
+        Ok([(Role::Transformer, self.model.transformer.fingerprint()?)])
     }
 }
 

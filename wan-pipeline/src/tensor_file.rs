@@ -236,8 +236,10 @@ impl TensorFile {
             let expected = format!("{D} axes");
             TensorFileError::shape(format!("{path}: {name}"), stored.shape, expected)
         })?;
+        let bytes = stored.bytes().map_err(WeightsFileError::from);
+        let bytes = bytes.map_err(TensorFileError::from)?;
         let values: Vec<f32> =
-            stored.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err(TensorFileError::NotFinite { path, name: name_owned }.into());
         }

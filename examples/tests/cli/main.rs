@@ -1,6 +1,7 @@
 //! Runs the example `text_to_video` as a user does, each time in a folder of its own.
 
 mod control;
+mod disks;
 mod hub;
 
 use std::collections::BTreeMap;

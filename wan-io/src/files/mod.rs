@@ -1,25 +1,21 @@
 //! The files of one model: a folder, or a list that is compiled into the program.
 
 pub(crate) mod atomic;
+mod open_file;
 
-use std::ops::Range;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use memmap2::Mmap;
 use serde::de::DeserializeOwned;
 
 pub use atomic::WriteError;
+pub use open_file::OpenFile;
 
 /// The largest JSON file that is read as a config.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The longest message about JSON, in characters.
 const MAX_REASON: usize = 500;
-
-/// The unit in which memory is given back: a multiple of the page sizes of all systems.
-#[cfg(unix)]
-const BLOCK: usize = 64 << 10;
 
 /// Why a file of a model cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +56,25 @@ pub enum FileError {
         path: String,
         /// The defect, with field, line and column.
         reason: String,
+    },
+    /// It is shorter than it was when it was opened.
+    #[error(
+        "{path}: shrank from {expected} to {found} bytes while it was in use; start again when it is \
+         whole"
+    )]
+    Shrank {
+        /// The path.
+        path: String,
+        /// Its size in bytes when it was opened.
+        expected: usize,
+        /// Its size now.
+        found: usize,
+    },
+    /// Its time of change or its size is another one than when it was opened.
+    #[error("{path}: was changed while it was in use; start again when it is whole")]
+    Changed {
+        /// The path.
+        path: String,
     },
     /// The system cannot read it.
     #[error("{path}: {source}")]
@@ -121,20 +136,32 @@ impl ModelFiles {
         }
     }
 
-    /// The bytes of `file`, mapped into memory where it is on disk.
+    /// Opens `file`.
     ///
     /// # Errors
     /// If it is not there or cannot be read.
-    pub fn open(&self, file: &str) -> Result<FileBytes, FileError> {
+    pub fn open(&self, file: &str) -> Result<OpenFile, FileError> {
+        let path = self.display_path(file);
         match self {
-            Self::Folder(root) => map(&root.join(file)),
-            Self::Embedded { files, .. } => {
-                let found = files.iter().find(|(name, _)| *name == file);
-                let (_, bytes) =
-                    found.ok_or_else(|| FileError::NotFound { path: self.display_path(file) })?;
-                Ok(FileBytes::Static(bytes))
-            }
+            Self::Folder(root) => OpenFile::open(&root.join(file)),
+            Self::Embedded { files, .. } => match files.iter().find(|(name, _)| *name == file) {
+                Some((_, bytes)) => Ok(OpenFile::embedded(path, bytes)),
+                None => Err(FileError::NotFound { path }),
+            },
         }
+    }
+
+    /// The content of `file`.
+    ///
+    /// # Errors
+    /// If it is not there, has more than `max` bytes, or cannot be read.
+    pub fn read(&self, file: &str, max: u64) -> Result<Cow<'static, [u8]>, FileError> {
+        let file = self.open(file)?;
+        let size = file.size() as u64;
+        if size > max {
+            return Err(FileError::TooLarge { path: file.path().to_owned(), size, max });
+        }
+        file.bytes(0..file.size())
     }
 
     /// `file` as JSON.
@@ -150,12 +177,8 @@ impl ModelFiles {
         file: &str,
         max: u64,
     ) -> Result<T, FileError> {
-        let (bytes, path) = (self.open(file)?, self.display_path(file));
-        let size = bytes.len() as u64;
-        if size > max {
-            return Err(FileError::TooLarge { path, size, max });
-        }
-        from_json(&bytes).map_err(|reason| FileError::Json { path, reason })
+        from_json(&self.read(file, max)?)
+            .map_err(|reason| FileError::Json { path: self.display_path(file), reason })
     }
 }
 
@@ -173,80 +196,4 @@ pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> 
 fn presentable(message: &str) -> String {
     let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     message.chars().take(MAX_REASON).map(plain).collect()
-}
-
-/// The bytes of a file.
-#[derive(Debug, Clone)]
-pub enum FileBytes {
-    /// Mapped from disk.
-    Mapped(Arc<Mmap>),
-    /// Part of the program.
-    Static(&'static [u8]),
-}
-
-impl FileBytes {
-    /// Gives back the memory of a mapped file. It is only a hint: nothing is lost, and systems
-    /// without it keep the pages until they need them.
-    pub(crate) fn release(&self) {
-        #[cfg(unix)]
-        if let Self::Mapped(map) = self {
-            // SAFETY: pages of a read-only map of a file that are dropped here are read from the
-            // file again, with the same content, when they are touched.
-            #[allow(unsafe_code)]
-            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-        }
-    }
-
-    /// Gives back the memory of the whole blocks inside `range`.
-    #[cfg_attr(not(unix), allow(unused_variables))]
-    pub(crate) fn release_range(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        if let Self::Mapped(map) = self {
-            let (start, end) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
-            if start < end && end <= map.len() {
-                // SAFETY: as in `release`.
-                #[allow(unsafe_code)]
-                let _ = unsafe {
-                    let advice = memmap2::UncheckedAdvice::DontNeed;
-                    map.unchecked_advise_range(advice, start, end - start)
-                };
-            }
-        }
-    }
-}
-
-impl std::ops::Deref for FileBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Static(bytes) => bytes,
-        }
-    }
-}
-
-/// Maps a file into memory.
-pub(crate) fn map(path: &Path) -> Result<FileBytes, FileError> {
-    let io = |source: std::io::Error| {
-        let path = path.display().to_string();
-        match source.kind() {
-            std::io::ErrorKind::NotFound => FileError::NotFound { path },
-            _ => FileError::Io { path, source },
-        }
-    };
-    let metadata = path.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(FileError::NotAFile { path: path.display().to_string() });
-    }
-    let file = std::fs::File::open(path).map_err(io)?;
-    if metadata.len() == 0 {
-        return Ok(FileBytes::Static(&[])); // an empty file cannot be mapped
-    }
-    // SAFETY: the map is read-only and private to this process. Another process that truncates the
-    // file while it is mapped could still take pages away; model caches replace files by renaming,
-    // which leaves the mapped one whole.
-    #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-    Ok(FileBytes::Mapped(Arc::new(map)))
 }

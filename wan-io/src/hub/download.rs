@@ -13,7 +13,7 @@ use hf_hub::Repo;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
-use super::cache::RepoCache;
+use super::cache::{RepoCache, is_unknown_call};
 use super::http::{Client, Subject, display_url, header, pause};
 use super::listing::Entry;
 use super::{HubError, wrong_file};
@@ -56,15 +56,16 @@ enum Outcome {
 }
 
 impl Download<'_> {
-    /// Brings the blob of `file` into the cache under its final name; the caller links to it.
+    /// Brings the blob of the file with these names into the cache under its final name. The caller
+    /// links to it, and holds the lock, if there are locks, until then.
     pub(super) fn run(
         &self,
-        file: &str,
+        names: &[&str],
         entry: &Entry,
         note: &dyn Fn(DownloadEvent),
-    ) -> Result<(), HubError> {
+    ) -> Result<Option<File>, HubError> {
         let told = Cell::new(false);
-        let _lock = self.cache.lock(&entry.digest, || {
+        let lock = self.cache.lock(&entry.digest, || {
             if !told.replace(true) {
                 note(DownloadEvent::Waiting);
             }
@@ -72,19 +73,46 @@ impl Download<'_> {
             self.go_on()
         })?;
         // Whoever held the lock may have brought it.
-        match self.is_there(entry, note)? {
-            true => Ok(()),
-            false => self.transfer_twice(file, entry, note),
+        if !self.is_there(names, entry, note)? {
+            self.bring(names[0], entry, lock.is_some(), note)?;
         }
+        Ok(lock)
     }
 
-    fn is_there(&self, entry: &Entry, note: &dyn Fn(DownloadEvent)) -> Result<bool, HubError> {
-        let blob = self.cache.blob(&entry.digest);
-        if !blob.is_file() {
-            return Ok(false);
+    /// Downloads the blob into the partial file that an earlier process may have left.
+    fn bring(
+        &self,
+        file: &str,
+        entry: &Entry,
+        is_locked: bool,
+        note: &dyn Fn(DownloadEvent),
+    ) -> Result<(), HubError> {
+        self.cache.make_blobs()?;
+        let shared = self.cache.partial(&entry.digest);
+        if is_locked {
+            return self.transfer_twice(file, entry, &shared, note);
         }
+        // Only one of several processes can take what is there; the others begin anew.
+        let own = self.cache.own_partial(&entry.digest)?;
+        let _ = fs::rename(&shared, &own);
+        let result = self.transfer_twice(file, entry, &own, note);
+        if result.is_err() {
+            let _ = fs::rename(&own, &shared);
+        }
+        result
+    }
+
+    fn is_there(
+        &self,
+        names: &[&str],
+        entry: &Entry,
+        note: &dyn Fn(DownloadEvent),
+    ) -> Result<bool, HubError> {
+        let Some(found) = self.cache.find(self.commit, names, &entry.digest) else {
+            return Ok(false);
+        };
         let expected =
-            Expected { path: blob.clone(), size: Some(entry.size), digest: Some(entry.digest) };
+            Expected { path: found.clone(), size: Some(entry.size), digest: Some(entry.digest) };
         let markers = self.cache.markers();
         let mut go_on = |_, _| match self.go_on() {
             Ok(()) => std::ops::ControlFlow::Continue(()),
@@ -97,7 +125,7 @@ impl Download<'_> {
             }
             Err(error) if wrong_file(&error).is_some() => {
                 note(DownloadEvent::Retrying(error.to_string()));
-                fs::remove_file(&blob).map_err(HubError::io(&blob))?;
+                self.cache.remove(&found, &entry.digest)?;
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -109,14 +137,13 @@ impl Download<'_> {
         &self,
         file: &str,
         entry: &Entry,
+        path: &Path,
         note: &dyn Fn(DownloadEvent),
     ) -> Result<(), HubError> {
-        let (blob, path) = (self.cache.blob(&entry.digest), self.cache.partial(&entry.digest));
-        let folder = blob.parent().unwrap_or(&self.cache.root);
-        fs::create_dir_all(folder).map_err(HubError::io(folder))?;
+        let blob = self.cache.blob(&entry.digest);
         let mut is_second = false;
         loop {
-            let error = match self.transfer(file, entry, &path, note)? {
+            let error = match self.transfer(file, entry, path, note)? {
                 Outcome::Whole(found) if found == entry.digest => break,
                 Outcome::Whole(found) => {
                     let (repo, file) = (self.id.to_owned(), file.to_owned());
@@ -132,14 +159,14 @@ impl Download<'_> {
                     HubError::Size { repo, file, expected: entry.size, found }
                 }
             };
-            fs::remove_file(&path).map_err(HubError::io(&path))?;
+            fs::remove_file(path).map_err(HubError::io(path))?;
             if is_second {
                 return Err(error);
             }
             note(DownloadEvent::Retrying(error.to_string()));
             is_second = true;
         }
-        fs::rename(&path, &blob).map_err(HubError::io(&blob))?;
+        fs::rename(path, &blob).map_err(HubError::io(&blob))?;
         // Without the marker it is hashed again the next time, no more.
         let _ = self.cache.markers().record(&blob, &entry.digest);
         Ok(())
@@ -344,7 +371,10 @@ impl<'a> Partial<'a> {
 
     /// Waits until all is on the disk and hashed.
     fn finish(self) -> Result<Digest, HubError> {
-        self.file.sync_all().map_err(HubError::io(self.path))?;
+        match self.file.sync_all() {
+            Err(error) if is_unknown_call(&error) => {}
+            synced => synced.map_err(HubError::io(self.path))?,
+        }
         self.hashing.finish().map_err(HubError::io(self.path))
     }
 }

@@ -174,6 +174,26 @@ pub enum HubError {
         /// Bytes free.
         free: u64,
     },
+    /// The disk is full, or what the user may have of it.
+    #[error("{path}: {source}; what has arrived is kept, and continued when there is room")]
+    NoRoom {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// A folder or file of the cache cannot be made or written.
+    #[error(
+        "{path}: cannot be {verb}: {source}; set HF_HOME to a folder for the cache that can be"
+    )]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// The action that failed: `made` or `written`.
+        verb: &'static str,
+        /// The error of the system.
+        source: std::io::Error,
+    },
     /// The cache cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -199,8 +219,15 @@ impl From<IntegrityError> for HubError {
 #[cfg(feature = "hub")]
 impl HubError {
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        use std::io::ErrorKind;
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoRoom { path, source },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::Cache { path, verb: "written", source }
+            }
+            _ => Self::Io { path, source },
+        }
     }
 
     /// Whether the same request may succeed later: nothing is wrong with it or with the answer.

@@ -1,4 +1,5 @@
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 /// A step of the client of the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,14 @@ pub enum HubEvent {
     /// The hub cannot be reached; what the cache has of the revision is used.
     CacheOnly {
         /// Why it cannot be reached.
+        reason: String,
+    },
+    /// The file system of the cache has no symbolic links: files in snapshots are hard links, or are moved
+    /// there. Told once, when the first files come.
+    NoLinks {
+        /// The cache.
+        cache: PathBuf,
+        /// The error of the system.
         reason: String,
     },
     /// Another process downloads this file; it is waited for.

@@ -1,9 +1,8 @@
 //! The files of one commit, and how they come into the cache.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -90,8 +89,12 @@ impl Snapshot {
             Files::Online { client, listed } => {
                 let jobs = self.jobs(&names, listed)?;
                 let missing = self.check_present(jobs, observer)?;
-                self.check_space(&missing)?;
-                self.download(client, &missing, observer)
+                if !missing.is_empty() {
+                    self.cache.make_blobs()?;
+                    self.check_space(&missing)?;
+                    self.download(client, &missing, observer)?;
+                }
+                self.tell_links(observer)
             }
         }
     }
@@ -100,13 +103,27 @@ impl Snapshot {
     /// that use without the hub never finds half a model.
     ///
     /// # Errors
-    /// If the cache cannot be written.
+    /// If the cache cannot be written; but for one that is read-only, which has all files then.
     pub fn finish(&self) -> Result<(), HubError> {
         match self.files {
             Files::Online { .. } if self.revision != self.commit => {
-                self.cache.set_commit(&self.revision, &self.commit)
+                match self.cache.set_commit(&self.revision, &self.commit) {
+                    // All files are there, in a cache that others keep.
+                    Err(HubError::Cache { .. }) => Ok(()),
+                    noted => noted,
+                }
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Says once that the file system has no symbolic links.
+    fn tell_links(&self, observer: &mut HubObserver) -> Result<(), HubError> {
+        let Some(reason) = self.cache.news_of_links() else { return Ok(()) };
+        let (cache, reason) = (self.cache.root.clone(), reason.to_owned());
+        match observer(HubEvent::NoLinks { cache, reason }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(HubError::Cancelled),
         }
     }
 
@@ -191,7 +208,7 @@ impl Snapshot {
                     if observer(HubEvent::Retrying { file, reason }).is_break() {
                         return Err(HubError::Cancelled);
                     }
-                    self.remove(path, &job)?;
+                    self.cache.remove(path, &job.entry.digest)?;
                     missing.push(job);
                 }
             }
@@ -199,28 +216,13 @@ impl Snapshot {
         Ok(missing)
     }
 
-    /// Where the cache has a file, if it has it. Where links are not possible it is a copy.
+    /// Where the cache has a file, if it has it.
     fn present(&self, job: &Job) -> Option<PathBuf> {
-        let blob = self.cache.blob(&job.entry.digest);
-        let pointers = job.names.iter().map(|name| self.folder().join(name));
-        pointers.chain([blob]).find(|path| path.is_file())
+        self.cache.find(&self.commit, &job.names, &job.entry.digest)
     }
 
     fn link(&self, job: &Job) -> Result<(), HubError> {
-        let is_there = |name: &&&str| self.folder().join(name).is_file();
-        for name in job.names.iter().filter(|name| !is_there(name)) {
-            self.cache.link(&self.commit, name, &job.entry.digest)?;
-        }
-        Ok(())
-    }
-
-    fn remove(&self, wrong: &Path, job: &Job) -> Result<(), HubError> {
-        for path in [wrong, &self.cache.blob(&job.entry.digest)] {
-            if path.symlink_metadata().is_ok() {
-                fs::remove_file(path).map_err(HubError::io(path))?;
-            }
-        }
-        Ok(())
+        self.cache.link(&self.commit, &job.names, &job.entry.digest)
     }
 
     fn check_space(&self, jobs: &[Job]) -> Result<(), HubError> {
@@ -297,7 +299,7 @@ impl Snapshot {
         job: &Job,
         note: &dyn Fn(DownloadEvent),
     ) -> Result<(), HubError> {
-        download.run(job.names[0], &job.entry, note)?;
+        let _lock = download.run(&job.names, &job.entry, note)?;
         self.link(job)
     }
 }

@@ -20,8 +20,9 @@ const MAX_LINKS: usize = 16;
 /// The known sizes and digests of the files `names`, which are paths inside `folder`, with `/`.
 ///
 /// There is one entry for each name, in the same order. The digest is that of `SHA256SUMS` in
-/// `folder`; for a file that is not listed, the name of the blob of a hub cache that it links to;
-/// else there is none. Sizes are not known. Whether the files are there is not looked at.
+/// `folder`; for a file that is not listed, the name of the blob of a hub cache that it links to, or
+/// that of the marker of a file that is no link there; else there is none. Sizes are not known. Whether
+/// the files are there is not looked at.
 ///
 /// # Errors
 /// If the list cannot be read.
@@ -31,7 +32,8 @@ pub fn known(folder: &Path, names: &[String]) -> Result<Vec<Expected>, Integrity
 }
 
 fn expected(path: PathBuf, sums: &Sums, name: &str) -> Expected {
-    let digest = sums.get(name).copied().or_else(|| blob_digest(&path));
+    let digest = sums.get(name).copied();
+    let digest = digest.or_else(|| blob_digest(&path)).or_else(|| noted_digest(&path));
     Expected { path, size: None, digest }
 }
 
@@ -49,6 +51,18 @@ fn blob_digest(path: &Path) -> Option<Digest> {
         path = folder.join(fs::read_link(&path).ok()?);
     }
     None
+}
+
+/// The digest that was noted for a file in a snapshot of a hub cache. Where the file system has no
+/// links, there is no other.
+fn noted_digest(path: &Path) -> Option<Digest> {
+    let folder = fs::canonicalize(path.parent()?).ok()?;
+    let is_snapshots =
+        |folder: &Path| folder.ends_with("snapshots") && folder.parent().is_some_and(is_model_name);
+    match folder.ancestors().any(is_snapshots) {
+        true => markers_for(&folder).noted(path),
+        false => None,
+    }
 }
 
 fn digest_name(path: &Path) -> Option<Digest> {

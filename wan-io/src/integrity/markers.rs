@@ -58,13 +58,29 @@ impl Markers {
         Ok(atomic::write(&marker, stamp.note().as_bytes())?)
     }
 
+    /// The digest in the marker of `file`, whatever the file is by now. `None` if it has none or several.
+    pub(super) fn noted(&self, file: &Path) -> Option<Digest> {
+        let path = path_hash(file).ok()?;
+        let entries = fs::read_dir(&self.folder).ok()?.filter_map(Result::ok);
+        let mut digests = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let (digest, of) = name.to_str()?.split_once('-')?;
+            (of == path).then(|| Digest::from_hex(digest))?
+        });
+        digests.next().filter(|_| digests.next().is_none())
+    }
+
     /// Two files of a folder can have the same content, so the name depends on the path too.
     fn marker(&self, file: &Path, digest: &Digest) -> io::Result<PathBuf> {
-        let path = fs::canonicalize(file)?;
-        let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
-        let short = u64::from_be_bytes(std::array::from_fn(|i| hash[i]));
-        Ok(self.folder.join(format!("{digest}-{short:016x}")))
+        Ok(self.folder.join(format!("{digest}-{}", path_hash(file)?)))
     }
+}
+
+fn path_hash(file: &Path) -> io::Result<String> {
+    let path = fs::canonicalize(file)?;
+    let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    let short = u64::from_be_bytes(std::array::from_fn(|i| hash[i]));
+    Ok(format!("{short:016x}"))
 }
 
 /// Where the markers of `folder` are: in its `.wan-verified`, or, for a folder inside a hub cache,

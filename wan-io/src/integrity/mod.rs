@@ -6,8 +6,9 @@
 //! - a list `SHA256SUMS` in the folder, as `sha256sum` writes it. It can list files in folders
 //!   inside the folder too, such as `transformer/diffusion_pytorch_model.safetensors`;
 //! - the hub cache, whose blobs are named by their hash: `models--owner--name/blobs/<hash>`, to
-//!   which the files of `snapshots/<commit>/` link. Where links are not possible (on Windows,
-//!   without developer mode), the snapshot has copies, and of these nothing is known.
+//!   which the files of `snapshots/<commit>/` link. Where symbolic links are not possible (on
+//!   Windows, exFAT, some shares on networks), the snapshot has the files themselves: of those that
+//!   this library downloaded, the markers tell the hash, of others nothing is known.
 //!
 //! A list made by whoever made the files shows that they are as their maker left them; a list that
 //! came by the same way as the files shows only that nothing broke since.

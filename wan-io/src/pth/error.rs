@@ -1,9 +1,14 @@
 //! Errors of checkpoints of PyTorch.
 
+use crate::files::FileError;
+
 /// Why a checkpoint of PyTorch cannot be read. Nothing of the file was run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PthError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The zip archive is broken, or not as PyTorch writes it.
     #[error("is not a whole zip archive as PyTorch writes it: {reason}")]
     Archive {

@@ -3,22 +3,44 @@
 //!
 //! `_legacy_save` and `_legacy_load` in PyTorch's `torch/serialization.py`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::PthError;
-use super::cursor::Cursor;
-use super::pickle;
-use super::tensor::Numbers;
+use super::flatten;
+use super::pickle::{self, MAX_PICKLE};
+use super::tensor::{Numbers, View};
 use super::value::{Container, Pickle, Storage, Value};
+use crate::files::OpenFile;
 
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const VERSION: i64 = 1001;
+/// So much of a file is read for its pickles at first, which suffices for the real ones,
+const FIRST: usize = 1 << 20;
+/// and so much at most: a pickle of the largest size, and the others.
+const MOST: usize = MAX_PICKLE + FIRST;
 
-/// The pickle of the checkpoint, and where its storages are in `file`.
-pub(super) fn read(file: &[u8]) -> Result<(Pickle<'_>, Vec<Numbers>), PthError> {
+/// The tensors of a checkpoint by name.
+pub(super) fn read(file: &OpenFile) -> Result<BTreeMap<String, View>, PthError> {
+    let mut length = FIRST;
+    loop {
+        let beginning = file.bytes(0..file.size().min(length))?;
+        match read_from(&beginning, file) {
+            Err(PthError::Truncated { .. }) if beginning.len() < file.size() && length < MOST => {
+                length = MOST;
+            }
+            Err(PthError::Truncated { .. }) if beginning.len() < file.size() => {
+                return Err(PthError::TooLarge { what: "bytes of pickle", max: MAX_PICKLE });
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Reads the pickles in the beginning of `file`, and finds the storages after them.
+fn read_from(beginning: &[u8], file: &OpenFile) -> Result<BTreeMap<String, View>, PthError> {
     let mut at = 0;
     let mut next = || {
-        let pickle = pickle::read(&file[at..])?;
+        let pickle = pickle::read(&beginning[at..])?;
         at += pickle.length;
         Ok::<_, PthError>(pickle)
     };
@@ -30,8 +52,8 @@ pub(super) fn read(file: &[u8]) -> Result<(Pickle<'_>, Vec<Numbers>), PthError> 
     }
     check_machine(&next()?)?;
     let (checkpoint, keys) = (next()?, next()?);
-    let storages = find_storages(Cursor::new(file, at), &checkpoint.storages, &keys)?;
-    Ok((checkpoint, storages))
+    let storages = find_storages(file, at, &checkpoint.storages, &keys)?;
+    flatten::tensors(&checkpoint, &storages)
 }
 
 fn broken(reason: impl Into<String>) -> PthError {
@@ -50,9 +72,10 @@ fn check_machine(machine: &Pickle) -> Result<(), PthError> {
     }
 }
 
-/// Finds the storages, which follow each other in the order of `keys` up to the file's end.
+/// Finds the storages, which follow each other from `at` on in the order of `keys` up to the file's end.
 fn find_storages(
-    mut cursor: Cursor,
+    file: &OpenFile,
+    mut at: usize,
     storages: &[Storage],
     keys: &Pickle,
 ) -> Result<Vec<Numbers>, PthError> {
@@ -65,13 +88,13 @@ fn find_storages(
         let Value::Text(key) = *key else { return Err(broken("a storage's name is not text")) };
         let wrong = |reason: &str| PthError::Storage { key: key.into(), reason: reason.into() };
         let storage = known.get(key).ok_or_else(|| wrong("belongs to no tensor"))?;
-        let numbers = read_storage(&mut cursor, storage)?;
+        let numbers = read_storage(file, &mut at, storage)?;
         if found.insert(key, numbers).is_some() {
             return Err(wrong("is there twice"));
         }
     }
-    if cursor.rest() > 0 {
-        return Err(broken(format!("{} bytes follow its last storage", cursor.rest())));
+    if at < file.size() {
+        return Err(broken(format!("{} bytes follow its last storage", file.size() - at)));
     }
     let take = |storage: &Storage| {
         let reason = || PthError::Storage { key: storage.key.into(), reason: "is missing".into() };
@@ -81,19 +104,21 @@ fn find_storages(
 }
 
 /// Reads the length of a storage and skips its numbers.
-fn read_storage(cursor: &mut Cursor, storage: &Storage) -> Result<Numbers, PthError> {
+fn read_storage(file: &OpenFile, at: &mut usize, storage: &Storage) -> Result<Numbers, PthError> {
     let Storage { key, dtype, count } = *storage;
     let wrong = |reason| Err(PthError::Storage { key: key.into(), reason });
-    match cursor.u64() {
-        Some(found) if found == count as u64 => {}
-        Some(found) => return wrong(format!("has {found} numbers instead of {count}")),
-        None => return wrong("is cut off".into()),
+    let length = file.bytes(*at..file.size().min(*at + 8))?;
+    match <[u8; 8]>::try_from(&*length).map(u64::from_le_bytes) {
+        Ok(found) if found == count as u64 => {}
+        Ok(found) => return wrong(format!("has {found} numbers instead of {count}")),
+        Err(_) => return wrong("is cut off".into()),
     }
-    let start = cursor.at();
-    let bytes = count.checked_mul(dtype.bitsize() / 8);
-    if bytes.and_then(|bytes| cursor.take(bytes)).is_none() {
-        let left = cursor.rest();
-        return wrong(format!("has {count} numbers, but only {left} bytes are left for them"));
+    let (start, left) = (*at + 8, file.size() - (*at + 8));
+    match count.checked_mul(dtype.bitsize() / 8).filter(|bytes| *bytes <= left) {
+        Some(bytes) => *at = start + bytes,
+        None => {
+            return wrong(format!("has {count} numbers, but only {left} bytes are left for them"));
+        }
     }
     Ok(Numbers { dtype, count, start })
 }

@@ -6,7 +6,7 @@
 //! Both formats are known: the zip archive (`zip.rs`) and the one before PyTorch 1.6
 //! (`legacy.rs`).
 //!
-//! The file is mapped; only its directory and its pickle are read before a tensor is asked for.
+//! Only the directory of a file and its pickle are read before a tensor is asked for.
 //! Every number in them is checked before it is used, and all memory is bounded by the limits in
 //! `pickle.rs` and `flatten.rs`.
 
@@ -21,44 +21,59 @@ mod value;
 mod zip;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub use error::PthError;
 pub(crate) use tensor::View;
 
+use pickle::MAX_PICKLE;
 use tensor::Numbers;
 use value::Storage;
 use zip::Archive;
 
+use crate::files::{FileError, OpenFile};
+
+/// So much is looked at of the name of a byte order.
+const MAX_ORDER: usize = 64;
+
 /// Whether `file` starts like a checkpoint, in either format, or like any other pickle.
-pub(crate) fn is_pth(file: &[u8]) -> bool {
-    let zip_or_pickle = file.starts_with(b"PK") || matches!(file, [0x80, 2..=5, ..]);
+pub(crate) fn is_pth(file: &OpenFile) -> Result<bool, FileError> {
+    let beginning = file.bytes(0..file.size().min(9))?;
+    let zip_or_pickle = is_zip(&beginning) || matches!(*beginning, [0x80, 2..=5, ..]);
     // The header of a safetensors file starts there, after any eight bytes.
-    zip_or_pickle && file.get(8) != Some(&b'{')
+    Ok(zip_or_pickle && beginning.get(8) != Some(&b'{'))
+}
+
+fn is_zip(beginning: &[u8]) -> bool {
+    beginning.starts_with(b"PK")
 }
 
 /// The tensors of the checkpoint `file` by name. The keys of dicts and lists that lie in each
 /// other are joined with `.`.
-pub(crate) fn read(file: &[u8]) -> Result<BTreeMap<String, View>, PthError> {
-    if file.starts_with(b"PK") {
-        return read_zip(file);
+pub(crate) fn read(file: &OpenFile) -> Result<BTreeMap<String, View>, PthError> {
+    match is_zip(&file.bytes(0..file.size().min(2))?) {
+        true => read_zip(file),
+        false => legacy::read(file),
     }
-    let (pickle, storages) = legacy::read(file)?;
-    flatten::tensors(&pickle, &storages)
 }
 
-fn read_zip(file: &[u8]) -> Result<BTreeMap<String, View>, PthError> {
+fn read_zip(file: &OpenFile) -> Result<BTreeMap<String, View>, PthError> {
     let archive = Archive::read(file)?;
     let root = archive.first().split('/').next().unwrap_or_default();
+    let start_of = |entry: Range<usize>, most: usize| {
+        file.bytes(entry.start..entry.end.min(entry.start + most))
+    };
     if let Some(order) = archive.entry(&format!("{root}/byteorder")) {
-        check_order(&file[order])?;
+        check_order(&start_of(order, MAX_ORDER)?)?;
     }
     let name = format!("{root}/data.pkl");
-    let bytes = archive
+    let entry = archive
         .entry(&name)
         .ok_or_else(|| PthError::Archive { reason: format!("it has no entry {name:?}") })?;
-    let bytes = &file[bytes];
-    let pickle = pickle::read(bytes)?;
-    if pickle.length != bytes.len() {
+    // One byte more, so that a longer one is seen to be longer.
+    let bytes = start_of(entry.clone(), MAX_PICKLE + 1)?;
+    let pickle = pickle::read(&bytes)?;
+    if pickle.length != entry.len() {
         let reason = "its pickle stops here, but goes on".into();
         return Err(PthError::Pickle { at: pickle.length, reason });
     }

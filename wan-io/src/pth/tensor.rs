@@ -5,9 +5,15 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
+use crate::files::{FileError, OpenFile};
+
 /// How many numbers a tensor may have at most if its storage has fewer: a single number can stand
 /// for a tensor of any size.
 const MAX_EXPANDED: usize = 1 << 20;
+/// So many bytes of a view with strides are read at once, or as much as it may well lie in,
+const WINDOW: usize = 64 << 20;
+/// which is so many times its own size.
+const SCATTER: usize = 4;
 
 /// A tensor in the bytes of a file.
 #[derive(Debug, Clone)]
@@ -72,15 +78,72 @@ impl View {
         Ok(Self { dtype: numbers.dtype, shape, range: start..start + span * size, strides })
     }
 
-    /// Its numbers in row-major order: a part of `file`, or collected from there.
-    pub(crate) fn bytes<'a>(&self, file: &'a [u8]) -> Cow<'a, [u8]> {
-        let bytes = &file[self.range.clone()];
+    /// The bytes of the numbers in `range`, counted in row-major order: a part of the program, or read
+    /// into `buffer`, whose content is replaced.
+    pub(crate) fn read<'a>(
+        &self,
+        file: &'a OpenFile,
+        range: Range<usize>,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], FileError> {
         match &self.strides {
-            None => Cow::Borrowed(bytes),
+            None => {
+                let at = |number: usize| self.range.start + number * self.dtype.bitsize() / 8;
+                file.read(at(range.start)..at(range.end), buffer)
+            }
             Some(strides) => {
-                Cow::Owned(gather(bytes, self.dtype.bitsize() / 8, &self.shape, strides))
+                self.gather(file, range, strides, buffer)?;
+                Ok(buffer)
             }
         }
+    }
+
+    /// All of its numbers in row-major order: a part of the program, or read from `file`.
+    pub(crate) fn bytes(&self, file: &OpenFile) -> Result<Cow<'static, [u8]>, FileError> {
+        let Some(strides) = &self.strides else { return file.bytes(self.range.clone()) };
+        let mut gathered = Vec::new();
+        self.gather(file, 0..self.shape.iter().product(), strides, &mut gathered)?;
+        Ok(Cow::Owned(gathered))
+    }
+
+    /// Collects the numbers in `range` in row-major order.
+    fn gather(
+        &self,
+        file: &OpenFile,
+        range: Range<usize>,
+        strides: &[usize],
+        gathered: &mut Vec<u8>,
+    ) -> Result<(), FileError> {
+        let size = self.dtype.bitsize() / 8;
+        let (total, mut rest) = (range.len() * size, range.start);
+        let mut index = vec![0; self.shape.len()];
+        for dim in (0..self.shape.len()).rev() {
+            index[dim] = rest % self.shape[dim];
+            rest /= self.shape[dim];
+        }
+        let mut at: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
+        let most = WINDOW.max(total.saturating_mul(SCATTER));
+        let (mut window, mut bytes): (Range<usize>, Cow<[u8]>) = (0..0, Cow::Borrowed(&[]));
+        gathered.clear();
+        gathered.reserve_exact(total);
+        while gathered.len() < total {
+            let start = self.range.start + at * size;
+            if start < window.start || start + size > window.end {
+                window = start..self.range.end.min(start.saturating_add(most));
+                bytes = file.bytes(window.clone())?;
+            }
+            gathered.extend_from_slice(&bytes[start - window.start..][..size]);
+            for dim in (0..self.shape.len()).rev() {
+                index[dim] += 1;
+                at += strides[dim];
+                if index[dim] < self.shape[dim] {
+                    break;
+                }
+                at -= strides[dim] * self.shape[dim];
+                index[dim] = 0;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -112,25 +175,4 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
         fits
     };
     shape.contains(&0) || shape.iter().zip(strides).rev().all(fits)
-}
-
-/// Collects numbers of `size` bytes in row-major order.
-fn gather(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
-    let total = shape.iter().product::<usize>() * size;
-    let mut gathered = Vec::with_capacity(total);
-    let mut index = vec![0; shape.len()];
-    let mut at = 0;
-    while gathered.len() < total {
-        gathered.extend_from_slice(&bytes[at * size..(at + 1) * size]);
-        for dim in (0..shape.len()).rev() {
-            index[dim] += 1;
-            at += strides[dim];
-            if index[dim] < shape[dim] {
-                break;
-            }
-            at -= strides[dim] * shape[dim];
-            index[dim] = 0;
-        }
-    }
-    gathered
 }

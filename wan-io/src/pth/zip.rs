@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::PthError;
 use super::cursor::Cursor;
+use crate::files::OpenFile;
 
 const END: u32 = 0x0605_4b50;
 const END_LEN: usize = 22;
@@ -19,6 +20,8 @@ const END64: u32 = 0x0606_4b50;
 const END64_LEN: usize = 56;
 const CENTRAL: u32 = 0x0201_4b50;
 const LOCAL: u32 = 0x0403_4b50;
+/// Without name and extra field.
+const LOCAL_LEN: usize = 30;
 const ZIP64_EXTRA: u16 = 1;
 /// The flags an entry may have: its sizes follow the data (3), its name is UTF-8 (11).
 const PLAIN_FLAGS: u16 = 1 << 3 | 1 << 11;
@@ -26,12 +29,14 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 /// The real ones have one entry a tensor and a few more: some 1,500 at most.
 const MAX_ENTRIES: u64 = 50_000;
 const MAX_NAME: usize = 1024;
+/// Room for so many entries with such names.
+const MAX_DIRECTORY: usize = 64 << 20;
 
 /// Where the entries of an archive are.
 #[derive(Debug)]
-pub(super) struct Archive<'a> {
-    entries: HashMap<&'a str, Range<usize>>,
-    first: &'a str,
+pub(super) struct Archive {
+    entries: HashMap<String, Range<usize>>,
+    first: String,
 }
 
 /// An entry of the directory.
@@ -47,31 +52,33 @@ struct Directory {
     bytes: Range<usize>,
 }
 
-impl<'a> Archive<'a> {
+impl Archive {
     /// Reads the directory at the end of `file` and checks it against the entries.
-    pub(super) fn read(file: &'a [u8]) -> Result<Self, PthError> {
+    pub(super) fn read(file: &OpenFile) -> Result<Self, PthError> {
         let directory = find_directory(file)?;
-        let mut cursor = Cursor::new(&file[..directory.bytes.end], directory.bytes.start);
+        let bytes = file.bytes(directory.bytes.clone())?;
+        let mut cursor = Cursor::new(&bytes, 0);
         let (mut entries, mut spans, mut first) = (HashMap::new(), Vec::new(), None);
         for _ in 0..directory.entries {
             let entry = read_central(&mut cursor)?;
-            let (start, data) = locate(&file[..directory.bytes.start], &entry)?;
-            if entries.insert(entry.name, data.clone()).is_some() {
+            let (start, data) = locate(file, directory.bytes.start, &entry)?;
+            if entries.insert(entry.name.to_owned(), data.clone()).is_some() {
                 return Err(broken(format!("entry {:?} is there twice", entry.name)));
             }
             first.get_or_insert(entry.name);
             spans.push((start..data.end, entry.name));
         }
-        if cursor.at() != directory.bytes.end {
+        if cursor.rest() > 0 {
             return Err(broken("its directory has more entries than it says"));
         }
         no_overlap(spans)?;
-        Ok(Self { entries, first: first.ok_or_else(|| broken("it has no entries"))? })
+        let first = first.ok_or_else(|| broken("it has no entries"))?.to_owned();
+        Ok(Self { entries, first })
     }
 
     /// The name of the first entry.
-    pub(super) fn first(&self) -> &'a str {
-        self.first
+    pub(super) fn first(&self) -> &str {
+        &self.first
     }
 
     /// Where the bytes of the entry `name` are in the file.
@@ -84,15 +91,17 @@ fn broken(reason: impl Into<String>) -> PthError {
     PthError::Archive { reason: reason.into() }
 }
 
-fn find_directory(file: &[u8]) -> Result<Directory, PthError> {
-    let end_at = file.len().checked_sub(END_LEN).unwrap_or(file.len());
-    let end = read_end(&mut Cursor::new(file, end_at)).ok_or_else(|| {
+fn find_directory(file: &OpenFile) -> Result<Directory, PthError> {
+    let tail_at = file.size().saturating_sub(END64_LEN + LOCATOR_LEN + END_LEN);
+    let tail = file.bytes(tail_at..file.size())?;
+    let end_at = tail.len().checked_sub(END_LEN).unwrap_or(tail.len());
+    let end = read_end(&mut Cursor::new(&tail, end_at)).ok_or_else(|| {
         broken("it does not end with a zip directory (cut off, or something follows it)")
     })?;
-    let (end, directory_end) = match find_end64(file, end_at)? {
-        Some((end64, at)) if end.agrees(&end64) => (end64, at),
+    let (end, directory_end) = match find_end64(&tail, tail_at, end_at)? {
+        Some((end64, at)) if end.agrees(&end64) => (end64, tail_at + at),
         Some(_) => return Err(broken("its two ends do not agree")),
-        None => (end, end_at),
+        None => (end, tail_at + end_at),
     };
     if end.disks != (0, 0) || end.entries.0 != end.entries.1 {
         return Err(broken("it is one of several parts"));
@@ -108,6 +117,9 @@ fn find_directory(file: &[u8]) -> Result<Directory, PthError> {
             "its directory would be {size} bytes at {offset}, but must end at {directory_end}"
         );
         return Err(broken(reason));
+    }
+    if directory_end - start > MAX_DIRECTORY {
+        return Err(PthError::TooLarge { what: "bytes of zip directory", max: MAX_DIRECTORY });
     }
     Ok(Directory { entries: end.entries.0, bytes: start..directory_end })
 }
@@ -143,20 +155,25 @@ fn read_end(cursor: &mut Cursor) -> Option<End> {
     (signature == END && comment == 0).then_some(End { disks, entries, size, offset })
 }
 
-/// The zip64 form of the end and where it starts. It stands right before the short form.
-fn find_end64(file: &[u8], end_at: usize) -> Result<Option<(End, usize)>, PthError> {
+/// The zip64 form of the end and where it starts in `tail`, which starts at `tail_at` of the file. It
+/// stands right before the short form.
+fn find_end64(
+    tail: &[u8],
+    tail_at: usize,
+    end_at: usize,
+) -> Result<Option<(End, usize)>, PthError> {
     let Some(locator_at) = end_at.checked_sub(LOCATOR_LEN) else { return Ok(None) };
-    let mut locator = Cursor::new(file, locator_at);
+    let mut locator = Cursor::new(tail, locator_at);
     if locator.u32() != Some(LOCATOR) {
         return Ok(None);
     }
     let wrong = || broken("its zip64 end is not where it should be");
     let at = locator_at.checked_sub(END64_LEN).ok_or_else(wrong)?;
     let (disk, offset, disks) = (locator.u32(), locator.u64(), locator.u32());
-    if (disk, offset, disks) != (Some(0), Some(at as u64), Some(1)) {
+    if (disk, offset, disks) != (Some(0), Some((tail_at + at) as u64), Some(1)) {
         return Err(wrong());
     }
-    let end = read_end64(&mut Cursor::new(file, at)).ok_or_else(wrong)?;
+    let end = read_end64(&mut Cursor::new(tail, at)).ok_or_else(wrong)?;
     Ok(Some((end, at)))
 }
 
@@ -249,45 +266,59 @@ fn find_extra(extra: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Where the entry's own header starts, and where its data is. `file` ends where the directory
-/// starts.
-fn locate(file: &[u8], entry: &Central) -> Result<(usize, Range<usize>), PthError> {
+/// Where the entry's own header starts, and where its data is: before the directory at `limit`.
+fn locate(
+    file: &OpenFile,
+    limit: usize,
+    entry: &Central,
+) -> Result<(usize, Range<usize>), PthError> {
     let name = entry.name;
     let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
-    let mut cursor = Cursor::new(file, start);
-    let agrees = read_local(&mut cursor, entry)
+    let end = start.saturating_add(LOCAL_LEN + name.len()).min(limit);
+    let header = file.bytes(start.min(end)..end)?;
+    let local = read_local(&mut Cursor::new(&header, 0), entry)
+        .filter(|local| start + local.length <= limit)
         .ok_or_else(|| broken(format!("entry {name:?} has no whole header at {start}")))?;
-    if !agrees {
+    if !local.agrees {
         return Err(broken(format!("entry {name:?} is described differently in its own header")));
     }
-    let data_start = cursor.at();
-    let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
-    cursor.take(size).ok_or_else(|| {
-        let left = file.len() - data_start;
-        broken(format!("entry {name:?} would have {size} bytes, but only {left} are left"))
-    })?;
-    Ok((start, data_start..cursor.at()))
+    let data = start + local.length;
+    match usize::try_from(entry.size) {
+        Ok(size) if size <= limit - data => Ok((start, data..data + size)),
+        _ => {
+            let (size, left) = (entry.size, limit - data);
+            Err(broken(format!("entry {name:?} would have {size} bytes, but only {left} are left")))
+        }
+    }
 }
 
-/// Reads an entry's own header, up to its data; says whether it agrees with the directory.
-fn read_local(cursor: &mut Cursor, entry: &Central) -> Option<bool> {
+/// An entry's own header.
+struct Local {
+    /// Whether it agrees with the directory.
+    agrees: bool,
+    /// Its length in bytes, with name and extra field.
+    length: usize,
+}
+
+/// Reads an entry's own header, up to its name.
+fn read_local(cursor: &mut Cursor, entry: &Central) -> Option<Local> {
     let (signature, _version) = (cursor.u32()?, cursor.u16()?);
     let (flags, method) = (cursor.u16()?, cursor.u16()?);
     let _time_and_checksum = cursor.u64()?;
     let sizes = [cursor.u32()?, cursor.u32()?];
     let (name, extra) = (cursor.u16()?, cursor.u16()?);
-    let (name, _extra) = (cursor.take(name.into())?, cursor.take(extra.into())?);
+    let length = LOCAL_LEN + usize::from(name) + usize::from(extra);
     let same_size = |size: u32| {
         let follows = size == 0 && flags & SIZES_FOLLOW != 0;
         follows || size == u32::MAX || u64::from(size) == entry.size
     };
-    Some(
-        signature == LOCAL
-            && flags == entry.flags
-            && method == 0
-            && name == entry.name.as_bytes()
-            && sizes.into_iter().all(same_size),
-    )
+    let agrees = signature == LOCAL
+        && flags == entry.flags
+        && method == 0
+        && usize::from(name) == entry.name.len()
+        && cursor.take(name.into()) == Some(entry.name.as_bytes())
+        && sizes.into_iter().all(same_size);
+    Some(Local { agrees, length })
 }
 
 fn no_overlap(mut spans: Vec<(Range<usize>, &str)>) -> Result<(), PthError> {

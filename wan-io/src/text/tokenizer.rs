@@ -9,8 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::{Encoding, ModelWrapper};
 
-/// The largest `tokenizer.json` that is read; that of umT5 has 17 MB.
-const LARGEST_FILE: u64 = 64 << 20;
 /// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
 /// in a tree as deep as the longest one.
 const LONGEST_PIECE: usize = 4096;
@@ -46,6 +44,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// The largest `tokenizer.json` that is read; that of umT5 has 17 MB.
+    pub const MAX_BYTES: u64 = 64 << 20;
+
     /// Opens a `tokenizer.json`, or that in a folder.
     ///
     /// # Errors
@@ -75,8 +76,8 @@ impl Tokenizer {
 
     fn load(bytes: &[u8], file: String) -> Result<Self, TextError> {
         let found = bytes.len() as u64;
-        if found > LARGEST_FILE {
-            return Err(TextError::TooLarge { file, found, limit: LARGEST_FILE });
+        if found > Tokenizer::MAX_BYTES {
+            return Err(TextError::TooLarge { file, found, limit: Tokenizer::MAX_BYTES });
         }
         check_layout(bytes, &file)?;
         let malformed = |found| TextError::Malformed { file: file.clone(), found };
@@ -194,12 +195,20 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     if !metadata.is_file() {
         return Err(failed(std::io::Error::other("not a regular file")));
     }
-    if metadata.len() > LARGEST_FILE {
-        return Err(TextError::TooLarge { file, found: metadata.len(), limit: LARGEST_FILE });
+    if metadata.len() > Tokenizer::MAX_BYTES {
+        return Err(TextError::TooLarge {
+            file,
+            found: metadata.len(),
+            limit: Tokenizer::MAX_BYTES,
+        });
     }
     let mut bytes = Vec::new();
     // The file may still grow.
-    File::open(path).map_err(failed)?.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path)
+        .map_err(failed)?
+        .take(Tokenizer::MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     Ok(bytes)
 }
 

@@ -3,30 +3,34 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{Entry, Weights};
-use crate::files::FileBytes;
+use crate::files::{FileError, OpenFile};
 use crate::integrity::Digest;
 
-/// Files up to this size are hashed whole.
+/// Files up to this size are hashed whole,
 const WHOLE: usize = 256 << 20;
+/// so many bytes at a time.
+const PIECE: usize = 1 << 20;
 /// So many blocks of a larger file are hashed,
 const BLOCKS: usize = 4096;
 /// each of so many bytes.
 const BLOCK_BYTES: usize = 4096;
 
 /// The fingerprint, as lower-case hex digits.
-pub(super) fn fingerprint(weights: &Weights) -> String {
-    let mut hash = Sha256::new();
+pub(super) fn fingerprint(weights: &Weights) -> Result<String, FileError> {
+    let (mut hash, mut buffer) = (Sha256::new(), Vec::new());
     for (index, shard) in weights.shards.iter().enumerate() {
-        add_number(&mut hash, shard.len());
-        if shard.len() <= WHOLE {
-            hash.update(&**shard);
+        add_number(&mut hash, shard.size());
+        if shard.size() <= WHOLE {
+            for start in (0..shard.size()).step_by(PIECE) {
+                let end = shard.size().min(start + PIECE);
+                hash.update(shard.read(start..end, &mut buffer)?);
+            }
         } else {
             add_header(&mut hash, weights, index);
-            add_blocks(&mut hash, shard);
+            add_blocks(&mut hash, shard, &mut buffer)?;
         }
-        shard.release();
     }
-    Digest::Sha256(hash.finalize().into()).to_string()
+    Ok(Digest::Sha256(hash.finalize().into()).to_string())
 }
 
 /// Names, dtypes, shapes and places of a file's tensors, and the properties of all files. The bytes of
@@ -47,12 +51,13 @@ fn add_header(hash: &mut Sha256, weights: &Weights, index: usize) {
 }
 
 /// Blocks at equal distances, the first and the last one among them.
-fn add_blocks(hash: &mut Sha256, file: &FileBytes) {
-    let last = (file.len() - BLOCK_BYTES) as u64;
+fn add_blocks(hash: &mut Sha256, file: &OpenFile, buffer: &mut Vec<u8>) -> Result<(), FileError> {
+    let last = (file.size() - BLOCK_BYTES) as u64;
     for block in 0..BLOCKS as u64 {
         let start = (last * block / (BLOCKS as u64 - 1)) as usize;
-        hash.update(&file[start..start + BLOCK_BYTES]);
+        hash.update(file.read(start..start + BLOCK_BYTES, buffer)?);
     }
+    Ok(())
 }
 
 fn add_number(hash: &mut Sha256, number: usize) {

@@ -13,11 +13,13 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::unique::{UniqueMap, insert_once};
 use super::{WeightsFileError, check_name};
-use crate::files::from_json;
+use crate::files::{OpenFile, from_json};
 use crate::pth::View;
 
 /// The largest header that is parsed. The real ones are below 1 MB.
 pub(super) const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// The bytes in which the length of the header stands.
+const LENGTH: usize = 8;
 /// Where the file's own properties are, between the tensors.
 pub(super) const METADATA: &str = "__metadata__";
 
@@ -28,33 +30,33 @@ pub(super) struct Content {
 }
 
 /// Reads the header of the safetensors file `file`.
-pub(super) fn read(path: &str, file: &[u8]) -> Result<Content, WeightsFileError> {
-    let broken = |reason| WeightsFileError::Safetensors { path: path.to_owned(), reason };
-    let (header, data) = split(file).map_err(broken)?;
-    let Header { tensors, metadata } =
-        from_json(header).map_err(|reason| broken(format!("its header: {reason}")))?;
-    tensors.keys().try_for_each(|name| check_name(path, name))?;
-    check_layout(&tensors, data.len()).map_err(broken)?;
-    let start = file.len() - data.len();
+pub(super) fn read(file: &OpenFile) -> Result<Content, WeightsFileError> {
+    let broken = |reason| WeightsFileError::Safetensors { path: file.path().to_owned(), reason };
+    let beginning = file.bytes(0..file.size().min(LENGTH))?;
+    let start = data_start(&beginning, file.size()).map_err(broken)?;
+    let Header { tensors, metadata } = from_json(&file.bytes(LENGTH..start)?)
+        .map_err(|reason| broken(format!("its header: {reason}")))?;
+    tensors.keys().try_for_each(|name| check_name(file.path(), name))?;
+    check_layout(&tensors, file.size() - start).map_err(broken)?;
     let view = |(name, TensorInfo { dtype, shape, data_offsets: (from, to) })| {
         (name, View::row_major(dtype, shape, start + from..start + to))
     };
     Ok(Content { tensors: tensors.into_iter().map(view).collect(), metadata })
 }
 
-/// The header and the data.
-fn split(file: &[u8]) -> Result<(&[u8], &[u8]), String> {
-    let Some((length, rest)) = file.split_first_chunk() else {
-        return Err(format!("it has only {} bytes", file.len()));
+/// Where the data of a file of `size` bytes starts, which begins with `beginning`.
+fn data_start(beginning: &[u8], size: usize) -> Result<usize, String> {
+    let Ok(length) = beginning.try_into().map(u64::from_le_bytes) else {
+        return Err(format!("it has only {size} bytes"));
     };
-    let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {
         return Err(format!("its header would have {length} bytes"));
     }
-    let split = rest.split_at_checked(length as usize);
-    split.ok_or_else(|| {
-        format!("its header would have {length} bytes, but only {} follow", rest.len())
-    })
+    let (start, follow) = (LENGTH + length as usize, size - LENGTH);
+    match start <= size {
+        true => Ok(start),
+        false => Err(format!("its header would have {length} bytes, but only {follow} follow")),
+    }
 }
 
 /// The tensors must fill the data one after the other, without holes, each with the bytes that its

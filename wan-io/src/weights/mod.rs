@@ -1,22 +1,23 @@
-//! Weights in safetensors files, single or sharded, and in checkpoints of PyTorch. The files are
-//! mapped into memory.
+//! Weights in safetensors files, single or sharded, and in checkpoints of PyTorch. Opening them reads
+//! headers; the elements are read from the open files when they are asked for, by position.
 
 mod error;
 mod fingerprint;
 mod header;
 mod index;
+mod stored;
 mod unique;
 mod write;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use error::{SafetensorsWriteError, WeightsFileError};
 pub use safetensors::Dtype;
+pub use stored::StoredTensor;
 pub use write::SafetensorsWriter;
 
-use crate::files::{self, FileBytes, FileError, ModelFiles};
+use crate::files::{FileError, ModelFiles, OpenFile};
 use crate::pth::{self, PthError, View};
 use index::Index;
 
@@ -29,23 +30,12 @@ const MAX_METADATA_BYTES: usize = 16 << 20;
 /// How the name of an index ends.
 const INDEX: &str = ".safetensors.index.json";
 
-/// One tensor: how its elements are stored, its shape, and its bytes (little-endian, row-major).
-#[derive(Debug, Clone)]
-pub struct StoredTensor<'a> {
-    /// The form of an element.
-    pub dtype: Dtype,
-    /// The shape.
-    pub shape: &'a [usize],
-    /// The elements. Those of a view with strides, which only checkpoints of PyTorch have, are
-    /// collected; all others are the bytes of the file, at any alignment.
-    pub bytes: Cow<'a, [u8]>,
-}
-
-/// The weights of one network. Opening them reads headers only.
+/// The weights of one network. Opening them reads headers only; the files stay open, and all threads may
+/// read at once.
 #[derive(Debug)]
 pub struct Weights {
     origin: String,
-    shards: Vec<FileBytes>,
+    shards: Vec<OpenFile>,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -72,7 +62,7 @@ impl Weights {
         match find(files, folder, stem)? {
             WeightFiles::Single(file) => {
                 let mut weights = Self::empty(files.display_path(&file));
-                weights.add_safetensors(files.display_path(&file), files.open(&file)?)?;
+                weights.add_safetensors(files.open(&file)?)?;
                 Ok(weights)
             }
             WeightFiles::Index(index) => Self::open_sharded(files, folder, &index),
@@ -85,7 +75,7 @@ impl Weights {
     /// # Errors
     /// If the file is missing or broken, or a checkpoint that would run code.
     pub fn open_file(files: &ModelFiles, file: &str) -> Result<Self, WeightsFileError> {
-        Self::open_bytes(files.display_path(file), files.open(file)?)
+        Self::open_any(files.open(file)?)
     }
 
     /// Opens any file on disk like [`open_file`](Self::open_file), or the shards of an index
@@ -100,7 +90,7 @@ impl Weights {
             (Some(folder), Some(name)) => {
                 Self::open_sharded(&ModelFiles::Folder(folder.to_owned()), "", name)
             }
-            _ => Self::open_bytes(path.display().to_string(), files::map(path)?),
+            _ => Self::open_any(OpenFile::open(path)?),
         }
     }
 
@@ -132,8 +122,7 @@ impl Weights {
     /// The tensor `name`, if there is one.
     pub fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
         let Entry { shard, view } = self.tensors.get(name)?;
-        let bytes = view.bytes(&self.shards[*shard]);
-        Some(StoredTensor { dtype: view.dtype, shape: &view.shape, bytes })
+        Some(StoredTensor::in_file(&self.shards[*shard], view))
     }
 
     /// The file or index that was opened, for messages.
@@ -154,21 +143,11 @@ impl Weights {
     /// Of a file up to 256 MiB the content is all of it. Of a larger one it is what the header says
     /// and 4,096 blocks of 4 KiB at equal distances: enough to tell checkpoints apart, but not to find
     /// a damaged element, for which there is [`verify`](crate::verify()).
-    pub fn fingerprint(&self) -> String {
+    ///
+    /// # Errors
+    /// If a file cannot be read, or has changed since it was opened.
+    pub fn fingerprint(&self) -> Result<String, FileError> {
         fingerprint::fingerprint(self)
-    }
-
-    /// Gives back the memory of what was read; it is read from disk again when it is needed.
-    pub fn release(&self) {
-        self.shards.iter().for_each(FileBytes::release);
-    }
-
-    /// Gives back the memory of one tensor, but for what it may share with its neighbours. It has
-    /// no effect where there is no such tensor.
-    pub fn release_tensor(&self, name: &str) {
-        if let Some(Entry { shard, view }) = self.tensors.get(name) {
-            self.shards[*shard].release_range(view.range.clone());
-        }
     }
 
     fn empty(origin: String) -> Self {
@@ -176,16 +155,18 @@ impl Weights {
     }
 
     /// The weights in one file of either format.
-    fn open_bytes(path: String, bytes: FileBytes) -> Result<Self, WeightsFileError> {
-        let mut weights = Self::empty(path.clone());
-        if !pth::is_pth(&bytes) {
-            weights.add_safetensors(path, bytes)?;
+    fn open_any(file: OpenFile) -> Result<Self, WeightsFileError> {
+        let mut weights = Self::empty(file.path().to_owned());
+        if !pth::is_pth(&file)? {
+            weights.add_safetensors(file)?;
             return Ok(weights);
         }
-        let wrong = |source: PthError| WeightsFileError::Pth { path: path.clone(), source };
-        let tensors = pth::read(&bytes).map_err(wrong)?;
-        tensors.keys().try_for_each(|name| check_name(&path, name))?;
-        weights.add(&path, bytes, tensors)?;
+        let tensors = pth::read(&file).map_err(|error| match error {
+            PthError::File(error) => WeightsFileError::File(error),
+            source => WeightsFileError::Pth { path: file.path().to_owned(), source },
+        })?;
+        tensors.keys().try_for_each(|name| check_name(file.path(), name))?;
+        weights.add(file, tensors)?;
         Ok(weights)
     }
 
@@ -199,13 +180,13 @@ impl Weights {
         let shards: Vec<&str> = index.shards().into_iter().collect();
         for shard in &shards {
             let shard = inside(folder, shard);
-            let bytes = files.open(&shard).map_err(|error| match error {
+            let file = files.open(&shard).map_err(|error| match error {
                 FileError::NotFound { path } => {
                     WeightsFileError::MissingShard { path: index.path.clone(), shard: path }
                 }
                 other => other.into(),
             })?;
-            weights.add_safetensors(files.display_path(&shard), bytes)?;
+            weights.add_safetensors(file)?;
         }
         weights.check_index(&index, &shards)?;
         Ok(weights)
@@ -234,10 +215,10 @@ impl Weights {
         }
     }
 
-    fn add_safetensors(&mut self, path: String, bytes: FileBytes) -> Result<(), WeightsFileError> {
-        let header::Content { tensors, metadata } = header::read(&path, &bytes)?;
-        self.add(&path, bytes, tensors)?;
-        self.add_metadata(&path, metadata)
+    fn add_safetensors(&mut self, file: OpenFile) -> Result<(), WeightsFileError> {
+        let header::Content { tensors, metadata } = header::read(&file)?;
+        self.add_metadata(file.path(), metadata)?;
+        self.add(file, tensors)
     }
 
     /// Adds the properties that no earlier shard has.
@@ -259,12 +240,12 @@ impl Weights {
 
     fn add(
         &mut self,
-        path: &str,
-        bytes: FileBytes,
+        file: OpenFile,
         tensors: BTreeMap<String, View>,
     ) -> Result<(), WeightsFileError> {
-        let broken =
-            |reason: String| Err(WeightsFileError::Safetensors { path: path.to_owned(), reason });
+        let broken = |reason: String| {
+            Err(WeightsFileError::Safetensors { path: file.path().to_owned(), reason })
+        };
         if self.tensors.len() + tensors.len() > MAX_TENSORS {
             return broken(format!("it has more than {MAX_TENSORS} tensors"));
         }
@@ -274,7 +255,7 @@ impl Weights {
             }
             self.tensors.insert(name, Entry { shard: self.shards.len(), view });
         }
-        self.shards.push(bytes);
+        self.shards.push(file);
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ fn read(file: &NamedTempFile) -> Result<(), WeightsFileError> {
     for name in weights.names() {
         let tensor = weights.tensor(name).unwrap();
         let numbers: usize = tensor.shape.iter().product();
-        assert_eq!(tensor.bytes.len(), numbers * tensor.dtype.bitsize() / 8);
+        assert_eq!(tensor.bytes()?.len(), numbers * tensor.dtype.bitsize() / 8);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The client of the hub against a hub on loopback that does what the real one does, and worse.
 
 mod access;
+mod disks;
 mod downloads;
 mod hostile;
 mod processes;

@@ -1,25 +1,30 @@
-//! From the bytes of a file to elements of the dtype that a network computes in, on all threads and
-//! without a copy in between: the speed is that of the pages of a mapped file coming in.
+//! From the bytes of a file to elements of the dtype that a network computes in, on all threads: each
+//! reads and casts one piece after the other, few enough bytes for its cache.
 
 use burn::tensor::{DType, TensorData};
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
+use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
-
-/// Elements that a thread casts at a time: few enough for its cache.
-const CHUNK: usize = 1 << 15;
 
 /// Elements that go through f32 on their way from or to f16, which processors convert by the vector.
 const BLOCK: usize = 256;
 
 /// The elements of a stored tensor in the dtype that a network computes in, with no other copy.
-pub(crate) fn decode(raw: &StoredTensor, dtype: DType, shape: &[usize]) -> TensorData {
-    match dtype {
-        DType::F16 => TensorData::new(on_all_threads(raw, to_f16), shape),
-        DType::BF16 => TensorData::new(on_all_threads(raw, to_bf16), shape),
-        _ => TensorData::new(on_all_threads(raw, to_f32_slice), shape),
-    }
+pub(crate) fn decode(
+    raw: &StoredTensor,
+    dtype: DType,
+    shape: &[usize],
+) -> Result<TensorData, FileError> {
+    // Zeros of plain numbers are memory as the system gives it, whose pages come when they are written.
+    let bits = || vec![0_u16; raw.count()];
+    Ok(match dtype {
+        DType::F16 => TensorData::new(fill(bits().reinterpret_into(), raw, to_f16)?, shape),
+        DType::BF16 => TensorData::new(fill(bits().reinterpret_into(), raw, to_bf16)?, shape),
+        _ => TensorData::new(fill(vec![0.0; raw.count()], raw, to_f32_slice)?, shape),
+    })
 }
 
 /// A few stored elements in f32.
@@ -30,24 +35,32 @@ pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 }
 
 /// The index of the first element that is infinite or not a number.
-pub(crate) fn first_not_finite(raw: &StoredTensor) -> Option<usize> {
-    let chunks = raw.bytes.par_chunks(CHUNK * width(raw.dtype)).enumerate();
-    let find = |(i, bytes)| {
+pub(crate) fn first_not_finite(raw: &StoredTensor) -> Result<Option<usize>, FileError> {
+    let (piece, count) = (raw.piece(), raw.count());
+    let find = |buffer: &mut Vec<u8>, i: usize| -> Result<_, FileError> {
+        let start = i * piece;
+        let bytes = raw.read(start..count.min(start + piece), buffer)?;
         let at = to_f32(raw.dtype, bytes).iter().position(|value| !value.is_finite());
-        at.map(|at| i * CHUNK + at)
+        Ok(at.map(|at| start + at))
     };
-    chunks.filter_map(find).min()
+    let pieces = (0..count.div_ceil(piece)).into_par_iter().map_init(Vec::new, find);
+    pieces.try_reduce(|| None, |a, b| Ok(a.or(b)))
 }
 
-fn on_all_threads<T: Default + Clone + Send>(
+/// Fills `out` with all elements, on all threads.
+fn fill<T: Send>(
+    mut out: Vec<T>,
     raw: &StoredTensor,
     cast: impl Fn(Dtype, &[u8], &mut [T]) + Sync,
-) -> Vec<T> {
-    let width = width(raw.dtype);
-    let mut out = vec![T::default(); raw.bytes.len() / width];
-    let chunks = out.par_chunks_mut(CHUNK).zip(raw.bytes.par_chunks(CHUNK * width));
-    chunks.for_each(|(out, bytes)| cast(raw.dtype, bytes, out));
-    out
+) -> Result<Vec<T>, FileError> {
+    let piece = raw.piece();
+    let pieces = out.par_chunks_mut(piece).enumerate();
+    pieces.try_for_each_init(Vec::new, |buffer, (i, out)| {
+        let bytes = raw.read(i * piece..i * piece + out.len(), buffer)?;
+        cast(raw.dtype, bytes, out);
+        Ok::<_, FileError>(())
+    })?;
+    Ok(out)
 }
 
 /// Bytes of an element.

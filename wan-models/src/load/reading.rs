@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::DType;
 use wan_core::Backend;
+use wan_io::files::FileError;
 
 use super::{LoadError, Mismatch, Network, ReadOptions, Scope, TensorSource, WeightsError};
 
@@ -32,8 +33,9 @@ pub fn check<B: Backend, N: Network<B>>(
 ///
 /// # Errors
 /// [`LoadError::Weights`] with every missing, unexpected and misshapen tensor; nothing is read then. If
-/// finite values are required, also with every tensor that has others. [`LoadError::Cancelled`] if the
-/// options' token is cancelled, no later than before the next tensor.
+/// finite values are required, also with every tensor that has others. [`LoadError::File`] if a file
+/// cannot be read, or has changed since it was opened. [`LoadError::Cancelled`] if the options' token is
+/// cancelled, no later than before the next tensor.
 pub fn load<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
@@ -45,8 +47,10 @@ pub fn load<B: Backend, N: Network<B>>(
     let (dtype, cancel) = (options.dtype, options.cancel.clone());
     let reading = Reading::new(source, device, Some(options));
     let network = N::load(config, &reading.scope(dtype));
-    source.release();
     cancel.check()?;
+    if let Some(error) = reading.failure.take() {
+        return Err(error.into());
+    }
     reading.result()?;
     Ok(network)
 }
@@ -60,6 +64,8 @@ pub(super) struct Reading<'a, B: Backend> {
     /// By their names in the file.
     pub(super) asked: RefCell<BTreeSet<String>>,
     pub(super) mismatches: RefCell<Vec<Mismatch>>,
+    /// What ended the pass.
+    pub(super) failure: RefCell<Option<FileError>>,
 }
 
 impl<'a, B: Backend> Reading<'a, B> {
@@ -68,16 +74,18 @@ impl<'a, B: Backend> Reading<'a, B> {
         device: &'a B::Device,
         options: Option<ReadOptions>,
     ) -> Self {
-        let (asked, mismatches) = Default::default();
-        Self { source, device, options, asked, mismatches }
+        let (asked, mismatches, failure) = Default::default();
+        Self { source, device, options, asked, mismatches, failure }
     }
 
     fn scope(&self, dtype: DType) -> Scope<'_, B> {
         Scope::new(self, dtype)
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.options.as_ref().is_some_and(|options| options.cancel.is_cancelled())
+    /// Whether it was cancelled or has failed.
+    pub(super) fn is_over(&self) -> bool {
+        let is_cancelled = |options: &ReadOptions| options.cancel.is_cancelled();
+        self.options.as_ref().is_some_and(is_cancelled) || self.failure.borrow().is_some()
     }
 
     fn result(&self) -> Result<(), WeightsError> {

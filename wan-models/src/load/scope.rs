@@ -4,6 +4,7 @@ use std::fmt;
 
 use burn::tensor::{DType, Tensor};
 use wan_core::Backend;
+use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
 use super::cast::{decode, first_not_finite};
@@ -48,24 +49,23 @@ impl<'a, B: Backend> Scope<'a, B> {
         stored: &[usize],
         shape: [usize; D],
     ) -> Tensor<B, D> {
-        let (reading, device) = (self.reading, self.reading.device);
-        let name = self.full(name);
-        let Some(raw) = self.raw(&name, stored) else {
-            return Tensor::zeros([1; D], (device, self.dtype));
+        let (device, name) = (self.reading.device, self.full(name));
+        let read = |raw: StoredTensor| {
+            self.check_finite(&name, &raw)?;
+            decode(&raw, self.dtype, &shape)
         };
-        self.check_finite(&name, &raw);
-        let tensor = Tensor::from_data(decode(&raw, self.dtype, &shape), (device, self.dtype));
-        reading.source.release_tensor(&name);
-        tensor
+        match self.raw(&name, stored).and_then(|raw| self.or_fail(read(raw))) {
+            Some(data) => Tensor::from_data(data, (device, self.dtype)),
+            None => Tensor::zeros([1; D], (device, self.dtype)),
+        }
     }
 
     /// The matrix `name`, left on the host: its rows are read when they are asked for.
     pub fn table(&self, name: &str, rows: usize, width: usize) -> HostTable {
         let (source, name) = (self.reading.source, self.full(name));
         if let Some(raw) = self.raw(&name, &[rows, width]) {
-            self.check_finite(&name, &raw);
+            self.or_fail(self.check_finite(&name, &raw));
         }
-        source.release_tensor(&name);
         HostTable::new(source.clone(), name, rows, width)
     }
 
@@ -82,19 +82,25 @@ impl<'a, B: Backend> Scope<'a, B> {
         format!("{}{name}", self.prefix)
     }
 
-    fn check_finite(&self, canonical: &str, raw: &StoredTensor) {
+    fn check_finite(&self, canonical: &str, raw: &StoredTensor) -> Result<(), FileError> {
         let Reading { source, options, mismatches, .. } = self.reading;
         if options.as_ref().is_some_and(|options| options.require_finite)
-            && let Some(index) = first_not_finite(raw)
+            && let Some(index) = first_not_finite(raw)?
         {
             let mismatch = Mismatch::NotFinite { name: source.label(canonical), index };
             mismatches.borrow_mut().push(mismatch);
         }
+        Ok(())
     }
 
-    /// The stored tensor, unless this pass only checks or is cancelled, or it does not fit.
+    /// What was read; an error ends the pass.
+    fn or_fail<T>(&self, read: Result<T, FileError>) -> Option<T> {
+        read.map_err(|error| self.reading.failure.replace(Some(error))).ok()
+    }
+
+    /// The stored tensor, unless this pass only checks or is over, or it does not fit.
     fn raw(&self, canonical: &str, shape: &[usize]) -> Option<StoredTensor<'_>> {
-        if self.reading.is_cancelled() {
+        if self.reading.is_over() {
             return None;
         }
         let Reading { source, options, asked, mismatches, .. } = self.reading;

@@ -7,13 +7,13 @@ use wan_io::weights::{StoredTensor, Weights};
 ///
 /// Networks ask by canonical names, those of diffusers and transformers. Files in another layout are
 /// wrapped by [`NetworkConfig::canonical_names`](super::NetworkConfig::canonical_names). A source that
-/// wraps another passes all six methods on.
+/// wraps another passes all four methods on.
 pub trait TensorSource: Send + Sync {
     /// The names of all tensors, as the files have them. [`check`](super::check) compares them with
     /// the [labels](Self::label) of the tensors that a network asks for.
     fn names(&self) -> Vec<String>;
 
-    /// The tensor with this canonical name, if there is one.
+    /// The tensor with this canonical name, if there is one. Its elements are read later, if they are.
     fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>>;
 
     /// The name that a file in this layout has for the tensor, for messages. The tensor need not be
@@ -24,15 +24,6 @@ pub trait TensorSource: Send + Sync {
 
     /// The place that the tensors come from, for messages.
     fn origin(&self) -> String;
-
-    /// Announces that a tensor has been read and will not be needed soon: a mapped file may give back
-    /// its memory.
-    fn release_tensor(&self, canonical: &str) {
-        let _ = canonical;
-    }
-
-    /// Announces that no tensor will be needed soon.
-    fn release(&self) {}
 }
 
 /// Files answer under the names that they have.
@@ -47,13 +38,5 @@ impl TensorSource for Weights {
 
     fn origin(&self) -> String {
         Weights::origin(self).to_owned()
-    }
-
-    fn release_tensor(&self, canonical: &str) {
-        Weights::release_tensor(self, canonical);
-    }
-
-    fn release(&self) {
-        Weights::release(self);
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use wan_io::files::FileError;
+
 use super::TensorSource;
 use super::cast::to_f32;
 
@@ -39,16 +41,20 @@ impl HostTable {
 
     /// The rows with these indices in f32, one after the other.
     ///
+    /// # Errors
+    /// If the file cannot be read, or has changed since it was opened.
+    ///
     /// # Panics
     /// If an index is not less than [`rows`](Self::rows).
-    pub fn gather(&self, indices: &[u32]) -> Vec<f32> {
+    pub fn gather(&self, indices: &[u32]) -> Result<Vec<f32>, FileError> {
         let table = self.source.tensor(&self.name);
         let table = table.expect("the tensor was there when the model was loaded");
-        let size = table.bytes.len() / self.rows;
-        let row = |&index: &u32| {
-            let start = index as usize * size;
-            to_f32(table.dtype, &table.bytes[start..start + size])
-        };
-        indices.iter().flat_map(row).collect()
+        let (mut rows, mut buffer) = (Vec::with_capacity(indices.len() * self.width), Vec::new());
+        for &index in indices {
+            let start = index as usize * self.width;
+            let row = table.read(start..start + self.width, &mut buffer)?;
+            rows.extend(to_f32(table.dtype, row));
+        }
+        Ok(rows)
     }
 }

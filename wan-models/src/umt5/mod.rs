@@ -10,6 +10,7 @@ mod names;
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend, TextEncoder};
+use wan_io::files::FileError;
 
 pub use config::Umt5Config;
 
@@ -19,9 +20,12 @@ use crate::load::{HostTable, Network, Scope};
 use crate::probe::Trace;
 
 /// Why a prompt cannot be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Umt5Error {
+    /// The embeddings of its tokens cannot be read from the file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The tokenizer belongs to another model.
     #[error("token id {id} is not in the text encoder's vocabulary of {vocabulary}")]
     UnknownToken {
@@ -63,7 +67,7 @@ impl<B: Backend> Umt5Encoder<B> {
     /// without padding, which would be masked out and change nothing.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary, or there is none.
+    /// If an id is not in the vocabulary, there is none, or the file of the embeddings cannot be read.
     pub fn forward(
         &self,
         ids: &[u32],
@@ -91,7 +95,7 @@ impl<B: Backend> Umt5Encoder<B> {
             return Err(Umt5Error::UnknownToken { id, vocabulary });
         }
         let shape = [1, ids.len(), self.config.d_model];
-        let embedded = TensorData::new(self.embeddings.gather(ids), shape);
+        let embedded = TensorData::new(self.embeddings.gather(ids)?, shape);
         Ok(Tensor::from_data(embedded, (&self.final_norm.device(), DType::F32)))
     }
 

@@ -2,6 +2,7 @@
 //! value found and what would be right; it is found before denoising starts, and nothing is left on
 //! disk. And what only looks wrong works.
 
+mod changing;
 mod configs;
 mod control;
 mod files;
