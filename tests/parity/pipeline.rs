@@ -168,7 +168,7 @@ fn base_request(fixture: &Fixture, description: &Value, scheduler: SchedulerConf
 fn scheduler<B: Backend>(pipeline: &Pipeline<B>, description: &Value) -> SchedulerConfig {
     let scheduler = &description["scheduler"];
     if scheduler.is_string() {
-        return pipeline.spec().scheduler.clone();
+        return pipeline.spec().scheduler.clone().expect("a scheduler of its own");
     }
     let config = SchedulerConfig::from_json(&scheduler["config"]).unwrap();
     assert_eq!(config.kind.class(), scheduler["class"].as_str().expect("a class"));

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod files;
+mod foreign;
 pub mod hub;
 pub mod integrity;
 pub mod pth;

@@ -476,3 +476,87 @@ fn any_text_has_tokens() -> Outcome {
     }
     Ok(())
 }
+
+/// A field of a protobuf message that is bytes.
+fn field(id: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[id << 3 | 2, bytes.len() as u8], bytes].concat()
+}
+
+/// A `spiece.model` with the pieces of [`sound`].
+fn sentence_piece(unknown: &[u8], training: &[u8]) -> Vec<u8> {
+    let piece = |(text, score, kind): &(&str, f32, u8)| {
+        let score = [&[2 << 3 | 5][..], &score.to_le_bytes()].concat();
+        field(1, &[field(1, text.as_bytes()), score, vec![3 << 3, *kind]].concat())
+    };
+    let pieces = [
+        ("<pad>", 0.0, 3),
+        ("</s>", 0.0, 3),
+        ("<unk>", 0.0, 2),
+        ("▁", -2.0, 1),
+        ("a", -3.0, 1),
+        ("▁a", -4.0, 1),
+    ];
+    let pieces: Vec<u8> = pieces.iter().flat_map(piece).collect();
+    [pieces, field(2, training), unknown.to_vec()].concat()
+}
+
+#[test]
+fn a_sentence_piece_model_gives_the_ids_of_tokenizer_json() -> Outcome {
+    let folder = workspace("tests/fixtures/tokenizer");
+    let json = Tokenizer::open(&folder)?;
+    let pieces = Tokenizer::open(&folder.join("spiece.model"))?;
+    assert_eq!(pieces.vocab_size(), json.vocab_size());
+    assert_eq!((pieces.max_id(), pieces.pad_id()), (json.max_id(), json.pad_id()));
+    let meta = read_json(&folder.join("meta.json"))?;
+    let records = meta["records"].as_array().ok_or("no records")?;
+    let texts = records.iter().filter_map(|record| record["text"].as_str());
+    let mut texts: Vec<String> = texts.map(str::to_owned).collect();
+    texts.extend(["", " a  cat ", "</s> a <pad>", "ﬁne①  Ａ", "\u{1F98A}\n"].map(str::to_owned));
+    let mut random = Random(4);
+    for _ in 0..500 {
+        let len = random.below(24);
+        texts.push((0..len).map(|_| random.char()).collect());
+    }
+    for text in texts {
+        let tokens = pieces.encode(&text, 512)?;
+        assert_eq!(tokens, json.encode(&text, 512)?, "{text:?}");
+        assert_eq!(pieces.decode(&tokens.ids)?, json.decode(&tokens.ids)?, "{text:?}");
+    }
+    let own = Tokenizer::from_bytes(&sentence_piece(&[], &[]))?;
+    assert_eq!(own.encode("a a x", 16)?, open_spoiled(|_| {})?.encode("a a x", 16)?);
+    // In a folder without the other it is found.
+    let alone = tempfile::tempdir()?;
+    std::fs::copy(folder.join("spiece.model"), alone.path().join("spiece.model"))?;
+    assert_eq!(Tokenizer::open(alone.path())?.encode("a cat", 16)?, json.encode("a cat", 16)?);
+    Ok(())
+}
+
+#[test]
+fn broken_sentence_piece_models_are_refused() -> Outcome {
+    let sound = sentence_piece(&[], &[]);
+    let refused = |bytes: &[u8], says: &str| {
+        let error = Tokenizer::from_named_bytes(bytes, "spiece.model").err();
+        let message = error.map(|error| error.to_string()).unwrap_or_default();
+        let parts = ["spiece.model is a SentencePiece model", says, "tokenizer.json"];
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    };
+    refused(&sound[..sound.len() - 1], "it is damaged");
+    refused(&sentence_piece(&[0xff; 11], &[]), "it is damaged");
+    refused(&sentence_piece(&[1 << 3 | 3], &[]), "it is damaged");
+    refused(&sentence_piece(&[], &[3 << 3, 2]), "type 2");
+    // Character maps that are larger than they are, and that point beyond their end.
+    refused(&sentence_piece(&field(3, &field(2, &[0xff; 8])), &[]), "claims to be larger");
+    let wild = [4, 0, 0, 0, 0, 0xfc, 0xff, 0x7f];
+    let wild = Tokenizer::from_bytes(&sentence_piece(&field(3, &field(2, &wild)), &[]));
+    assert!(matches!(wild, Err(TextError::Failed { .. })), "{wild:?}");
+    // What begins like one and is cut within the first piece is nothing that is known.
+    assert!(matches!(Tokenizer::from_bytes(&sound[..5]), Err(TextError::Malformed { .. })));
+    for end in 0..sound.len() {
+        let _ = Tokenizer::from_bytes(&sound[..end]); // no panic
+    }
+    let real = std::fs::read(workspace("tests/fixtures/tokenizer/spiece.model"))?;
+    refused(&real[..real.len() / 2], "it is damaged");
+    Ok(())
+}

@@ -125,6 +125,18 @@ fn metadata_of_shards_is_joined() {
     let path = folder.path().join("none.safetensors");
     write(&path, &[], &[]);
     assert!(Weights::open_path(&path).unwrap().metadata().is_empty());
+    for (header, expected) in [
+        (r#"{"__metadata__":null}"#, &[][..]),
+        (
+            r#"{"__metadata__":{"a":1.5,"b":{"c":[null]},"d":"x"}}"#,
+            &["1.5", r#"{"c":[null]}"#, "x"],
+        ),
+    ] {
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(&path, [&length[..], header.as_bytes()].concat()).unwrap();
+        let weights = Weights::open_path(&path).unwrap();
+        assert!(weights.metadata().values().eq(expected), "{weights:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+pub mod kind;
 mod layers;
 pub mod load;
 mod probe;

@@ -74,9 +74,11 @@ impl<B: Backend> PipelineBuilder<B> {
         Self { source, parts, options, backend: PhantomData }
     }
 
-    /// The transformer's weights in this file: safetensors or `.pth`, under the names of diffusers or
-    /// the original, also below `model.diffusion_model.`. A `config.json` beside it counts; without
-    /// one the shapes of the tensors tell the config.
+    /// The transformer's weights in this file: safetensors or `.pth`, one of several shards or their
+    /// index, under the names of diffusers or the original. All names may begin with anything, such as
+    /// `model.diffusion_model.`; of two models in the file, the one below a name with `ema` (the mean
+    /// over the training) is taken. A `config.json` beside it counts; without one the shapes of the
+    /// tensors tell the config.
     pub fn transformer(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::Transformer, file)
     }
@@ -91,7 +93,7 @@ impl<B: Backend> PipelineBuilder<B> {
         self.part(Role::Vae, file)
     }
 
-    /// The tokenizer: a `tokenizer.json`, or the folder with one.
+    /// The tokenizer: a `tokenizer.json` or `spiece.model`, or the folder with one.
     pub fn tokenizer(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::Tokenizer, file)
     }

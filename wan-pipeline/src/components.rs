@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use wan_core::Backend;
 use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
@@ -16,6 +17,7 @@ use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 
 use crate::layout::{CONFIG, Class, Layout};
+use crate::spec::check_kind;
 use crate::{Error, ModelError, ModelSpec, Role};
 
 /// The caller's wishes about single parts.
@@ -161,7 +163,34 @@ impl<C: NetworkConfig> Component<C> {
         &self,
         device: &B::Device,
     ) -> Result<(), Error> {
-        Ok(load::check::<B, N>(&self.tensors, device, &self.config)?)
+        let check = |config| load::check::<B, N>(&self.tensors, device, config);
+        let Err(error) = check(&self.config) else { return Ok(()) };
+        // Where the config alone is wrong, a field of it says so better than a list of tensors.
+        match self.config.fitted(self.tensors.as_ref()) {
+            Ok(fitted) if fitted.validate().is_ok() && check(&fitted).is_ok() => {
+                Err(self.does_not_fit(&fitted).map_or_else(|| error.into(), Error::from))
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// The first field that differs from a config that fits the tensors.
+    fn does_not_fit(&self, fitted: &C) -> Option<ModelError> {
+        let fields = |config: &C| match serde_json::to_value(config) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let (ours, theirs, default) = (fields(&self.config), fields(fitted), fields(&C::default()));
+        let (field, found) =
+            ours.iter().find(|(field, value)| theirs.get(*field) != Some(value))?;
+        let is_default = default.get(field) == Some(found);
+        Some(ModelError::ConfigDoesNotFit {
+            path: self.config_path.clone(),
+            field: field.clone(),
+            found: format!("{found}{}", if is_default { " (its default)" } else { "" }),
+            weights: self.tensors.origin(),
+            expected: theirs.get(field)?.to_string(),
+        })
     }
 
     /// The fingerprint of the stored weights; they are read the first time.
@@ -202,7 +231,7 @@ impl Opening<'_> {
     /// Opens a network: reads its config and the headers of its weights.
     fn network<C: NetworkConfig>(&self, role: Role) -> Result<Component<C>, Error> {
         match self.parts.file(role) {
-            Some(file) => from_file(file),
+            Some(file) => from_file(file, role),
             None => self.folder(role).and_then(|(files, layout)| from_folder(files, layout, role)),
         }
     }
@@ -213,8 +242,13 @@ impl Opening<'_> {
             return Ok((Tokenizer::open(file)?, file.display().to_string()));
         }
         let (files, layout) = self.folder(Role::Tokenizer)?;
-        let path = files.display_path(layout.tokenizer());
-        let bytes = files.read(layout.tokenizer(), Tokenizer::MAX_BYTES)?;
+        let spiece = layout.tokenizer().replace("tokenizer.json", "spiece.model");
+        let file = match files.has(layout.tokenizer()) || !files.has(&spiece) {
+            true => layout.tokenizer(),
+            false => &spiece,
+        };
+        let path = files.display_path(file);
+        let bytes = files.read(file, Tokenizer::MAX_BYTES)?;
         Ok((Tokenizer::from_named_bytes(&bytes, &path)?, path))
     }
 
@@ -234,9 +268,12 @@ fn from_folder<C: NetworkConfig>(
         // The config first: it tells best what a folder with other weights is.
         let config = read_config::<C>(files, file)?;
         let weights = Arc::new(places.weights.open(files)?);
-        return Component::new(config, files.display_path(file), weights.clone(), weights);
+        check_kind(weights.as_ref(), role)?;
+        let tensors = C::canonical_names(weights.clone())?;
+        return Component::new(config, files.display_path(file), tensors, weights);
     }
     let weights = Arc::new(places.weights.open(files)?);
+    check_kind(weights.as_ref(), role)?;
     let tensors = C::canonical_names(weights.clone())?;
     let (config, path) = match places.config {
         Some(file) => {
@@ -249,8 +286,9 @@ fn from_folder<C: NetworkConfig>(
 
 /// Opens a network in a single file of either layout. A `config.json` beside it counts if it is one
 /// of this network; otherwise the tensors tell.
-fn from_file<C: NetworkConfig>(file: &Path) -> Result<Component<C>, Error> {
+fn from_file<C: NetworkConfig>(file: &Path, role: Role) -> Result<Component<C>, Error> {
     let weights = Arc::new(Weights::open_path(file)?);
+    check_kind(weights.as_ref(), role)?;
     let tensors = C::canonical_names(weights.clone())?;
     let folder = file.parent().filter(|parent| *parent != Path::new(""));
     let files = ModelFiles::folder(folder.unwrap_or(Path::new(".")))?;

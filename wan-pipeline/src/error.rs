@@ -8,6 +8,7 @@ use wan_io::text::TextError;
 use wan_io::video::VideoError;
 use wan_io::weights::{SafetensorsWriteError, WeightsFileError};
 use wan_models::config::ConfigError;
+use wan_models::kind::CheckpointKind;
 use wan_models::load::{CheckpointError, LoadError, WeightsError};
 use wan_models::umt5::Umt5Error;
 
@@ -136,6 +137,30 @@ pub enum ModelError {
         other: String,
         /// The other value.
         expected: usize,
+    },
+    /// The tensors are those of another config.
+    #[error("{path}: {field} is {found}, but the tensors of {weights} make it {expected}")]
+    ConfigDoesNotFit {
+        /// The file.
+        path: String,
+        /// The field.
+        field: String,
+        /// Its value, and whether it is the default.
+        found: String,
+        /// The weights.
+        weights: String,
+        /// The value that fits them.
+        expected: String,
+    },
+    /// A file holds something else than the part that it was taken for.
+    #[error("{path} is {kind}{problem}")]
+    OtherKind {
+        /// The file.
+        path: String,
+        /// Its content.
+        kind: CheckpointKind,
+        /// Why it cannot be used, and the way out.
+        problem: String,
     },
     /// A file of the model cannot be read.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Weights, WeightsFileError};
 
+use crate::spec::check_class;
 use crate::{Error, ModelError, Role};
 
 pub(crate) const INDEX: &str = "model_index.json";
@@ -30,41 +31,42 @@ pub(crate) struct PartFiles {
     pub(crate) weights: WeightFiles,
 }
 
-/// The weights of a part.
+/// The weights of a part: files of this name in this folder, in one of the forms that
+/// [`Weights::open`] knows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum WeightFiles {
-    /// One file or shards, safetensors, named by folder and stem.
-    Stem(&'static str, &'static str),
-    /// One file.
-    File(&'static str),
+pub(crate) struct WeightFiles {
+    /// Empty for the model's top folder.
+    folder: &'static str,
+    stem: &'static str,
+    /// How the file ends that the model's makers publish.
+    ending: &'static str,
 }
 
 /// The places of files: a row for each layout and part with weights.
 const PLACES: [(Layout, Role, PartFiles); 6] = {
     use Layout::{Diffusers, Original};
     use Role::{TextEncoder, Transformer, Vae};
-    use WeightFiles::{File, Stem};
     const fn row(
         layout: Layout,
         role: Role,
         config: Option<&'static str>,
-        weights: WeightFiles,
+        [folder, stem, ending]: [&'static str; 3],
     ) -> (Layout, Role, PartFiles) {
-        (layout, role, PartFiles { config, weights })
+        (layout, role, PartFiles { config, weights: WeightFiles { folder, stem, ending } })
     }
-    const MODEL: &str = "diffusion_pytorch_model";
+    const TEXT_ENCODER: [&str; 3] = ["text_encoder", "model", "safetensors"];
+    const TRANSFORMER: [&str; 3] = ["transformer", "diffusion_pytorch_model", "safetensors"];
+    const VAE: [&str; 3] = ["vae", "diffusion_pytorch_model", "safetensors"];
+    const ORIGINAL_TEXT_ENCODER: [&str; 3] = ["", "models_t5_umt5-xxl-enc-bf16", "pth"];
+    const ORIGINAL_TRANSFORMER: [&str; 3] = ["", "diffusion_pytorch_model", "safetensors"];
+    const ORIGINAL_VAE: [&str; 3] = ["", "Wan2.1_VAE", "pth"];
     [
-        row(
-            Diffusers,
-            TextEncoder,
-            Some("text_encoder/config.json"),
-            Stem("text_encoder", "model"),
-        ),
-        row(Diffusers, Transformer, Some("transformer/config.json"), Stem("transformer", MODEL)),
-        row(Diffusers, Vae, Some("vae/config.json"), Stem("vae", MODEL)),
-        row(Original, TextEncoder, None, File("models_t5_umt5-xxl-enc-bf16.pth")),
-        row(Original, Transformer, Some(CONFIG), Stem("", MODEL)),
-        row(Original, Vae, None, File("Wan2.1_VAE.pth")),
+        row(Diffusers, TextEncoder, Some("text_encoder/config.json"), TEXT_ENCODER),
+        row(Diffusers, Transformer, Some("transformer/config.json"), TRANSFORMER),
+        row(Diffusers, Vae, Some("vae/config.json"), VAE),
+        row(Original, TextEncoder, None, ORIGINAL_TEXT_ENCODER),
+        row(Original, Transformer, Some(CONFIG), ORIGINAL_TRANSFORMER),
+        row(Original, Vae, None, ORIGINAL_VAE),
     ]
 };
 
@@ -83,8 +85,12 @@ impl Layout {
         if files.has(INDEX) {
             return Ok(Self::Diffusers);
         }
-        if files.has(CONFIG) && files.json::<Class>(CONFIG)?.class_name == "WanModel" {
-            return Ok(Self::Original);
+        if files.has(CONFIG) {
+            let Class { class_name, .. } = files.json(CONFIG)?;
+            if class_name == "WanModel" {
+                return Ok(Self::Original);
+            }
+            check_class(&files.display_path(CONFIG), &class_name)?;
         }
         let (path, config) = (files.display_path(INDEX), files.display_path(CONFIG));
         Err(ModelError::NotAModel { path, config }.into())
@@ -106,27 +112,45 @@ impl Layout {
 
 impl WeightFiles {
     pub(crate) fn open(self, files: &ModelFiles) -> Result<Weights, WeightsFileError> {
-        match self {
-            Self::Stem(folder, stem) => Weights::open(files, folder, stem),
-            Self::File(file) => Weights::open_file(files, file),
-        }
-    }
-
-    /// The file that holds them if they are in one.
-    #[cfg(feature = "hub")]
-    pub(crate) fn single(self) -> String {
-        match self {
-            Self::Stem("", stem) => format!("{stem}.safetensors"),
-            Self::Stem(folder, stem) => format!("{folder}/{stem}.safetensors"),
-            Self::File(file) => file.to_owned(),
-        }
+        Weights::open(files, self.folder, self.stem).map_err(|error| self.missing(files, error))
     }
 
     /// The files that hold them, read from the index if there is one.
     pub(crate) fn list(self, files: &ModelFiles) -> Result<Vec<String>, WeightsFileError> {
-        match self {
-            Self::Stem(folder, stem) => Weights::files(files, folder, stem),
-            Self::File(file) => Ok(vec![file.to_owned()]),
+        Weights::files(files, self.folder, self.stem).map_err(|error| self.missing(files, error))
+    }
+
+    /// The folder that they are in.
+    #[cfg(feature = "hub")]
+    pub(crate) fn folder(self) -> &'static str {
+        self.folder
+    }
+
+    /// The files to download before [`list`](Self::list) can tell all; `names` are those in their
+    /// folder. If none of these are weights, the file that should be there.
+    #[cfg(feature = "hub")]
+    pub(crate) fn list_first(self, names: &[String]) -> Result<Vec<String>, WeightsFileError> {
+        let found = Weights::files_among(names, self.folder, self.stem)?;
+        Ok(found.unwrap_or_else(|| vec![self.file()]))
+    }
+
+    /// The file that the model's makers publish.
+    fn file(self) -> String {
+        let Self { folder, stem, ending } = self;
+        if folder.is_empty() {
+            format!("{stem}.{ending}")
+        } else {
+            format!("{folder}/{stem}.{ending}")
+        }
+    }
+
+    /// The error where nothing is there names the file that the makers publish.
+    fn missing(self, files: &ModelFiles, error: WeightsFileError) -> WeightsFileError {
+        match error {
+            WeightsFileError::NotFound { index, other, .. } => {
+                WeightsFileError::NotFound { path: files.display_path(&self.file()), index, other }
+            }
+            error => error,
         }
     }
 }

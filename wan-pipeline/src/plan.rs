@@ -290,18 +290,25 @@ fn scheduler(
     preset: &Preset,
     model: &Components,
 ) -> Result<SchedulerConfig, RequestError> {
-    let own = &model.spec.scheduler;
+    let no_scheduler = |reason: &String| RequestError::NoScheduler { reason: reason.clone() };
+    let own = model.spec.scheduler.as_ref().map_err(no_scheduler);
     let config = match (&request.scheduler_config, request.scheduler) {
         (Some(config), Some(kind)) if config.kind != kind => {
             let expected = config.kind;
             return Err(RequestError::SchedulersDisagree { found: kind, expected });
         }
         (Some(config), _) => return with_shift(config.clone(), request.flow_shift),
-        (None, Some(kind)) if kind != own.kind => SchedulerConfig::new(kind),
-        _ => own.clone(),
+        (None, Some(kind)) => match &own {
+            Ok(own) if own.kind == kind => (*own).clone(),
+            _ => SchedulerConfig::new(kind),
+        },
+        (None, None) => own.clone()?.clone(),
     };
-    let shift = preset.flow_shift.unwrap_or(own.flow_shift());
-    with_shift(config.with_flow_shift(shift), request.flow_shift)
+    let shift = match request.flow_shift.or(preset.flow_shift) {
+        Some(shift) => shift,
+        None => own?.flow_shift(),
+    };
+    with_shift(config, Some(shift))
 }
 
 fn with_shift(

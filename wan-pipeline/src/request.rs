@@ -271,6 +271,15 @@ pub enum RequestError {
         /// The kind of `scheduler_config`.
         expected: SchedulerKind,
     },
+    /// The model says nothing of its scheduler that can be followed, nor does the request.
+    #[error(
+        "{reason}: the request must name a scheduler, such as lcm for a model of few steps, and the \
+         steps and the flow shift that the model was made for"
+    )]
+    NoScheduler {
+        /// What is wrong with the model's own.
+        reason: String,
+    },
     /// Embeddings of another text encoder.
     #[error("{which} have a width of {found}, but the model reads text of width {expected}")]
     EmbedsWidth {

@@ -149,7 +149,9 @@ fn download(
         true => Layout::Diffusers,
         false => Layout::Original,
     };
-    let needed = NeededFiles::for_layout(layout, parts);
+    let mut needed = NeededFiles::for_layout(layout, parts);
+    // Without it a request can name the scheduler.
+    needed.small.retain(|file| file != SCHEDULER || snapshot.has(file));
     snapshot.fetch(&needed.small, observer)?;
     let files = ModelFiles::folder(&snapshot.folder())?;
     check_configs(&files, Layout::detect(&files)?, parts)?;
@@ -170,13 +172,14 @@ fn weight_files(
     stored: WeightFiles,
     observer: &mut HubObserver,
 ) -> Result<Vec<String>, Error> {
-    let single = stored.single();
-    let index = format!("{single}.index.json");
-    if snapshot.has(&single) || !snapshot.has(&index) {
-        return Ok(vec![single]);
+    let first = stored.list_first(&snapshot.names_in(stored.folder()))?;
+    match first.iter().any(|file| file.ends_with(".json")) {
+        true => {
+            snapshot.fetch(&first, observer)?;
+            Ok(stored.list(files)?)
+        }
+        false => Ok(first),
     }
-    snapshot.fetch(&[index], observer)?;
-    Ok(stored.list(files)?)
 }
 
 /// Validates the configs in a folder whose weights are not there yet.

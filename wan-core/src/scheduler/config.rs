@@ -285,11 +285,15 @@ impl SchedulerConfig {
         }
     }
 
-    /// Reads the content of a `scheduler_config.json`.
+    /// Reads the content of a `scheduler_config.json`. A field that is null counts as left out.
     ///
     /// # Errors
     /// If a field is not of its type, or for a reason of [`validate`](Self::validate).
     pub fn from_json(json: &Value) -> Result<Self, ConfigError> {
+        let mut json = json.clone();
+        if let Some(fields) = json.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         let config = Self::deserialize(json).map_err(|error| ConfigError {
             field: "scheduler_config.json",
             found: error.to_string(),

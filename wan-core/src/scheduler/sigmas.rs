@@ -111,10 +111,11 @@ fn on_grid(config: &SchedulerConfig, grid: SigmaGrid, count: usize) -> Vec<f64> 
     }
 }
 
-/// Stretches the levels so that the last one is `terminal`.
+/// Stretches the levels so that the last one is `terminal`. A single level is also the first, which is
+/// that of the noise that a run starts from, and stays.
 fn stretch(levels: &mut [f64], terminal: Option<f64>) {
     let terminal = terminal.filter(|terminal| *terminal != 0.0);
-    if let (Some(terminal), Some(last)) = (terminal, levels.last().copied()) {
+    if let (Some(terminal), [_, .., last]) = (terminal, &*levels) {
         let stretch = (1.0 - last) / (1.0 - terminal);
         for sigma in levels {
             *sigma = 1.0 - (1.0 - *sigma) / stretch;

@@ -43,6 +43,15 @@ fn fields_that_are_left_out_have_the_defaults_of_diffusers() {
         "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5, "flow_shift": 3, "solver_type": "bh2",
     });
     assert_eq!(SchedulerConfig::from_json(&both).unwrap().flow_shift(), 5.0);
+    // Null is the same as left out, and what no method reads may be anything.
+    let nulls = json!({
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": null, "solver_order": null,
+        "disable_corrector": null, "lower_order_final": null, "use_karras_sigmas": null,
+        "final_sigmas_type": null, "solver_type": null, "lambda_min_clipped": "-Infinity",
+    });
+    let left_out = json!({"_class_name": "FlowMatchEulerDiscreteScheduler"});
+    let read = |json| SchedulerConfig::from_json(json).unwrap();
+    assert_eq!(read(&nulls), read(&left_out));
     let unipc = json!({"_class_name": "UniPCMultistepScheduler"});
     let error = SchedulerConfig::from_json(&unipc).unwrap_err();
     assert_eq!(error.field, "prediction_type");
@@ -147,6 +156,25 @@ fn timesteps_of_ones_own_are_taken_as_they_are() {
     }
 }
 
+/// A single level would be both the first, from pure noise, and the last.
+#[test]
+fn one_step_is_not_stretched() {
+    for kind in SchedulerKind::ALL {
+        for grid in [SigmaGrid::Wan, SigmaGrid::Diffusers] {
+            for steps in [Steps::Count(1), Steps::Sigmas(vec![1.0])] {
+                let plain = config(kind).schedule(grid, &steps, None).unwrap();
+                let stretched = SchedulerConfig { shift_terminal: Some(0.02), ..config(kind) };
+                let stretched = stretched.schedule(grid, &steps, None).unwrap();
+                assert_eq!(stretched, plain, "{kind} {grid:?} {steps:?}");
+                assert!(plain.sigmas[0] > 0.99, "{plain:?}");
+            }
+            let two = SchedulerConfig { shift_terminal: Some(0.02), ..config(kind) };
+            let two = two.schedule(grid, &Steps::Count(2), None).unwrap();
+            assert!((two.sigmas[1] - 0.02).abs() < 1e-6, "{two:?}");
+        }
+    }
+}
+
 /// DPM++ of the original starts at 1 and UniPC at 0.999, both before the shift.
 #[test]
 fn the_grid_of_the_original_depends_on_the_method() {
@@ -203,6 +231,9 @@ mod runs {
         }
         let disable_corrector = vec![0, 2];
         variants.push(SchedulerConfig { disable_corrector, ..config(SchedulerKind::UniPc) });
+        for kind in SchedulerKind::ALL {
+            variants.push(SchedulerConfig { shift_terminal: Some(0.02), ..config(kind) });
+        }
         let solver_type = Some(SolverType::Bh1);
         variants.push(SchedulerConfig { solver_type, ..config(SchedulerKind::UniPc) });
         let solver_type = Some(SolverType::Heun);

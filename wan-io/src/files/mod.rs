@@ -7,6 +7,9 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::foreign;
 
 pub use atomic::WriteError;
 pub use open_file::OpenFile;
@@ -48,6 +51,14 @@ pub enum FileError {
         size: u64,
         /// The most allowed.
         max: u64,
+    },
+    /// It is something else than its name says.
+    #[error("{path}: is {what}")]
+    Foreign {
+        /// The path.
+        path: String,
+        /// What it is, and the way out.
+        what: String,
     },
     /// It is not the JSON that was expected.
     #[error("{path}: {reason}")]
@@ -128,6 +139,20 @@ impl ModelFiles {
         }
     }
 
+    /// The names of the files in `folder`, not below it; the top folder is empty. None if it cannot be
+    /// read.
+    pub(crate) fn names_in(&self, folder: &str) -> Vec<String> {
+        match self {
+            Self::Folder(root) => files_in(&root.join(folder)),
+            Self::Embedded { files, .. } => {
+                let split = |path: &'static str| path.rsplit_once('/').unwrap_or(("", path));
+                let inside =
+                    files.iter().map(|(path, _)| split(path)).filter(|(at, _)| *at == folder);
+                inside.map(|(_, name)| name.to_owned()).collect()
+            }
+        }
+    }
+
     /// How `file` is named in messages.
     pub fn display_path(&self, file: &str) -> String {
         match self {
@@ -164,7 +189,9 @@ impl ModelFiles {
         file.bytes(0..file.size())
     }
 
-    /// `file` as JSON.
+    /// `file` as JSON, also as people and Python write it: a byte order mark is passed over, `NaN` and
+    /// `Infinity` are read as strings, and fields that are null count as left out where `T` does not allow
+    /// null.
     ///
     /// # Errors
     /// If it is not there, larger than 1 MiB, or not the JSON that `T` is.
@@ -177,23 +204,112 @@ impl ModelFiles {
         file: &str,
         max: u64,
     ) -> Result<T, FileError> {
-        from_json(&self.read(file, max)?)
-            .map_err(|reason| FileError::Json { path: self.display_path(file), reason })
+        let opened = self.open(file)?;
+        let (path, size) = (opened.path().to_owned(), opened.size());
+        if let Some(what) =
+            foreign::instead_of_json(&opened.bytes(0..size.min(foreign::START))?, size as u64)
+        {
+            return Err(FileError::Foreign { path, what });
+        }
+        let bytes = self.read(file, max)?;
+        from_json(&bytes)
+            .or_else(|reason| without_nulls(&bytes).unwrap_or(Err(reason)))
+            .map_err(|reason| FileError::Json { path, reason })
     }
+}
+
+/// The names of the files in a folder, sorted; none if it cannot be read.
+pub(crate) fn files_in(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<String> =
+        files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 /// Reads JSON; an error names the field, which `serde_json` alone does not.
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let bytes = strict_json(bytes);
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
     let read = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| presentable(&error.to_string()))?;
     json.end().map_err(|error| error.to_string())?;
     Ok(read)
 }
 
+/// Reads an object of JSON without its fields that are null; `None` if it has none.
+fn without_nulls<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T, String>> {
+    let mut fields: serde_json::Map<String, Value> = from_json(bytes).ok()?;
+    let all = fields.len();
+    fields.retain(|_, value| !value.is_null());
+    let read = |fields| serde_path_to_error::deserialize(Value::Object(fields));
+    (fields.len() < all).then(|| read(fields).map_err(|error| presentable(&error.to_string())))
+}
+
+/// JSON as the standard has it: without a byte order mark at its start, and with the `NaN`, `Infinity`
+/// and `-Infinity` that Python writes as strings. So they do no harm in fields that nobody reads, and
+/// are not numbers in others.
+pub(crate) fn strict_json(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let (mut strict, mut copied) = (Vec::new(), 0);
+    let (mut i, mut in_string) = (0, false);
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' if in_string => i += 1, // the next character is part of the string
+            b'"' => in_string = !in_string,
+            b'N' | b'I' | b'-' if !in_string => {
+                let word = PYTHON_NUMBERS.iter().find(|word| bytes[i..].starts_with(word));
+                if let Some(word) = word {
+                    strict.extend_from_slice(&bytes[copied..i]);
+                    strict.push(b'"');
+                    strict.extend_from_slice(word);
+                    strict.push(b'"');
+                    i += word.len();
+                    copied = i;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(bytes);
+    }
+    strict.extend_from_slice(&bytes[copied..]);
+    Cow::Owned(strict)
+}
+
+/// Numbers that Python writes and JSON has not.
+const PYTHON_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+
 /// Keys and values from a file are part of the errors about them: not megabytes, and nothing that a
 /// terminal would act on.
 fn presentable(message: &str) -> String {
     let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     message.chars().take(MAX_REASON).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_python_writes_is_made_json() {
+        for (text, strict) in [
+            ("", ""),
+            ("{}", "{}"),
+            ("\u{feff}{}", "{}"),
+            ("[NaN,Infinity, -Infinity]", r#"["NaN","Infinity", "-Infinity"]"#),
+            (r#"{"a": NaN}"#, r#"{"a": "NaN"}"#),
+            (r#"{"NaN": "-Infinity", "\"": 1}"#, r#"{"NaN": "-Infinity", "\"": 1}"#),
+            (r#"{"\\": NaN, "b": "\\\"NaN"}"#, r#"{"\\": "NaN", "b": "\\\"NaN"}"#),
+            ("-1", "-1"),
+            ("NaN", "\"NaN\""),
+            (r#""\"#, r#""\"#),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&strict_json(text.as_bytes())), strict);
+        }
+    }
 }

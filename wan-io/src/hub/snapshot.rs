@@ -12,6 +12,7 @@ use super::download::{Download, DownloadEvent};
 use super::http::Client;
 use super::listing::Entry;
 use super::{HubError, HubEvent, HubObserver, wrong_file};
+use crate::files::files_in;
 use crate::integrity::{self, Expected, IntegrityError, Verify};
 
 /// So many files are downloaded at once.
@@ -67,6 +68,21 @@ impl Snapshot {
         match &self.files {
             Files::Online { listed, .. } => listed.contains_key(file),
             Files::CacheOnly { .. } => self.folder().join(file).is_file(),
+        }
+    }
+
+    /// The names of the commit's files in `folder`, not below it; the top folder is empty. Without the
+    /// hub, those in the cache.
+    pub fn names_in(&self, folder: &str) -> Vec<String> {
+        match &self.files {
+            Files::Online { listed, .. } => {
+                let split = |path: &'_ String| match path.rsplit_once('/') {
+                    Some((parent, name)) => (parent == folder).then(|| name.to_owned()),
+                    None => folder.is_empty().then(|| path.clone()),
+                };
+                listed.keys().filter_map(split).collect()
+            }
+            Files::CacheOnly { .. } => files_in(&self.folder().join(folder)),
         }
     }
 

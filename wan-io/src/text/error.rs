@@ -22,9 +22,27 @@ pub enum TextError {
         /// The largest size that is accepted.
         limit: u64,
     },
+    /// It is something else than a `tokenizer.json`.
+    #[error("{file}: is {what}")]
+    Foreign {
+        /// The file.
+        file: String,
+        /// What it is, and the way out.
+        what: String,
+    },
     /// The content is not a usable `tokenizer.json`.
     #[error("{file} is not a tokenizer.json of the tokenizers library: {found}")]
     Malformed {
+        /// The file.
+        file: String,
+        /// The defect, in words.
+        found: String,
+    },
+    /// The content is a SentencePiece model (`spiece.model`) that cannot be used.
+    #[error(
+        "{file} is a SentencePiece model, but {found}; use the tokenizer.json that belongs to umT5"
+    )]
+    SentencePiece {
         /// The file.
         file: String,
         /// The defect, in words.

@@ -18,6 +18,7 @@ mod entities;
 mod error;
 mod glyphs;
 mod mojibake;
+mod spiece;
 mod tokenizer;
 
 pub use clean::clean_prompt;

@@ -1,4 +1,7 @@
 use super::TextError;
+use super::spiece::SentencePiece;
+use crate::files::strict_json;
+use crate::foreign;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -6,7 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::{Encoding, ModelWrapper};
 
 /// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
@@ -31,7 +34,10 @@ pub struct Tokens {
     pub dropped: usize,
 }
 
-/// The tokenizer of umT5: a Unigram model in the `tokenizer.json` of the `tokenizers` library.
+/// The tokenizer of umT5: a Unigram model in the `tokenizer.json` of the `tokenizers` library, or in the
+/// `spiece.model` of SentencePiece. For a cleaned prompt of characters that umT5 knows, both give the same
+/// ids. Others are `<unk>` by its `tokenizer.json`, but bytes by its `spiece.model`, which also lacks the
+/// tokens `<extra_id_0>`, ...
 ///
 /// Clean the text first ([`clean_prompt`](super::clean_prompt)): line breaks and tabs are unknown to
 /// umT5.
@@ -47,18 +53,18 @@ impl Tokenizer {
     /// The largest `tokenizer.json` that is read; that of umT5 has 17 MB.
     pub const MAX_BYTES: u64 = 64 << 20;
 
-    /// Opens a `tokenizer.json`, or that in a folder.
+    /// Opens a `tokenizer.json` or a `spiece.model`, or the one in a folder.
     ///
     /// # Errors
     /// If the file is missing, larger than 64 MiB, or not a Unigram tokenizer with `<pad>` that ends
     /// every text with `</s>`.
     pub fn open(path: &Path) -> Result<Self, TextError> {
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let file = if path.is_dir() { in_folder(path) } else { path.to_owned() };
         let bytes = read(&file)?;
         Self::load(&bytes, file.display().to_string())
     }
 
-    /// Reads the content of a `tokenizer.json`.
+    /// Reads the content of a `tokenizer.json` or `spiece.model`.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -66,7 +72,7 @@ impl Tokenizer {
         Self::load(bytes, IN_MEMORY.to_owned())
     }
 
-    /// Reads the content of a `tokenizer.json` that errors call `file`.
+    /// Reads the content of a `tokenizer.json` or `spiece.model` that errors call `file`.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -79,9 +85,21 @@ impl Tokenizer {
         if found > Tokenizer::MAX_BYTES {
             return Err(TextError::TooLarge { file, found, limit: Tokenizer::MAX_BYTES });
         }
-        check_layout(bytes, &file)?;
+        let is_sentence_piece = SentencePiece::is_kind(bytes);
+        let beginning = &bytes[..bytes.len().min(foreign::START)];
+        if !is_sentence_piece && let Some(what) = foreign::instead_of_json(beginning, found) {
+            return Err(TextError::Foreign { file, what });
+        }
         let malformed = |found| TextError::Malformed { file: file.clone(), found };
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(malformed)?;
+        let mut inner = match is_sentence_piece {
+            true => from_sentence_piece(bytes)
+                .map_err(|found| TextError::SentencePiece { file: file.clone(), found })?,
+            false => {
+                let json = strict_json(bytes);
+                check_layout(&json, &file)?;
+                guarded(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(malformed)?
+            }
+        };
         if !matches!(inner.get_model(), ModelWrapper::Unigram(_)) {
             return Err(TextError::NotUnigram { file, found: "unknown".to_owned() });
         }
@@ -187,6 +205,23 @@ fn offsets(encoding: &Encoding, text: &str) -> Vec<(usize, usize)> {
     pieces.map(range).collect()
 }
 
+/// The tokenizer in a folder. Where there is none, messages name the usual one.
+fn in_folder(folder: &Path) -> PathBuf {
+    let [json, spiece] = ["tokenizer.json", "spiece.model"].map(|name| folder.join(name));
+    if !json.exists() && spiece.exists() { spiece } else { json }
+}
+
+/// The tokenizer of a SentencePiece model, with the checks of [`check_layout`].
+fn from_sentence_piece(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    let model = SentencePiece::read(bytes)?;
+    check_pieces(model.pieces.iter().map(|piece| piece.text.as_str()))?;
+    let claimed = model.characters.first_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+    if claimed as usize > model.characters.len() {
+        return Err(CLAIMS_TOO_MUCH.to_owned());
+    }
+    guarded(|| model.into_tokenizer())
+}
+
 /// The content of a regular file of bounded size.
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     let file = path.display().to_string();
@@ -195,20 +230,17 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     if !metadata.is_file() {
         return Err(failed(std::io::Error::other("not a regular file")));
     }
-    if metadata.len() > Tokenizer::MAX_BYTES {
-        return Err(TextError::TooLarge {
-            file,
-            found: metadata.len(),
-            limit: Tokenizer::MAX_BYTES,
+    let (size, limit) = (metadata.len(), Tokenizer::MAX_BYTES);
+    // The file may still grow. One that is too large is looked at for what it is.
+    let read = if size > limit { foreign::START as u64 } else { limit };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(read).read_to_end(&mut bytes).map_err(failed)?;
+    if size > limit {
+        return Err(match foreign::instead_of_json(&bytes, size) {
+            Some(what) => TextError::Foreign { file, what },
+            None => TextError::TooLarge { file, found: size, limit },
         });
     }
-    let mut bytes = Vec::new();
-    // The file may still grow.
-    File::open(path)
-        .map_err(failed)?
-        .take(Tokenizer::MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
     Ok(bytes)
 }
 
@@ -253,15 +285,22 @@ fn check_layout(bytes: &[u8], file: &str) -> Result<(), TextError> {
             _ => Err(TextError::NotUnigram { file: file.to_owned(), found: kind }),
         };
     };
-    let longest = pieces.iter().map(|(piece, _)| piece.len()).max().unwrap_or(0);
-    if longest > LONGEST_PIECE {
-        let limit = LONGEST_PIECE;
-        return Err(malformed(format!("a piece has {longest} bytes, at most {limit} are read")));
-    }
+    check_pieces(pieces.iter().map(|(piece, _)| piece.as_str())).map_err(malformed)?;
     if layout.normalizer.is_some_and(|normalizer| claims_too_much(&normalizer)) {
-        return Err(malformed("a character map claims to be larger than it is".to_owned()));
+        return Err(malformed(CLAIMS_TOO_MUCH.to_owned()));
     }
     Ok(())
+}
+
+const CLAIMS_TOO_MUCH: &str = "a character map claims to be larger than it is";
+
+fn check_pieces<'a>(pieces: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    match pieces.map(str::len).max().unwrap_or(0) {
+        longest if longest > LONGEST_PIECE => {
+            Err(format!("a piece has {longest} bytes, at most {LONGEST_PIECE} are read"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a character map in `normalizer` gives itself a size beyond its end. The library would

@@ -10,13 +10,26 @@ pub enum WeightsFileError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Neither the file nor its index is there.
-    #[error("{path}: there is neither this file nor {index}")]
+    /// Neither the file nor its index is there, nor anything else that could be meant.
+    #[error("{path}: there is neither this file nor {index}{}", beside(.other))]
     NotFound {
         /// The file looked for.
         path: String,
         /// The index looked for.
         index: String,
+        /// A file with other weights in the same folder.
+        other: Option<String>,
+    },
+    /// Two files could be meant, and nothing tells which.
+    #[error(
+        "{first} and {second} could both be the weights; name the one to take with the option of \
+         its part (--transformer, --text-encoder or --vae FILE)"
+    )]
+    Several {
+        /// One of them.
+        first: String,
+        /// Another one.
+        second: String,
     },
     /// A file is not safetensors, or is cut off.
     #[error("{path}: is not a whole safetensors file: {reason}")]
@@ -45,7 +58,10 @@ pub enum WeightsFileError {
         reason: String,
     },
     /// A name in the index could lead out of the model's folder.
-    #[error("{path}: lists {shard:?}, but a shard must be a file name ending in .safetensors")]
+    #[error(
+        "{path}: lists {shard:?}, but a shard must be a file name ending in .safetensors (or .bin, \
+         .pth, .pt, .ckpt)"
+    )]
     ShardName {
         /// The index.
         path: String,
@@ -63,9 +79,9 @@ pub enum WeightsFileError {
         max: usize,
     },
     /// A shard is listed, but not there.
-    #[error("{shard}: there is no such file, but {path} lists it")]
+    #[error("{shard}: there is no such file, but {path} needs it")]
     MissingShard {
-        /// The index.
+        /// The index, or another shard.
         path: String,
         /// The file looked for.
         shard: String,
@@ -80,16 +96,16 @@ pub enum WeightsFileError {
         /// The disagreement, in words.
         reason: String,
     },
-    /// The index and the shards do not agree about how much there is.
-    #[error("{path}: its total_size is {expected}, but the tensors have {found} bytes")]
-    TotalSize {
-        /// The index.
-        path: String,
-        /// The size in the index.
-        expected: f64,
-        /// The size of all tensors in bytes.
-        found: usize,
-    },
+}
+
+/// The hint to a file with another name.
+fn beside(other: &Option<String>) -> String {
+    other.as_ref().map_or_else(String::new, |other| {
+        format!(
+            "; if {other} is meant, name it with the option of its part (--transformer, \
+             --text-encoder or --vae FILE)"
+        )
+    })
 }
 
 /// Why weights cannot be written.

@@ -10,14 +10,20 @@ use std::fmt;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::Value;
 
 use super::unique::{UniqueMap, insert_once};
 use super::{WeightsFileError, check_name};
-use crate::files::{OpenFile, from_json};
+use crate::files::{FileError, OpenFile, from_json};
+use crate::foreign;
 use crate::pth::View;
 
 /// The largest header that is parsed. The real ones are below 1 MB.
 pub(super) const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// The most bytes that may follow the data.
+const MAX_TRAILING: usize = 4096;
+/// What a file that is too short was.
+const CUT_OFF: &str = "the download or copy did not end, get the file again";
 /// The bytes in which the length of the header stands.
 const LENGTH: usize = 8;
 /// Where the file's own properties are, between the tensors.
@@ -31,8 +37,13 @@ pub(super) struct Content {
 
 /// Reads the header of the safetensors file `file`.
 pub(super) fn read(file: &OpenFile) -> Result<Content, WeightsFileError> {
+    let beginning = file.bytes(0..file.size().min(foreign::START))?;
+    if !foreign::is_safetensors(&beginning)
+        && let Some(what) = foreign::instead_of_weights(&beginning, file.size() as u64)
+    {
+        return Err(FileError::Foreign { path: file.path().to_owned(), what }.into());
+    }
     let broken = |reason| WeightsFileError::Safetensors { path: file.path().to_owned(), reason };
-    let beginning = file.bytes(0..file.size().min(LENGTH))?;
     let start = data_start(&beginning, file.size()).map_err(broken)?;
     let Header { tensors, metadata } = from_json(&file.bytes(LENGTH..start)?)
         .map_err(|reason| broken(format!("its header: {reason}")))?;
@@ -46,21 +57,27 @@ pub(super) fn read(file: &OpenFile) -> Result<Content, WeightsFileError> {
 
 /// Where the data of a file of `size` bytes starts, which begins with `beginning`.
 fn data_start(beginning: &[u8], size: usize) -> Result<usize, String> {
-    let Ok(length) = beginning.try_into().map(u64::from_le_bytes) else {
+    let Some((length, rest)) = beginning.split_first_chunk() else {
         return Err(format!("it has only {size} bytes"));
     };
+    if rest.first().is_some_and(|&byte| byte != b'{') {
+        return Err("it does not begin like one".into());
+    }
+    let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {
         return Err(format!("its header would have {length} bytes"));
     }
     let (start, follow) = (LENGTH + length as usize, size - LENGTH);
     match start <= size {
         true => Ok(start),
-        false => Err(format!("its header would have {length} bytes, but only {follow} follow")),
+        false => Err(format!(
+            "its header would have {length} bytes, but only {follow} follow; {CUT_OFF}"
+        )),
     }
 }
 
 /// The tensors must fill the data one after the other, without holes, each with the bytes that its
-/// shape needs.
+/// shape needs. A few bytes may follow: what copies and editors leave there says nothing.
 fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data: usize) -> Result<(), String> {
     let mut in_order: Vec<_> = tensors.iter().collect();
     in_order.sort_by_key(|(_, info)| info.data_offsets);
@@ -79,8 +96,11 @@ fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data: usize) -> Result<(
         }
         at = end;
     }
-    if at != data {
-        return Err(format!("it has {data} bytes of data instead of {at}"));
+    if data < at {
+        return Err(format!("it has {data} bytes of data instead of {at}; {CUT_OFF}"));
+    }
+    if data - at > MAX_TRAILING {
+        return Err(format!("{} bytes follow its data, which are no part of it", data - at));
     }
     Ok(())
 }
@@ -109,7 +129,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let (mut tensors, mut metadata) = (BTreeMap::new(), None);
         while let Some(key) = map.next_key::<String>()? {
             if key == METADATA {
-                let UniqueMap(read) = map.next_value()?;
+                let read: Option<UniqueMap<Value>> = map.next_value()?;
                 if metadata.replace(read).is_some() {
                     return Err(A::Error::custom(format_args!("{METADATA:?} is there twice")));
                 }
@@ -118,6 +138,19 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 insert_once(&mut tensors, key, info)?;
             }
         }
-        Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
+        let properties = metadata.flatten().map(|UniqueMap(properties)| properties);
+        let properties = properties.into_iter().flatten();
+        Ok(Header {
+            tensors,
+            metadata: properties.map(|(key, value)| (key, text(value))).collect(),
+        })
+    }
+}
+
+/// A property should be text. Some programs write others, which are read as their JSON.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::find::is_weights;
 use super::unique::UniqueMap;
 use super::{WeightsFileError, check_name};
 use crate::files::ModelFiles;
@@ -11,7 +12,7 @@ use crate::files::ModelFiles;
 /// The largest index that is parsed. The real ones are below 1 MB.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 /// The most shards. The real ones have below 100.
-const MAX_SHARDS: usize = 1000;
+pub(super) const MAX_SHARDS: usize = 1000;
 /// The longest name that file systems have, in bytes.
 const MAX_SHARD_NAME: usize = 255;
 
@@ -22,20 +23,12 @@ pub(super) struct Index {
     pub(super) path: String,
     /// The shard of each tensor.
     pub(super) weight_map: BTreeMap<String, String>,
-    /// The size of all tensors in bytes, if the index says it. Some programs write a float.
-    pub(super) total_size: Option<f64>,
 }
 
 #[derive(Deserialize)]
 #[serde(expecting = "an index of shards")]
 struct Content {
     weight_map: UniqueMap<String>,
-    metadata: Option<Metadata>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    total_size: Option<f64>,
 }
 
 impl Index {
@@ -43,8 +36,7 @@ impl Index {
         let path = files.display_path(file);
         let content: Content = files.json_up_to(file, MAX_INDEX_BYTES)?;
         let UniqueMap(weight_map) = content.weight_map;
-        let total_size = content.metadata.and_then(|metadata| metadata.total_size);
-        let index = Self { path, weight_map, total_size };
+        let index = Self { path, weight_map };
         index.check()?;
         Ok(index)
     }
@@ -80,5 +72,5 @@ impl Index {
 fn is_shard_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let short = name.len() <= MAX_SHARD_NAME;
-    short && name.ends_with(".safetensors") && name.chars().all(plain) && !name.starts_with('.')
+    short && is_weights(name) && name.chars().all(plain) && !name.starts_with('.')
 }

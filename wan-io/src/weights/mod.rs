@@ -2,6 +2,7 @@
 //! headers; the elements are read from the open files when they are asked for, by position.
 
 mod error;
+mod find;
 mod fingerprint;
 mod header;
 mod index;
@@ -19,6 +20,7 @@ pub use write::SafetensorsWriter;
 
 use crate::files::{FileError, ModelFiles, OpenFile};
 use crate::pth::{self, PthError, View};
+use find::WeightFiles;
 use index::Index;
 
 /// The most tensors in one model. The real ones have about a thousand.
@@ -27,8 +29,6 @@ const MAX_TENSORS: usize = 20_000;
 const MAX_NAME: usize = 1024;
 /// The most that the properties of all shards may take. Each shard alone has room for as much.
 const MAX_METADATA_BYTES: usize = 16 << 20;
-/// How the name of an index ends.
-const INDEX: &str = ".safetensors.index.json";
 
 /// The weights of one network. Opening them reads headers only; the files stay open, and all threads may
 /// read at once.
@@ -46,27 +46,18 @@ struct Entry {
     view: View,
 }
 
-/// The way that weights are stored.
-enum WeightFiles {
-    Single(String),
-    Index(String),
-}
-
 impl Weights {
-    /// Opens `folder/stem.safetensors`, or the shards that `folder/stem.safetensors.index.json`
-    /// lists. An empty `folder` is the model's top folder.
+    /// Opens the weights called `stem` in `folder`: `stem.safetensors`, shards with
+    /// `stem.safetensors.index.json` or without it, the only variant (`stem.fp16.safetensors`), or a
+    /// checkpoint of PyTorch (`stem.bin`, `stem.pth`, ..); of one file and shards the one that is
+    /// whole. If there is nothing of this name in a folder other than the model's top folder, which is
+    /// the empty `folder`, the only weights in it are taken.
     ///
     /// # Errors
-    /// If a file is missing or broken, or the index does not agree with the shards.
+    /// If there is none of them; if several could be meant; if a file is missing or broken, or the
+    /// index does not agree with the shards.
     pub fn open(files: &ModelFiles, folder: &str, stem: &str) -> Result<Self, WeightsFileError> {
-        match find(files, folder, stem)? {
-            WeightFiles::Single(file) => {
-                let mut weights = Self::empty(files.display_path(&file));
-                weights.add_safetensors(files.open(&file)?)?;
-                Ok(weights)
-            }
-            WeightFiles::Index(index) => Self::open_sharded(files, folder, &index),
-        }
+        Self::open_found(files, folder, &find(files, folder, stem)?)
     }
 
     /// Opens one file of a model: safetensors, or a checkpoint of PyTorch (`.pth`). Its content
@@ -79,39 +70,72 @@ impl Weights {
     }
 
     /// Opens any file on disk like [`open_file`](Self::open_file), or the shards of an index
-    /// (`*.safetensors.index.json`) beside it.
+    /// (`*.safetensors.index.json`) beside it. One of several shards stands for all of them.
     ///
     /// # Errors
     /// If a file is missing or broken, a checkpoint that would run code, or an index that does not
     /// agree with its shards.
     pub fn open_path(path: &Path) -> Result<Self, WeightsFileError> {
-        let name = path.file_name().and_then(|name| name.to_str());
-        match (path.parent(), name.filter(|name| name.ends_with(INDEX))) {
-            (Some(folder), Some(name)) => {
-                Self::open_sharded(&ModelFiles::Folder(folder.to_owned()), "", name)
+        if let (Some(folder), Some(name)) =
+            (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        {
+            let files = ModelFiles::Folder(folder.to_owned());
+            if find::is_index(name) {
+                return Self::open_sharded(&files, "", name);
             }
-            _ => Self::open_any(OpenFile::open(path)?),
+            if let Some(set) = find::find_set(&files.names_in(""), name) {
+                return Self::open_found(&files, "", &set);
+            }
         }
+        Self::open_any(OpenFile::open(path)?)
     }
 
-    /// The files that [`open`](Self::open) would open: one file, or an index and its shards. The
-    /// index is read and checked; the shards are not, and need not be there.
+    /// The files that [`open`](Self::open) would open: one file, an index and its shards, or shards.
+    /// The index is read and checked; the shards are not, and need not be there.
     ///
     /// # Errors
-    /// If there is neither file nor index, or the index is broken.
+    /// If there are no weights, several could be meant, or the index is broken.
     pub fn files(
         files: &ModelFiles,
         folder: &str,
         stem: &str,
     ) -> Result<Vec<String>, WeightsFileError> {
-        match find(files, folder, stem)? {
-            WeightFiles::Single(file) => Ok(vec![file]),
-            WeightFiles::Index(file) => {
-                let index = Index::read(files, &file)?;
-                let shards = index.shards().into_iter().map(|shard| inside(folder, shard));
-                Ok(std::iter::once(file).chain(shards).collect())
+        let found = find(files, folder, stem)?;
+        let shards: Vec<String> = match &found {
+            WeightFiles::Single(_) => Vec::new(),
+            WeightFiles::Index(name) => {
+                let index = Index::read(files, &inside(folder, name))?;
+                index.shards().into_iter().map(str::to_owned).collect()
             }
-        }
+            WeightFiles::Shards(shards) => shards[1..].to_vec(),
+        };
+        let names = std::iter::once(found.name()).chain(shards.iter().map(String::as_str));
+        Ok(names.map(|name| inside(folder, name)).collect())
+    }
+
+    /// The files to download before [`files`](Self::files) can tell all that [`open`](Self::open)
+    /// needs: one file, an index alone, or shards. `names` are those of all files in `folder`. `None`
+    /// if there are no weights.
+    ///
+    /// # Errors
+    /// If several could be meant; of one file and shards the file is taken.
+    pub fn files_among(
+        names: &[String],
+        folder: &str,
+        stem: &str,
+    ) -> Result<Option<Vec<String>>, WeightsFileError> {
+        let mut is_first = true;
+        let found = find::find(names, stem, !folder.is_empty(), &mut |_| {
+            std::mem::replace(&mut is_first, false)
+        });
+        let error = |find::Several(first, second)| WeightsFileError::Several {
+            first: inside(folder, &first),
+            second: inside(folder, &second),
+        };
+        Ok(found.map_err(error)?.map(|found| match found {
+            WeightFiles::Single(name) | WeightFiles::Index(name) => vec![inside(folder, &name)],
+            WeightFiles::Shards(names) => names.iter().map(|name| inside(folder, name)).collect(),
+        }))
     }
 
     /// The names of all tensors, sorted.
@@ -154,19 +178,28 @@ impl Weights {
         Self { origin, shards: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 
+    fn open_found(
+        files: &ModelFiles,
+        folder: &str,
+        found: &WeightFiles,
+    ) -> Result<Self, WeightsFileError> {
+        match found {
+            WeightFiles::Single(name) => Self::open_file(files, &inside(folder, name)),
+            WeightFiles::Index(name) => Self::open_sharded(files, folder, &inside(folder, name)),
+            WeightFiles::Shards(shards) => {
+                let first = shards.iter().find(|shard| files.has(&inside(folder, shard)));
+                let first = inside(folder, first.unwrap_or(&shards[0]));
+                let mut weights = Self::empty(files.display_path(&first));
+                weights.add_shards(files, folder, shards.iter().map(String::as_str))?;
+                Ok(weights)
+            }
+        }
+    }
+
     /// The weights in one file of either format.
     fn open_any(file: OpenFile) -> Result<Self, WeightsFileError> {
         let mut weights = Self::empty(file.path().to_owned());
-        if !pth::is_pth(&file)? {
-            weights.add_safetensors(file)?;
-            return Ok(weights);
-        }
-        let tensors = pth::read(&file).map_err(|error| match error {
-            PthError::File(error) => WeightsFileError::File(error),
-            source => WeightsFileError::Pth { path: file.path().to_owned(), source },
-        })?;
-        tensors.keys().try_for_each(|name| check_name(file.path(), name))?;
-        weights.add(file, tensors)?;
+        weights.add_file(file)?;
         Ok(weights)
     }
 
@@ -178,20 +211,44 @@ impl Weights {
         let index = Index::read(files, index_file)?;
         let mut weights = Self::empty(index.path.clone());
         let shards: Vec<&str> = index.shards().into_iter().collect();
-        for shard in &shards {
-            let shard = inside(folder, shard);
-            let file = files.open(&shard).map_err(|error| match error {
-                FileError::NotFound { path } => {
-                    WeightsFileError::MissingShard { path: index.path.clone(), shard: path }
-                }
-                other => other.into(),
-            })?;
-            weights.add_safetensors(file)?;
-        }
+        weights.add_shards(files, folder, shards.iter().copied())?;
         weights.check_index(&index, &shards)?;
         Ok(weights)
     }
 
+    fn add_shards<'a>(
+        &mut self,
+        files: &ModelFiles,
+        folder: &str,
+        shards: impl Iterator<Item = &'a str>,
+    ) -> Result<(), WeightsFileError> {
+        for shard in shards {
+            let shard = inside(folder, shard);
+            let file = files.open(&shard).map_err(|error| match error {
+                FileError::NotFound { path } => {
+                    WeightsFileError::MissingShard { path: self.origin.clone(), shard: path }
+                }
+                other => other.into(),
+            })?;
+            self.add_file(file)?;
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, file: OpenFile) -> Result<(), WeightsFileError> {
+        if !pth::is_pth(&file)? {
+            return self.add_safetensors(file);
+        }
+        let tensors = pth::read(&file).map_err(|error| match error {
+            PthError::File(error) => WeightsFileError::File(error),
+            source => WeightsFileError::Pth { path: file.path().to_owned(), source },
+        })?;
+        tensors.keys().try_for_each(|name| check_name(file.path(), name))?;
+        self.add(file, tensors)
+    }
+
+    /// Each tensor must be in the shard that the index names. What else is in a shard counts too, as it
+    /// does for transformers; the index's `total_size` does not, which many programs write wrong.
     fn check_index(&self, index: &Index, shards: &[&str]) -> Result<(), WeightsFileError> {
         for (tensor, shard) in &index.weight_map {
             match self.tensors.get(tensor) {
@@ -203,16 +260,7 @@ impl Weights {
                 }
             }
         }
-        if let Some(tensor) = self.names().find(|name| !index.weight_map.contains_key(*name)) {
-            return Err(index.disagrees(tensor, "is in a shard, but not in the index".into()));
-        }
-        let found = self.tensors.values().map(|entry| entry.view.range.len()).sum::<usize>();
-        match index.total_size {
-            Some(expected) if expected != found as f64 => {
-                Err(WeightsFileError::TotalSize { path: index.path.clone(), expected, found })
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn add_safetensors(&mut self, file: OpenFile) -> Result<(), WeightsFileError> {
@@ -261,18 +309,21 @@ impl Weights {
 }
 
 fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<WeightFiles, WeightsFileError> {
-    let single = inside(folder, &format!("{stem}.safetensors"));
-    let index = inside(folder, &format!("{stem}{INDEX}"));
-    if files.has(&single) {
-        return Ok(WeightFiles::Single(single));
+    let names = files.names_in(folder);
+    let mut is_whole = |found: &WeightFiles| Weights::open_found(files, folder, found).is_ok();
+    let found = find::find(&names, stem, !folder.is_empty(), &mut is_whole);
+    let path = |name: &str| files.display_path(&inside(folder, name));
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(WeightsFileError::NotFound {
+            path: path(&format!("{stem}.safetensors")),
+            index: path(&format!("{stem}.safetensors.index.json")),
+            other: find::any(&names).map(|name| path(name)),
+        }),
+        Err(find::Several(first, second)) => {
+            Err(WeightsFileError::Several { first: path(&first), second: path(&second) })
+        }
     }
-    if files.has(&index) {
-        return Ok(WeightFiles::Index(index));
-    }
-    Err(WeightsFileError::NotFound {
-        path: files.display_path(&single),
-        index: files.display_path(&index),
-    })
 }
 
 fn inside(folder: &str, file: &str) -> String {

@@ -51,16 +51,18 @@ fn honest() -> Vec<Row> {
 
 fn shards() -> Vec<Row> {
     let not_a_name = |name, shard: &str| {
-        let reason = "but a shard must be a file name ending in .safetensors";
+        let reason =
+            "but a shard must be a file name ending in .safetensors (or .bin, .pth, .pt, .ckpt)";
         let shown: String = serde_json::from_str(&format!("\"{shard}\"")).unwrap();
         fails(name, &with_shard(shard), &format!("lists {shown:?}, {reason}"))
     };
     let many: Vec<String> = (0..1001).map(|i| format!(r#""{i}":"{i}.safetensors""#)).collect();
-    let missing = format!("3.safetensors: there is no such file, but {INDEX} lists it");
+    let missing = format!("3.safetensors: there is no such file, but {INDEX} needs it");
     let mut checkpoint =
         model("a checkpoint as a shard", with_shard("2.safetensors").into_bytes(), {
-            let reason = "is not a whole safetensors file: its header would have 67324752 bytes";
-            Expected::Error(format!("2.safetensors: {reason}"))
+            let reason = "it does not end with a zip directory (cut off, or something follows it)";
+            let what = "is not a whole zip archive as PyTorch writes it";
+            Expected::Error(format!("2.safetensors: {what}: {reason}"))
         });
     checkpoint.files[2].1 = Content::Bytes(b"PK\x03\x04\0\0\0\0\0\0".to_vec());
     vec![
@@ -69,7 +71,7 @@ fn shards() -> Vec<Row> {
         not_a_name("a shard above on Windows", r"..\\2.safetensors"),
         not_a_name("a shard on another drive", "C:2.safetensors"),
         not_a_name("a shard with a zero", r"2.safetensors\u0000.safetensors"),
-        not_a_name("a shard that is a checkpoint", "2.pth"),
+        not_a_name("a shard that is no weights", "2.txt"),
         not_a_name("a shard without a name", ""),
         model(
             "a shard that is missing",
@@ -91,11 +93,8 @@ fn tensors() -> Vec<Row> {
     twice.expected = Expected::Error(
         "2.safetensors: is not a whole safetensors file: tensor a is in another shard too".into(),
     );
-    let mut unlisted = fails(
-        "a tensor that is not listed",
-        r#"{"weight_map":{"a":"1.safetensors"}}"#,
-        "tensor b is in a shard, but not in the index",
-    );
+    let mut unlisted =
+        loads("a tensor that is not listed", r#"{"weight_map":{"a":"1.safetensors"}}"#);
     let both = format!("{{{},{}}}", tensor("a", 1, 0), tensor("b", 1, 4));
     unlisted.files[1].1 = Content::Bytes(file(&both, 8));
     vec![
@@ -111,16 +110,10 @@ fn tensors() -> Vec<Row> {
             "tensor c should be in 1.safetensors, but is not",
         ),
         unlisted,
-        fails(
-            "a total that is too small",
-            &with_total("4"),
-            "its total_size is 4, but the tensors have 8 bytes",
-        ),
-        fails(
-            "a negative total",
-            &with_total("-8"),
-            "its total_size is -8, but the tensors have 8 bytes",
-        ),
+        loads("a total that is too small", &with_total("4")),
+        loads("a negative total", &with_total("-8")),
+        loads("a total that is text", &with_total("\"8\"")),
+        loads("a total that is nothing", &with_total("null")),
         fails(
             "a name with a line feed",
             r#"{"weight_map":{"a\nb":"1.safetensors"}}"#,
@@ -144,7 +137,11 @@ fn json() -> Vec<Row> {
                 "{INDEX}: weight_map.?: invalid unicode code point at line 1 column 17"
             )),
         ),
-        fails("empty", "", "EOF while parsing a value at line 1 column 0"),
+        fails(
+            "empty",
+            "",
+            "is empty, what a download or copy that did not end leaves behind; get the file again",
+        ),
         fails("a list", "[]", "invalid length 0, expected an index of shards at line 1 column 2"),
         fails("no map", "{}", "missing field `weight_map` at line 1 column 2"),
         fails(
@@ -156,11 +153,6 @@ fn json() -> Vec<Row> {
             "a shard that is a number",
             r#"{"weight_map":{"a":1}}"#,
             "weight_map.a: invalid type: integer `1`, expected a string at line 1 column 20",
-        ),
-        fails(
-            "a total that is text",
-            &with_total("\"8\""),
-            r#"metadata.total_size: invalid type: string "8", expected f64 at line 1 column 29"#,
         ),
         fails(
             "a tensor listed twice",

@@ -21,8 +21,13 @@ fn bomb(length: u64) -> Vec<u8> {
     [&length.to_le_bytes()[..], b"{}"].concat()
 }
 
+/// What a file that is too short was.
+const CUT_OFF: &str = "the download or copy did not end, get the file again";
+/// How such files are left behind.
+const LEFT: &str = "what a download or copy that did not end leaves behind; get the file again";
+
 pub(crate) fn rows() -> Vec<Row> {
-    [lengths(), headers(), layouts(), names()].into_iter().flatten().collect()
+    [lengths(), others(), headers(), layouts(), names()].into_iter().flatten().collect()
 }
 
 fn lengths() -> Vec<Row> {
@@ -34,8 +39,9 @@ fn lengths() -> Vec<Row> {
     vec![
         not_there,
         crate::table::fails("a folder", Content::Folder, "is not a file", ""),
-        fails("empty", vec![], "it has only 0 bytes"),
-        fails("four bytes", vec![0; 4], "it has only 4 bytes"),
+        crate::table::fails("empty", vec![], "is empty, ", LEFT),
+        crate::table::fails("zeros", vec![0; 4], "is nothing but zeros where it begins, ", LEFT),
+        fails("four bytes", vec![1; 4], "it has only 4 bytes"),
         fails(
             "a header of 8 EiB",
             bomb(1 << 63),
@@ -45,22 +51,43 @@ fn lengths() -> Vec<Row> {
         fails(
             "a header beyond the end",
             bomb(4096),
-            "its header would have 4096 bytes, but only 2 follow",
+            &format!("its header would have 4096 bytes, but only 2 follow; {CUT_OFF}"),
         ),
         fails(
             "cut off",
             whole[..whole.len() - 1].to_vec(),
-            "it has 15 bytes of data instead of 16",
+            &format!("it has 15 bytes of data instead of 16; {CUT_OFF}"),
         ),
+        crate::table::loads("a few bytes behind the data", [&whole[..], b"\r\n"].concat(), &["a"]),
         fails(
-            "bytes behind the data",
-            [&whole[..], b"!"].concat(),
-            "it has 17 bytes of data instead of 16",
+            "many bytes behind the data",
+            [&whole[..], &[1; 4097]].concat(),
+            "4097 bytes follow its data, which are no part of it",
         ),
-        fails(
-            "an empty header",
-            vec![0; 64],
-            "its header: EOF while parsing a value at line 1 column 0",
+        fails("no header", vec![1; 64], "it does not begin like one"),
+    ]
+}
+
+/// Other files under the name of safetensors. The kinds are tested where they are told.
+fn others() -> Vec<Row> {
+    let is =
+        |name, content: &[u8], what: &str| crate::table::fails(name, content.to_vec(), "is ", what);
+    vec![
+        is(
+            "a Git LFS pointer",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            "a Git LFS pointer to a file of 12 bytes, not that file; run `git lfs pull` where it was \
+             cloned, or download it",
+        ),
+        is(
+            "a GGUF file",
+            b"GGUF\x03\0\0\0\x01",
+            "a GGUF file, which is not supported; take the safetensors file of the model",
+        ),
+        is(
+            "JSON with its ninth byte like a header's first",
+            b"{\"meta\":{\"total_size\": 1}}",
+            "JSON that begins with \"{\\\"meta\\\":{\\\"total_size\\\": 1}}\", and holds no weights",
         ),
     ]
 }
@@ -107,16 +134,13 @@ fn headers() -> Vec<Row> {
             file(before, 4),
             "its header: a.data_offsets[0]: invalid value: integer `-4`, expected usize at line 1 column 50",
         ),
-        fails(
-            "a property that is no text",
-            file(r#"{"__metadata__":{"format":1}}"#, 0),
-            "its header: __metadata__.format: invalid type: integer `1`, expected a string at line 1 column 27",
+        crate::table::loads(
+            "properties that are no text",
+            file(r#"{"__metadata__":{"a":1,"b":null,"c":{"d":[true]}}}"#, 0),
+            &[],
         ),
-        fails(
-            "a header that is a list",
-            file("[]", 0),
-            "its header: invalid type: sequence, expected an object of tensors at line 1 column 0",
-        ),
+        crate::table::loads("no properties", file(r#"{"__metadata__":null}"#, 0), &[]),
+        fails("a header that is a list", file("[]", 0), "it does not begin like one"),
         fails(
             "a header that is not UTF-8",
             not_utf8,
@@ -124,8 +148,8 @@ fn headers() -> Vec<Row> {
         ),
         fails(
             "a deep header",
-            file(&"[".repeat(100_000), 0),
-            "its header: invalid type: sequence, expected an object of tensors at line 1 column 0",
+            file(&format!("{{\"__metadata__\":{}", "[".repeat(100_000)), 0),
+            "its header: __metadata__: invalid type: sequence, expected an object at line 1 column 16",
         ),
         fails(
             "a deep tensor",
@@ -181,7 +205,7 @@ fn layouts() -> Vec<Row> {
         fails(
             "offsets that reach around",
             file(&format!("{{{}}}", wraps.join(",")), 16),
-            "it has 16 bytes of data instead of 18446744073709551608",
+            &format!("it has 16 bytes of data instead of 18446744073709551608; {CUT_OFF}"),
         ),
         crate::table::loads("a tensor without numbers", file(&one("[0,7]", "[0,0]"), 0), &["a"]),
         crate::table::loads("no tensors at all", file("{}   ", 0), &[]),

@@ -27,7 +27,7 @@ pub enum Mismatch {
         /// The shape that the config asks for.
         expected: Vec<usize>,
     },
-    /// The elements of a tensor are not floating-point values of 32 or 16 bits.
+    /// The elements of a tensor are not floating-point values of 32, 16 or 8 bits.
     DType {
         /// The tensor.
         name: String,
@@ -53,7 +53,7 @@ impl fmt::Display for Mismatch {
                 write!(f, "{name} has shape {found:?}, but must have {expected:?}")
             }
             Self::DType { name, found } => {
-                write!(f, "{name} has dtype {found}, but must have F32, F16 or BF16")
+                write!(f, "{name} has dtype {found}, but must have F32, F16, BF16 or F8")
             }
             Self::NotFinite { name, index } => {
                 write!(f, "{name} has at {index} a number that is infinite or not a number")
@@ -72,17 +72,16 @@ pub struct WeightsError {
 }
 
 /// The most mismatches that an error message spells out.
-const MAX_LISTED: usize = 24;
+const MAX_LISTED: usize = 5;
 
 impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the tensors do not fit the config", self.origin)?;
-        for mismatch in self.mismatches.iter().take(MAX_LISTED) {
-            write!(f, "\n  {mismatch}")?;
-        }
+        let listed = self.mismatches.iter().take(MAX_LISTED).map(Mismatch::to_string);
+        let listed = listed.collect::<Vec<_>>().join("; ");
+        write!(f, "{}: the tensors do not fit the config: {listed}", self.origin)?;
         match self.mismatches.len().saturating_sub(MAX_LISTED) {
             0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
+            more => write!(f, "; and {more} more"),
         }
     }
 }

@@ -15,6 +15,8 @@ mod mismatch;
 mod names;
 mod network;
 mod options;
+mod passed_over;
+mod quantised;
 mod reading;
 mod renamed;
 mod scope;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wan_core::Backend;
 
@@ -22,8 +23,9 @@ pub trait Network<B: Backend>: Sized {
     fn load(config: &Self::Config, scope: &Scope<B>) -> Self;
 }
 
-/// A network's config, which mirrors its JSON file, or is told by the tensors where there is none.
-pub trait NetworkConfig: DeserializeOwned {
+/// A network's config, which mirrors its JSON file, or is told by the tensors where there is none. The
+/// default has the values of fields that the file leaves out.
+pub trait NetworkConfig: Default + Serialize + DeserializeOwned {
     /// Whether a `config.json` with these values of `_class_name` and `model_type` (empty if absent)
     /// is of this network, in any layout.
     fn is_kind(class_name: &str, model_type: &str) -> bool;
@@ -46,6 +48,13 @@ pub trait NetworkConfig: DeserializeOwned {
     /// # Errors
     /// If the tensors that tell it are missing or do not tell it.
     fn infer(tensors: &dyn TensorSource) -> Result<Self, CheckpointError>;
+
+    /// This config with the values that the shapes of the tensors tell in place of its own. It still has
+    /// to be [validated](Self::validate).
+    ///
+    /// # Errors
+    /// If the tensors that tell them are missing or do not tell them.
+    fn fitted(&self, tensors: &dyn TensorSource) -> Result<Self, CheckpointError>;
 
     /// The config of a network in a model in the original layout, whose own `config.json` is
     /// `original`. It still has to be [validated](Self::validate).

@@ -52,7 +52,7 @@ impl<'a, B: Backend> Scope<'a, B> {
         let (device, name) = (self.reading.device, self.full(name));
         let read = |raw: StoredTensor| {
             self.check_finite(&name, &raw)?;
-            decode(&raw, self.dtype, &shape)
+            decode(&raw, self.reading.source.scale(&name), self.dtype, &shape)
         };
         match self.raw(&name, stored).and_then(|raw| self.or_fail(read(raw))) {
             Some(data) => Tensor::from_data(data, (device, self.dtype)),
@@ -67,14 +67,6 @@ impl<'a, B: Backend> Scope<'a, B> {
             self.or_fail(self.check_finite(&name, &raw));
         }
         HostTable::new(source.clone(), name, rows, width)
-    }
-
-    /// Allows `name` as a second copy of a tensor that is read elsewhere.
-    pub fn may_repeat(&self, name: &str, shape: &[usize]) {
-        let name = self.full(name);
-        if self.reading.source.tensor(&name).is_some() {
-            self.raw(&name, shape);
-        }
     }
 
     /// The canonical name of `name` in this scope. The functions below take such names.
@@ -124,5 +116,5 @@ impl<'a, B: Backend> Scope<'a, B> {
 
 /// Whether weights are stored in this dtype.
 fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)
 }

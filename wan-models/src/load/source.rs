@@ -7,7 +7,7 @@ use wan_io::weights::{StoredTensor, Weights};
 ///
 /// Networks ask by canonical names, those of diffusers and transformers. Files in another layout are
 /// wrapped by [`NetworkConfig::canonical_names`](super::NetworkConfig::canonical_names). A source that
-/// wraps another passes all four methods on.
+/// wraps another passes all five methods on.
 pub trait TensorSource: Send + Sync {
     /// The names of all tensors, as the files have them. [`check`](super::check) compares them with
     /// the [labels](Self::label) of the tensors that a network asks for.
@@ -15,6 +15,13 @@ pub trait TensorSource: Send + Sync {
 
     /// The tensor with this canonical name, if there is one. Its elements are read later, if they are.
     fn tensor(&self, canonical: &str) -> Option<StoredTensor<'_>>;
+
+    /// The factors that the elements of the tensor with this canonical name must be multiplied with: one,
+    /// or one for each row; empty if there are none.
+    fn scale(&self, canonical: &str) -> &[f32] {
+        let _ = canonical;
+        &[]
+    }
 
     /// The name that a file in this layout has for the tensor, for messages. The tensor need not be
     /// there.

@@ -49,11 +49,13 @@ impl HostTable {
     pub fn gather(&self, indices: &[u32]) -> Result<Vec<f32>, FileError> {
         let table = self.source.tensor(&self.name);
         let table = table.expect("the tensor was there when the model was loaded");
+        let scale = self.source.scale(&self.name);
         let (mut rows, mut buffer) = (Vec::with_capacity(indices.len() * self.width), Vec::new());
         for &index in indices {
             let start = index as usize * self.width;
-            let row = table.read(start..start + self.width, &mut buffer)?;
-            rows.extend(to_f32(table.dtype, row));
+            let row = to_f32(table.dtype, table.read(start..start + self.width, &mut buffer)?);
+            let factor = scale.get(index as usize).or(scale.first()).copied().unwrap_or(1.0);
+            rows.extend(row.into_iter().map(|value| value * factor));
         }
         Ok(rows)
     }

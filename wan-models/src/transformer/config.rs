@@ -1,9 +1,12 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, require, require_eps, require_null, require_size};
+use crate::kind::CheckpointKind;
 
-/// `config.json` of a `WanTransformer3DModel`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// `config.json` of a `WanTransformer3DModel`. Fields that it leaves out have the defaults of that class,
+/// which are the sizes of Wan 2.1 T2V 14B.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WanTransformerConfig {
     /// Always `WanTransformer3DModel`.
     #[serde(rename = "_class_name")]
@@ -29,7 +32,7 @@ pub struct WanTransformerConfig {
     /// Whether the norm before cross-attention has weights (otherwise there is none).
     pub cross_attn_norm: bool,
     /// The norm of queries and keys; `rms_norm_across_heads` is the only one.
-    pub qk_norm: Option<String>,
+    pub qk_norm: String,
     /// Epsilon of the norms.
     pub eps: f64,
     /// Width of an image encoder's states: image-to-video models only.
@@ -37,14 +40,37 @@ pub struct WanTransformerConfig {
     /// Width of the extra keys and values for images: image-to-video models only.
     pub added_kv_proj_dim: Option<usize>,
     /// Positions that the rotary embedding has along each axis.
-    #[serde(default = "default_positions")]
     pub rope_max_seq_len: usize,
     /// Image tokens of first-and-last-frame models.
     pub pos_embed_seq_len: Option<usize>,
 }
 
-fn default_positions() -> usize {
-    1024
+/// The tensors whose shapes tell the channels.
+const PATCHES: &str = "patch_embedding.weight";
+const HEAD: &str = "proj_out.weight";
+
+impl Default for WanTransformerConfig {
+    fn default() -> Self {
+        Self {
+            class_name: "WanTransformer3DModel".into(),
+            patch_size: [1, 2, 2],
+            num_attention_heads: 40,
+            attention_head_dim: 128,
+            in_channels: 16,
+            out_channels: 16,
+            text_dim: 4096,
+            freq_dim: 256,
+            ffn_dim: 13824,
+            num_layers: 40,
+            cross_attn_norm: true,
+            qk_norm: "rms_norm_across_heads".into(),
+            eps: 1e-6,
+            image_dim: None,
+            added_kv_proj_dim: None,
+            rope_max_seq_len: 1024,
+            pos_embed_seq_len: None,
+        }
+    }
 }
 
 impl WanTransformerConfig {
@@ -53,16 +79,42 @@ impl WanTransformerConfig {
         self.num_attention_heads * self.attention_head_dim
     }
 
+    /// The kind of model that has this config, if it tells: see [`CheckpointKind`].
+    pub fn kind(&self) -> Option<CheckpointKind> {
+        let of_class = CheckpointKind::of_class(&self.class_name);
+        of_class.or_else(|| CheckpointKind::detect(self.marks(), |name| self.shape(name)))
+    }
+
+    /// The names of those tensors of the model that tell its kind.
+    fn marks(&self) -> impl Iterator<Item = &'static str> {
+        let image = self.image_dim.or(self.added_kv_proj_dim).is_some();
+        let marks = [
+            (true, "blocks.0.attn1.to_q.weight"),
+            (true, PATCHES),
+            (true, HEAD),
+            (image, "condition_embedder.image_embedder.norm1.weight"),
+            (self.pos_embed_seq_len.is_some(), "condition_embedder.image_embedder.pos_embed"),
+        ];
+        marks.into_iter().filter(|(has, _)| *has).map(|(_, name)| name)
+    }
+
+    /// The shapes that the marks would have with a width and patches of 1.
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match name {
+            PATCHES => Some(vec![1, self.in_channels, 1, 1, 1]),
+            HEAD => Some(vec![self.out_channels, 1]),
+            _ => None,
+        }
+    }
+
     /// # Errors
     /// The first field with a value that no text-to-video model can have.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        require(
-            class == "WanTransformer3DModel",
-            "_class_name",
-            class,
-            "\"WanTransformer3DModel\"",
-        )?;
+        let kind = CheckpointKind::of_class(class);
+        let why = kind.map_or_else(String::new, |kind| format!(": {}", not_supported(kind)));
+        let expected = format!("\"WanTransformer3DModel\"{why}");
+        require(class == "WanTransformer3DModel", "_class_name", class, expected)?;
         for size in self.patch_size {
             require(
                 (1..=16).contains(&size),
@@ -91,15 +143,20 @@ impl WanTransformerConfig {
         )?;
         require_size("ffn_dim", self.ffn_dim, 1 << 17)?;
         require_size("num_layers", self.num_layers, 256)?;
-        let norm = self.qk_norm.as_deref().unwrap_or("null");
+        let norm = &self.qk_norm;
         require(norm == "rms_norm_across_heads", "qk_norm", norm, "\"rms_norm_across_heads\"")?;
         require_eps("eps", self.eps)?;
         require_size("rope_max_seq_len", self.rope_max_seq_len, 1 << 20)?;
-        let why = "image-to-video models are not supported yet";
-        require_null("image_dim", self.image_dim, why)?;
-        require_null("added_kv_proj_dim", self.added_kv_proj_dim, why)?;
-        require_null("pos_embed_seq_len", self.pos_embed_seq_len, why)?;
+        let other = "models that are conditioned on more than text are not supported yet".into();
+        let why = self.kind().map_or(other, not_supported);
+        require_null("image_dim", self.image_dim, &why)?;
+        require_null("added_kv_proj_dim", self.added_kv_proj_dim, &why)?;
+        require_null("pos_embed_seq_len", self.pos_embed_seq_len, &why)?;
         let (found, out) = (self.in_channels, self.out_channels);
         require(found == out, "in_channels", found, format!("{out}, as out_channels: {why}"))
     }
+}
+
+fn not_supported(kind: CheckpointKind) -> String {
+    format!("this is {kind}, which is not supported yet")
 }

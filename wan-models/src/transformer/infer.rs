@@ -59,9 +59,28 @@ impl NetworkConfig for WanTransformerConfig {
         }
         Self::from_shapes(tensors, width, width / HEAD_DIM)
     }
+
+    fn fitted(&self, tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+        let [width, ..] = Shapes(tensors).of::<5>("patch_embedding.weight")?;
+        let no_heads = || CheckpointError::Heads { origin: tensors.origin(), width };
+        let heads = self.heads_of(width).ok_or_else(no_heads)?;
+        Ok(Self {
+            eps: self.eps,
+            rope_max_seq_len: self.rope_max_seq_len,
+            ..Self::from_shapes(tensors, width, heads)?
+        })
+    }
 }
 
 impl WanTransformerConfig {
+    /// The number of heads of a network of this width: this config's, or as many as have the width that
+    /// a head has in it.
+    fn heads_of(&self, width: usize) -> Option<usize> {
+        let (heads, head_dim) = (self.num_attention_heads, self.attention_head_dim);
+        let divides = |size: usize| size > 0 && width.is_multiple_of(size);
+        divides(heads).then_some(heads).or_else(|| divides(head_dim).then(|| width / head_dim))
+    }
+
     fn from_shapes(
         tensors: &dyn TensorSource,
         width: usize,
@@ -73,10 +92,8 @@ impl WanTransformerConfig {
         let [ffn_dim, _] = shapes.of("blocks.0.ffn.net.0.proj.weight")?;
         let [_, text_dim] = shapes.of("condition_embedder.text_embedder.linear_1.weight")?;
         let [_, freq_dim] = shapes.of("condition_embedder.time_embedder.linear_1.weight")?;
-        let qk_norm = shapes.has("blocks.0.attn1.norm_q.weight");
         let pixels = pt.saturating_mul(ph).saturating_mul(pw).max(1);
         Ok(Self {
-            class_name: "WanTransformer3DModel".into(),
             patch_size: [pt, ph, pw],
             num_attention_heads: heads,
             attention_head_dim: width / heads.max(1),
@@ -87,12 +104,7 @@ impl WanTransformerConfig {
             ffn_dim,
             num_layers: shapes.count(|i| format!("blocks.{i}.scale_shift_table")),
             cross_attn_norm: shapes.has("blocks.0.norm2.weight"),
-            qk_norm: qk_norm.then(|| "rms_norm_across_heads".into()),
-            eps: 1e-6,
-            image_dim: None,
-            added_kv_proj_dim: None,
-            rope_max_seq_len: 1024,
-            pos_embed_seq_len: None,
+            ..Self::default()
         })
     }
 }

@@ -1,14 +1,15 @@
-//! The layouts of Wan transformers: diffusers, the original repository, and either of them below
-//! `model.diffusion_model.` in single files that other programs make.
+//! The layouts of Wan transformers: diffusers, and the original repository.
 
 use crate::load::{Layout, Layouts, Row};
 
 pub(super) static LAYOUTS: Layouts = Layouts {
     network: "a Wan transformer",
-    prefixes: &["", "model.diffusion_model."],
     layouts: &[
-        Layout::canonical("blocks.0.attn1.to_q.weight"),
-        Layout { mark: "blocks.0.self_attn.q.weight", tables: &[ORIGINAL], renumber: None },
+        Layout::canonical(&["blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight"]),
+        Layout {
+            tables: &[ORIGINAL],
+            ..Layout::canonical(&["blocks.0.self_attn.q.weight", "time_projection.1.weight"])
+        },
     ],
 };
 

@@ -3,10 +3,12 @@
 use serde::Deserialize;
 
 use crate::config::{ConfigError, require};
+use crate::kind::CheckpointKind;
 
 /// `config.json` of a `WanModel` in the original layout. The rest, such as the width of the text
-/// states, follows from the tensors' shapes.
+/// states, follows from the tensors' shapes. Fields that it leaves out have the defaults of that class.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct OriginalConfig {
     /// Always `WanModel`.
     #[serde(rename = "_class_name")]
@@ -31,15 +33,35 @@ pub struct OriginalConfig {
     pub eps: f64,
 }
 
+impl Default for OriginalConfig {
+    fn default() -> Self {
+        Self {
+            class_name: "WanModel".into(),
+            model_type: "t2v".into(),
+            dim: 2048,
+            ffn_dim: 8192,
+            freq_dim: 256,
+            in_dim: 16,
+            out_dim: 16,
+            num_heads: 16,
+            num_layers: 32,
+            eps: 1e-6,
+        }
+    }
+}
+
 impl OriginalConfig {
     /// # Errors
     /// If it is not the config of a text-to-video model, or the heads do not divide the width.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
         require(class == "WanModel", "_class_name", class, "\"WanModel\"")?;
-        let kind = &self.model_type;
-        let expected = "\"t2v\": other models than text-to-video are not supported yet";
-        require(kind == "t2v", "model_type", kind, expected)?;
+        let found = &self.model_type;
+        let expected = match CheckpointKind::of_model_type(found) {
+            Some(kind) => format!("\"t2v\": this is {kind}, which is not supported yet"),
+            None => "\"t2v\": other models than text-to-video are not supported yet".into(),
+        };
+        require(found == "t2v", "model_type", found, expected)?;
         let (heads, dim) = (self.num_heads, self.dim);
         let divides = heads > 0 && dim.is_multiple_of(heads);
         require(divides, "num_heads", heads, format!("a divisor of dim, {dim}"))

@@ -1,9 +1,10 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, require, require_eps, require_size};
 
-/// `config.json` of a `UMT5EncoderModel`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// `config.json` of a `UMT5EncoderModel`. Fields that it leaves out have the defaults of `UMT5Config`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Umt5Config {
     /// Always `umt5`.
     pub model_type: String,
@@ -22,7 +23,6 @@ pub struct Umt5Config {
     /// Buckets of relative positions, half of them for each direction.
     pub relative_attention_num_buckets: usize,
     /// The distance from which on all positions share the last bucket.
-    #[serde(default = "default_max_distance")]
     pub relative_attention_max_distance: usize,
     /// Epsilon of the norms.
     pub layer_norm_epsilon: f64,
@@ -30,8 +30,22 @@ pub struct Umt5Config {
     pub feed_forward_proj: String,
 }
 
-fn default_max_distance() -> usize {
-    128
+impl Default for Umt5Config {
+    fn default() -> Self {
+        Self {
+            model_type: "umt5".into(),
+            vocab_size: 250_112,
+            d_model: 512,
+            d_kv: 64,
+            d_ff: 1024,
+            num_layers: 8,
+            num_heads: 6,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            layer_norm_epsilon: 1e-6,
+            feed_forward_proj: "gated-gelu".into(),
+        }
+    }
 }
 
 impl Umt5Config {

@@ -35,7 +35,6 @@ impl NetworkConfig for Umt5Config {
         let [inner, _] = shapes.of(&format!("{attention}.q.weight"))?;
         let [d_ff, _] = shapes.of("encoder.block.0.layer.1.DenseReluDense.wi_0.weight")?;
         Ok(Self {
-            model_type: "umt5".into(),
             vocab_size,
             d_model,
             d_kv: inner / heads.max(1),
@@ -43,9 +42,15 @@ impl NetworkConfig for Umt5Config {
             num_layers: shapes.count(|i| format!("encoder.block.{i}.layer.0.layer_norm.weight")),
             num_heads: heads,
             relative_attention_num_buckets: buckets,
-            relative_attention_max_distance: 128,
-            layer_norm_epsilon: 1e-6,
-            feed_forward_proj: "gated-gelu".into(),
+            ..Self::default()
+        })
+    }
+
+    fn fitted(&self, tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+        Ok(Self {
+            relative_attention_max_distance: self.relative_attention_max_distance,
+            layer_norm_epsilon: self.layer_norm_epsilon,
+            ..Self::infer(tensors)?
         })
     }
 }

@@ -53,7 +53,6 @@ impl<B: Backend> Umt5Encoder<B> {
     pub fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
         let embeddings = scope.table("shared.weight", config.vocab_size, config.d_model);
         let scope = scope.at("encoder");
-        scope.may_repeat("embed_tokens.weight", &[config.vocab_size, config.d_model]);
         let block = |i| Block::load(config, &scope.at(format_args!("block.{i}")));
         Self {
             embeddings,

@@ -4,10 +4,23 @@ use crate::load::{Layout, Layouts, Row};
 
 pub(super) static LAYOUTS: Layouts = Layouts {
     network: "a umT5 encoder",
-    prefixes: &[""],
     layouts: &[
-        Layout::canonical("shared.weight"),
-        Layout { mark: "token_embedding.weight", tables: &[ORIGINAL], renumber: None },
+        Layout {
+            copies: Some(("shared.weight", "encoder.embed_tokens.weight")),
+            // What the whole umT5 has beside its encoder.
+            beside: &["decoder.", "lm_head."],
+            ..Layout::canonical(&[
+                "encoder.block.0.layer.0.SelfAttention.q.weight",
+                "encoder.block.0.layer.1.DenseReluDense.wi_0.weight",
+            ])
+        },
+        Layout {
+            tables: &[ORIGINAL],
+            ..Layout::canonical(&[
+                "blocks.0.attn.q.weight",
+                "blocks.0.pos_embedding.embedding.weight",
+            ])
+        },
     ],
 };
 

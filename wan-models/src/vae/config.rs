@@ -1,9 +1,22 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, require, require_null, require_size};
 
-/// `config.json` of an `AutoencoderKLWan` of the 2.1 layout.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// Mean and standard deviation of the latent channels: constants in the original (`wan/modules/vae.py`),
+/// part of the config in diffusers.
+const LATENTS_MEAN: [f64; 16] = [
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
+    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+];
+const LATENTS_STD: [f64; 16] = [
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
+    1.6382, 1.1253, 2.8251, 1.916,
+];
+
+/// `config.json` of an `AutoencoderKLWan` of the 2.1 layout. Fields that it leaves out have the defaults
+/// of that class, which are those of Wan 2.1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WanVaeConfig {
     /// Always `AutoencoderKLWan`.
     #[serde(rename = "_class_name")]
@@ -28,21 +41,34 @@ pub struct WanVaeConfig {
     /// Standard deviation of each latent channel over the training data.
     pub latents_std: Vec<f64>,
     /// Whether it has the residual layout of Wan 2.2.
-    #[serde(default)]
     pub is_residual: bool,
     /// Channels of the video that goes in.
-    #[serde(default = "default_channels")]
     pub in_channels: usize,
     /// Channels of the video that comes out.
-    #[serde(default = "default_channels")]
     pub out_channels: usize,
     /// Pixels that are packed into channels, of Wan 2.2.
-    #[serde(default)]
     pub patch_size: Option<usize>,
 }
 
-fn default_channels() -> usize {
-    3
+impl Default for WanVaeConfig {
+    fn default() -> Self {
+        Self {
+            class_name: "AutoencoderKLWan".into(),
+            base_dim: 96,
+            decoder_base_dim: None,
+            z_dim: 16,
+            dim_mult: vec![1, 2, 4, 4],
+            num_res_blocks: 2,
+            attn_scales: Vec::new(),
+            temporal_downsample: vec![false, true, true],
+            latents_mean: LATENTS_MEAN.to_vec(),
+            latents_std: LATENTS_STD.to_vec(),
+            is_residual: false,
+            in_channels: 3,
+            out_channels: 3,
+            patch_size: None,
+        }
+    }
 }
 
 impl WanVaeConfig {
@@ -61,7 +87,7 @@ impl WanVaeConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
         require(class == "AutoencoderKLWan", "_class_name", class, "\"AutoencoderKLWan\"")?;
-        let expected = "false: the Wan 2.2 VAE is not supported yet";
+        let expected = "false: the Wan 2.2 VAE (of TI2V-5B) is not supported yet";
         require(!self.is_residual, "is_residual", self.is_residual, expected)?;
         require_null("patch_size", self.patch_size, "the Wan 2.2 VAE is not supported yet")?;
         require_size("base_dim", self.base_dim, 4096)?;

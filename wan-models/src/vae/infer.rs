@@ -7,17 +7,6 @@ use super::names::LAYOUTS;
 use crate::config::ConfigError;
 use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
 
-/// Mean and standard deviation of the latent channels: constants in the original (`wan/modules/vae.py`),
-/// part of the config in diffusers.
-const LATENTS_MEAN: [f64; 16] = [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
-    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-];
-const LATENTS_STD: [f64; 16] = [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
-    1.6382, 1.1253, 2.8251, 1.916,
-];
-
 impl NetworkConfig for WanVaeConfig {
     fn is_kind(class_name: &str, _: &str) -> bool {
         class_name == "AutoencoderKLWan"
@@ -64,20 +53,25 @@ impl NetworkConfig for WanVaeConfig {
         }
         let decoder_base_dim = decoder_width / dim_mult[0].max(1);
         Ok(Self {
-            class_name: "AutoencoderKLWan".into(),
             base_dim,
             decoder_base_dim: (decoder_base_dim != base_dim).then_some(decoder_base_dim),
             z_dim,
             dim_mult,
             num_res_blocks,
-            attn_scales: Vec::new(),
             temporal_downsample,
-            latents_mean: LATENTS_MEAN.to_vec(),
-            latents_std: LATENTS_STD.to_vec(),
-            is_residual: false,
-            in_channels: 3,
-            out_channels: 3,
-            patch_size: None,
+            ..Self::default()
+        })
+    }
+
+    fn fitted(&self, tensors: &dyn TensorSource) -> Result<Self, CheckpointError> {
+        let inferred = Self::infer(tensors)?;
+        let base = |config: &Self| config.decoder_base_dim.unwrap_or(config.base_dim);
+        let same = base(self) == base(&inferred) && self.base_dim == inferred.base_dim;
+        Ok(Self {
+            decoder_base_dim: if same { self } else { &inferred }.decoder_base_dim,
+            latents_mean: self.latents_mean.clone(),
+            latents_std: self.latents_std.clone(),
+            ..inferred
         })
     }
 }

@@ -4,13 +4,15 @@ use crate::load::{Layout, Layouts, NameMap, Row, split_index};
 
 pub(super) static LAYOUTS: Layouts = Layouts {
     network: "a Wan VAE",
-    prefixes: &[""],
     layouts: &[
-        Layout::canonical("decoder.conv_in.weight"),
+        Layout::canonical(&[
+            "decoder.conv_in.weight",
+            "decoder.mid_block.attentions.0.to_qkv.weight",
+        ]),
         Layout {
-            mark: "decoder.conv1.weight",
             tables: &[ORIGINAL, ORIGINAL_RESIDUAL],
             renumber: Some(count_through_levels),
+            ..Layout::canonical(&["decoder.conv1.weight", "decoder.middle.1.to_qkv.weight"])
         },
     ],
 };

@@ -1,10 +1,18 @@
 //! Configs with values that no model can have, and configs that contradict each other.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use wan_io::files::FileError;
-use wan_pipeline::{Error, ModelError};
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{
+    Error, ModelError, Pipeline, RequestError, SchedulerConfig, SchedulerKind, Steps,
+};
 
-use crate::model::{INDEX, Model, SCHEDULER, TEXT_ENCODER, TRANSFORMER, VAE, says};
+use crate::model::{
+    INDEX, Model, SCHEDULER, TEXT_ENCODER, TOKENIZER, TRANSFORMER, VAE, says, smallest,
+};
 
 /// Fields that are sizes.
 const SIZES: [(&str, &[&str]); 3] = [
@@ -41,19 +49,14 @@ const SIZES: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Fields without which there is no model.
-const REQUIRED: [(&str, &[&str]); 4] = [
+/// Fields of which the miniature model has the default of the Python class.
+const DEFAULTS: [(&str, &[&str]); 3] = [
     (
         TEXT_ENCODER,
         &[
             "model_type",
-            "vocab_size",
-            "d_model",
-            "d_kv",
-            "d_ff",
-            "num_layers",
-            "num_heads",
             "relative_attention_num_buckets",
+            "relative_attention_max_distance",
             "layer_norm_epsilon",
             "feed_forward_proj",
         ],
@@ -63,32 +66,46 @@ const REQUIRED: [(&str, &[&str]); 4] = [
         &[
             "_class_name",
             "patch_size",
-            "num_attention_heads",
-            "attention_head_dim",
             "in_channels",
             "out_channels",
-            "text_dim",
             "freq_dim",
-            "ffn_dim",
-            "num_layers",
             "cross_attn_norm",
+            "qk_norm",
             "eps",
+            "image_dim",
+            "rope_max_seq_len",
         ],
     ),
     (
         VAE,
         &[
             "_class_name",
-            "base_dim",
             "z_dim",
             "dim_mult",
-            "num_res_blocks",
+            "attn_scales",
             "temperal_downsample",
             "latents_mean",
             "latents_std",
+            "is_residual",
+            "in_channels",
+            "decoder_base_dim",
         ],
     ),
-    (SCHEDULER, &["_class_name"]),
+];
+
+/// Fields of which it has another value than the default.
+const OTHERS: [(&str, &[(&str, &str)]); 3] = [
+    (TEXT_ENCODER, &[("d_kv", "64"), ("d_ff", "1024"), ("num_layers", "8"), ("num_heads", "6")]),
+    (
+        TRANSFORMER,
+        &[
+            ("num_attention_heads", "40"),
+            ("attention_head_dim", "128"),
+            ("ffn_dim", "13824"),
+            ("num_layers", "40"),
+        ],
+    ),
+    (VAE, &[("base_dim", "96"), ("num_res_blocks", "2")]),
 ];
 
 impl Model {
@@ -139,21 +156,72 @@ fn absurd_sizes() {
     }
 }
 
+/// Opens the model with a field left out, and with one that is null.
+fn without_field<T>(model: &Model, file: &str, field: &str, open: impl Fn() -> T) -> [T; 2] {
+    let before = model.read(file);
+    let mut json = model.json(file);
+    json[field] = Value::Null;
+    model.write(file, json.to_string());
+    let null = open();
+    json.as_object_mut().unwrap().remove(field);
+    model.write(file, json.to_string());
+    let absent = open();
+    model.write(file, before);
+    [null, absent]
+}
+
 #[test]
-fn missing_fields() {
+fn fields_that_are_left_out_have_the_defaults_of_python() {
     let model = Model::copy();
-    for (file, fields) in REQUIRED {
-        for &field in fields {
-            let mut json = model.json(file);
-            json.as_object_mut().unwrap().remove(field);
-            let error = model.error_with(file, json.to_string());
-            assert!(
-                matches!(error, Error::Model(ModelError::File(FileError::Json { .. }))),
-                "{error:?}"
-            );
-            says(&error, &[file, &format!("missing field `{field}`")]);
+    for (file, fields) in DEFAULTS {
+        for field in fields {
+            for opened in without_field(&model, file, field, || model.open()) {
+                assert!(opened.is_ok(), "{file} {field}: {:?}", opened.err());
+            }
         }
     }
+}
+
+#[test]
+fn a_default_that_does_not_fit_the_tensors_is_named() {
+    let model = Model::copy();
+    for (file, fields) in OTHERS {
+        for (field, default) in fields {
+            let weights = model.file(file.split('/').next().unwrap()).display().to_string();
+            let right = model.json(file)[field].to_string();
+            for error in without_field(&model, file, field, || model.error()) {
+                let ok = matches!(error, Error::Model(ModelError::ConfigDoesNotFit { .. }));
+                assert!(ok, "{error:?}");
+                let says_what =
+                    format!("{field} is {default} (its default), but the tensors of {weights}");
+                says(&error, &[file, &says_what, &format!("make it {right}")]);
+                assert_eq!(error.to_string().lines().count(), 1);
+            }
+        }
+    }
+    // These must agree with another part.
+    let d_model = without_field(&model, TEXT_ENCODER, "d_model", || model.error());
+    let text_dim = without_field(&model, TRANSFORMER, "text_dim", || model.error());
+    let expected = [["text_dim", "d_model", "512"], ["text_dim", "4096", "d_model"]];
+    for (errors, parts) in [d_model, text_dim].iter().zip(expected) {
+        errors.iter().for_each(|error| says(error, &parts));
+    }
+}
+
+/// A byte order mark, and numbers that Python writes and JSON has not.
+#[test]
+fn json_as_people_and_python_write_it() {
+    let model = Model::copy();
+    for file in [INDEX, SCHEDULER, TEXT_ENCODER, TRANSFORMER, VAE, TOKENIZER] {
+        let text = String::from_utf8(model.read(file)).unwrap();
+        let start = text.find('{').unwrap() + 1;
+        let more = r#""a": -Infinity, "b": [NaN, Infinity], "c": "NaN \" -Infinity","#;
+        let text = format!("\u{feff}{}{more}{}", &text[..start], &text[start..]);
+        model.write(file, text);
+    }
+    model.open().unwrap();
+    let error = model.error_with(VAE, r#"{"latents_mean": [NaN]}"#);
+    says(&error, &[VAE, "latents_mean[0]", "string \"NaN\""]);
 }
 
 #[test]
@@ -176,8 +244,9 @@ fn values_that_no_model_has() {
             TRANSFORMER,
             "_class_name",
             json!("WanVACETransformer3DModel"),
-            "\"WanTransformer3DModel\"",
+            "\"WanTransformer3DModel\": this is a model for control and editing (VACE)",
         ),
+        (TRANSFORMER, "_class_name", json!("UNet3DModel"), "\"WanTransformer3DModel\""),
         (TRANSFORMER, "patch_size", json!([1, 2]), "array of length 3"),
         (TRANSFORMER, "patch_size", json!([1, 0, 2]), "1 to 16"),
         (TRANSFORMER, "patch_size", json!([1, 2, 1u64 << 40]), "1 to 16"),
@@ -187,13 +256,13 @@ fn values_that_no_model_has() {
         (TRANSFORMER, "attention_head_dim", json!(4), "6 to 1024"),
         (TRANSFORMER, "freq_dim", json!(255), "even"),
         (TRANSFORMER, "qk_norm", json!("layer_norm"), "\"rms_norm_across_heads\""),
-        (TRANSFORMER, "qk_norm", json!(null), "\"rms_norm_across_heads\""),
         (TRANSFORMER, "eps", json!(1), "less than 1"),
         (TRANSFORMER, "cross_attn_norm", json!("yes"), "boolean"),
         (TRANSFORMER, "image_dim", json!(1280), "image-to-video"),
         (TRANSFORMER, "added_kv_proj_dim", json!(5120), "image-to-video"),
-        (TRANSFORMER, "pos_embed_seq_len", json!(514), "image-to-video"),
-        (TRANSFORMER, "in_channels", json!(36), "image-to-video"),
+        (TRANSFORMER, "pos_embed_seq_len", json!(514), "first-and-last-frame-to-video"),
+        (TRANSFORMER, "in_channels", json!(36), "an image-to-video model (Wan 2.2 I2V-A14B)"),
+        (TRANSFORMER, "in_channels", json!(20), "conditioned on more than text"),
         (VAE, "_class_name", json!("AutoencoderKL"), "\"AutoencoderKLWan\""),
         (VAE, "is_residual", json!(true), "Wan 2.2"),
         (VAE, "patch_size", json!(2), "Wan 2.2"),
@@ -254,8 +323,8 @@ fn sizes_that_are_huge_together() {
             json[field] = value.clone();
         }
         let error = model.error_with(file, json.to_string());
-        assert!(matches!(error, Error::Model(ModelError::Weights(_))), "{error:?}");
-        says(&error, &[file.split('/').next().unwrap(), "has shape", "and ", "more"]);
+        assert!(matches!(error, Error::Model(ModelError::ConfigDoesNotFit { .. })), "{error:?}");
+        says(&error, &[file, "but the tensors of"]);
     }
 }
 
@@ -288,17 +357,18 @@ fn another_pipeline() {
     let model = Model::copy();
     let part = |class: &str| json!(["diffusers", class]);
     for (field, value, expected) in [
-        ("_class_name", json!("WanImageToVideoPipeline"), "\"WanPipeline\""),
+        ("_class_name", json!("WanImageToVideoPipeline"), "\"WanPipeline\": image-to-video models"),
+        ("_class_name", json!("WanVACEPipeline"), "control and editing (VACE)"),
+        ("_class_name", json!("SkyReelsV2DiffusionForcingPipeline"), "SkyReels V2"),
         ("_class_name", json!("StableDiffusionPipeline"), "\"WanPipeline\""),
         ("_class_name", json!(null), "\"WanPipeline\""),
         ("_class_name", json!(7), "\"WanPipeline\""),
         ("text_encoder", json!(["transformers", "T5EncoderModel"]), "\"UMT5EncoderModel\""),
-        ("transformer", part("WanVACETransformer3DModel"), "\"WanTransformer3DModel\""),
+        ("transformer", part("WanVACETransformer3DModel"), "\"WanTransformer3DModel\": this is"),
         ("transformer", json!([null, null]), "\"WanTransformer3DModel\""),
         ("vae", part("AutoencoderKL"), "\"AutoencoderKLWan\""),
-        ("scheduler", part("DDIMScheduler"), "\"UniPCMultistepScheduler\" or "),
         ("transformer_2", part("WanTransformer3DModel"), "null"),
-        ("boundary_ratio", json!(0.875), "null"),
+        ("boundary_ratio", json!(0.875), "models with two transformers (Wan 2.2 A14B)"),
         ("expand_timesteps", json!(true), "a timestep for each token"),
     ] {
         let error = model.error_with_field(INDEX, field, &value);
@@ -306,6 +376,84 @@ fn another_pipeline() {
         let shown = value.get(1).unwrap_or(&value).to_string();
         says(&error, &[INDEX, field, &shown, expected]);
     }
+}
+
+/// In the original layout the class and the type in `config.json` tell.
+#[test]
+fn another_model_in_the_original_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, model_type, field, kind) in [
+        ("VaceWanModel", "vace", "_class_name", "(VACE)"),
+        ("WanModel_S2V", "s2v", "_class_name", "(Wan 2.2 S2V)"),
+        ("CausalWanModel", "t2v", "_class_name", "a causal model"),
+        ("WanModel", "i2v", "model_type", "an image-to-video model"),
+        ("WanModel", "flf2v", "model_type", "first-and-last-frame"),
+        ("WanModel", "ti2v", "model_type", "(Wan 2.2 TI2V-5B)"),
+        ("WanModel", "x2v", "model_type", "other models than text-to-video"),
+    ] {
+        let config = json!({ "_class_name": class, "model_type": model_type });
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let parity =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/original_layout");
+        for (from, to) in [
+            ("dit/diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors"),
+            ("t5/models_t5_umt5-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.pth"),
+        ] {
+            fs::copy(parity.join(from), folder.path().join(to)).unwrap();
+        }
+        let error = Pipeline::<Flex>::from_pretrained(folder.path()).err().unwrap();
+        assert!(matches!(error, Error::Model(ModelError::Config { .. })), "{error:?}");
+        says(&error, &["config.json", field, kind, "not supported yet"]);
+    }
+}
+
+/// The pipeline for video to video has the parts of that for text.
+#[test]
+fn the_pipeline_for_video_to_video_is_one_for_text() {
+    let model = Model::copy();
+    model.set(INDEX, "_class_name", json!("WanVideoToVideoPipeline"));
+    model.open().unwrap();
+}
+
+/// A request that names the sampler replaces all that the folder says of it; the error without one.
+#[track_caller]
+fn needs_a_scheduler(model: &Model) -> Error {
+    let pipeline = model.open().unwrap();
+    let named = smallest("a red circle").scheduler(SchedulerKind::Lcm).shift(5.0);
+    let plan = pipeline.plan(&named.steps(Steps::Timesteps(vec![1000.0, 757.0, 522.0]))).unwrap();
+    assert_eq!(plan.scheduler(), &SchedulerConfig::new(SchedulerKind::Lcm).with_flow_shift(5.0));
+    let own = SchedulerConfig::new(SchedulerKind::Euler).with_flow_shift(2.0);
+    let plan = pipeline.plan(&smallest("a red circle").scheduler_config(own.clone())).unwrap();
+    assert_eq!(plan.scheduler(), &own);
+    let error = Error::from(pipeline.plan(&smallest("a red circle")).unwrap_err());
+    assert!(matches!(error, Error::Request(RequestError::NoScheduler { .. })), "{error:?}");
+    says(&error, &["the request must name a scheduler"]);
+    error
+}
+
+#[test]
+fn models_that_do_not_describe_their_sampler() {
+    let model = Model::copy();
+    model.set(INDEX, "_class_name", json!("WanDMDPipeline"));
+    says(&needs_a_scheduler(&model), &[INDEX, "WanDMDPipeline"]);
+
+    let model = Model::copy();
+    fs::remove_dir_all(model.file("scheduler")).unwrap();
+    says(&needs_a_scheduler(&model), &[SCHEDULER, "there is no such file"]);
+    model.set(INDEX, "scheduler", json!(null));
+    says(&needs_a_scheduler(&model), &[INDEX, "scheduler is null"]);
+
+    let model = Model::copy();
+    model.set(INDEX, "scheduler", json!(["diffusers", "DDIMScheduler"]));
+    says(&needs_a_scheduler(&model), &[INDEX, "DDIMScheduler", "\"UniPCMultistepScheduler\" or "]);
+
+    // The scheduler of models that were distilled with consistency is one that we have.
+    let model = Model::copy();
+    let lcm = json!({ "_class_name": "FlowMatchLCMScheduler", "shift": null });
+    model.write(SCHEDULER, lcm.to_string());
+    model.set(INDEX, "scheduler", json!(["diffusers", "FlowMatchLCMScheduler"]));
+    let plan = model.open().unwrap().plan(&smallest("a red circle")).unwrap();
+    assert_eq!(plan.scheduler().kind, SchedulerKind::Lcm);
 }
 
 #[test]
@@ -333,14 +481,14 @@ fn schedulers_that_are_not_supported() {
         ("flow_shift", json!(0), "more than 0"),
         ("flow_shift", json!(-3.0), "more than 0"),
         ("flow_shift", json!("NaN"), "f64"),
-        ("flow_shift", json!(null), "f64"),
         ("shift_terminal", json!(1.0), "less than 1"),
         ("shift_terminal", json!(-0.1), "from 0"),
         ("disable_corrector", json!([-1]), "disable_corrector[0]"),
     ] {
-        let error = model.error_with_field(SCHEDULER, field, &value);
-        is_of_config(&error);
-        says(&error, &[SCHEDULER, field, expected]);
+        let before = model.read(SCHEDULER);
+        model.set(SCHEDULER, field, value);
+        says(&needs_a_scheduler(&model), &[SCHEDULER, field, expected]);
+        model.write(SCHEDULER, before);
     }
     let text =
         model.json(SCHEDULER).to_string().replace("\"flow_shift\":3.0", "\"flow_shift\":1e999");
@@ -350,12 +498,8 @@ fn schedulers_that_are_not_supported() {
 #[test]
 fn the_index_names_another_scheduler_than_the_config() {
     let model = Model::copy();
-    let error = model.error_with_field(
-        INDEX,
-        "scheduler",
-        &json!(["diffusers", "FlowMatchEulerDiscreteScheduler"]),
-    );
-    assert!(matches!(error, Error::Model(ModelError::Index { .. })), "{error:?}");
+    model.set(INDEX, "scheduler", json!(["diffusers", "FlowMatchEulerDiscreteScheduler"]));
+    let error = needs_a_scheduler(&model);
     let parts = [INDEX, "scheduler", "FlowMatchEuler", "UniPCMultistepScheduler", SCHEDULER];
     says(&error, &parts);
 }

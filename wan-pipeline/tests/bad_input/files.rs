@@ -58,7 +58,8 @@ fn a_part_instead_of_the_model() {
 
 #[test]
 fn each_file_is_needed() {
-    for file in FILES {
+    // Without a scheduler's config, a request can name the scheduler.
+    for file in FILES.into_iter().filter(|file| *file != SCHEDULER) {
         let model = Model::copy();
         fs::remove_file(model.file(file)).unwrap();
         let error = model.error();
@@ -85,7 +86,7 @@ fn each_file_is_needed() {
 
 #[test]
 fn a_folder_instead_of_a_file() {
-    for file in [SCHEDULER, TEXT_ENCODER, TOKENIZER] {
+    for file in [TEXT_ENCODER, TOKENIZER] {
         let model = Model::copy();
         fs::remove_file(model.file(file)).unwrap();
         fs::create_dir(model.file(file)).unwrap();
@@ -98,14 +99,6 @@ fn a_folder_instead_of_a_file() {
     }
 }
 
-#[test]
-fn renamed_weights() {
-    let model = Model::copy();
-    let renamed = model.file("transformer/model.safetensors");
-    fs::rename(model.file(TRANSFORMER_WEIGHTS), renamed).unwrap();
-    says(&model.error(), &[TRANSFORMER_WEIGHTS, "there is neither this file nor"]);
-}
-
 /// What happens to files on their way; the tests of wan-io have every other damage.
 #[test]
 fn weights_that_are_not_whole() {
@@ -113,20 +106,15 @@ fn weights_that_are_not_whole() {
     for file in [TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS] {
         let whole = model.read(file);
         let damages = [
-            ("empty", vec![]),
-            ("cut in half", whole[..whole.len() / 2].to_vec()),
-            ("one byte short", whole[..whole.len() - 1].to_vec()),
-            ("a pickle", b"\x80\x02}q\x00(X\x06\x00\x00\x00weightq\x01".to_vec()),
-            ("a page of HTML", b"<!doctype html><title>404</title>".repeat(9)),
+            (whole[..whole.len() / 2].to_vec(), "is not a whole safetensors file"),
+            (whole[..whole.len() - 1].to_vec(), "the download or copy did not end"),
+            (b"\x80\x02}q\x00(X\x06\x00\x00\x00weightq\x01".to_vec(), "pickle is cut off"),
         ];
-        for (damage, bytes) in damages {
+        for (bytes, expected) in damages {
             let error = model.error_with(file, bytes);
-            let ok = matches!(
-                error,
-                Error::Model(ModelError::WeightsFile(WeightsFileError::Safetensors { .. }))
-            );
-            assert!(ok, "{damage}: {error:?}");
-            says(&error, &[file, "is not a whole safetensors file"]);
+            let ok = matches!(error, Error::Model(ModelError::WeightsFile(_)));
+            assert!(ok, "{error:?}");
+            says(&error, &[file, expected]);
         }
     }
 }
@@ -137,14 +125,12 @@ fn json_that_is_none() {
     for file in [INDEX, SCHEDULER, TEXT_ENCODER, TRANSFORMER, VAE] {
         let whole = model.read(file);
         let deep = "[".repeat(100_000);
-        let damages: [(&str, &[u8]); 9] = [
-            ("empty", b""),
+        let damages: [(&str, &[u8]); 7] = [
             ("cut off", &whole[..whole.len() / 2]),
             ("with more behind it", &[&whole[..], b"}"].concat()),
             ("a list", b"[]"),
             ("a text", b"\"UMT5EncoderModel\""),
             ("null", b"null"),
-            ("not a number", b"{\"eps\": NaN}"),
             ("not UTF-8", b"{\"\xff\xfe\": 1}"),
             ("deep", deep.as_bytes()),
         ];
@@ -172,10 +158,10 @@ fn a_broken_tokenizer() {
     let whole = model.read(TOKENIZER);
     let wordpiece = br#"{"model": {"type": "WordPiece", "vocab": {"a": 0}}}"#;
     for (damage, bytes, reason) in [
-        ("empty", &b""[..], "EOF"),
         ("cut off", &whole[..whole.len() / 2], "EOF"),
         ("a list", b"[]", "line 1"),
         ("another kind", wordpiece, "WordPiece"),
+        ("a pointer", b"version https://git-lfs.github.com/spec/v1\nsize 2\n", "git lfs pull"),
     ] {
         let error = model.error_with(TOKENIZER, bytes);
         assert!(matches!(error, Error::Model(ModelError::Tokenizer(_))), "{damage}: {error:?}");

@@ -147,18 +147,18 @@ fn files_that_are_not_there_or_not_whole() {
     for (kind, _) in KINDS {
         let whole = fs::read(files.path(kind)).unwrap();
         let path = files.path("damaged");
-        for content in [
-            &b""[..],
-            &whole[..whole.len() / 2],
-            &whole[..whole.len() - 1],
-            b"<!doctype html><title>404</title>",
-            b"GIF89a\x10\0\x10\0",
+        for (content, expected) in [
+            (&b""[..], "is empty"),
+            (&whole[..whole.len() / 2], "is not a whole safetensors file"),
+            (&whole[..whole.len() - 1], "is not a whole safetensors file"),
+            (b"<!doctype html><title>404</title>", "is a web page"),
+            (b"GIF89a\x10\0\x10\0", "is a picture"),
         ] {
             fs::write(&path, content).unwrap();
             let error = files.error_of(kind, &path);
             let ok = matches!(error, Error::TensorFile(TensorFileError::File(_)));
             assert!(ok, "{kind}: {error:?}");
-            says(&error, &["damaged", "is not a whole safetensors file"]);
+            says(&error, &["damaged", expected]);
         }
         for (path, said) in [(files.path("none"), "no such file"), (files.path(""), "not a file")] {
             let error = files.error_of(kind, &path);
