@@ -212,8 +212,13 @@ impl ModelFiles {
             return Err(FileError::Foreign { path, what });
         }
         let bytes = self.read(file, max)?;
-        from_json(&bytes)
-            .or_else(|reason| without_nulls(&bytes).unwrap_or(Err(reason)))
+        // A list would be taken for the values of the fields, in their order.
+        let is_list = strict_json(&bytes).trim_ascii_start().starts_with(b"[");
+        let read = match is_list {
+            true => Err("line 1 begins a list, but it must be an object".to_owned()),
+            false => from_json(&bytes),
+        };
+        read.or_else(|reason| without_nulls(&bytes).unwrap_or(Err(reason)))
             .map_err(|reason| FileError::Json { path, reason })
     }
 }
