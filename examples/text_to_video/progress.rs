@@ -78,8 +78,14 @@ impl Progress {
             HubEvent::Waiting { file } => {
                 self.say(&format!("waiting for another process that downloads {file}"));
             }
-            HubEvent::Retrying { file, reason } => {
+            HubEvent::TokenRefused { source, reason } => {
+                self.say(&format!("going on without the token from {source}: {reason}"));
+            }
+            HubEvent::Retrying { file, reason, wait } if wait.as_secs() == 0 => {
                 self.say(&format!("{file}: trying again: {reason}"));
+            }
+            HubEvent::Retrying { file, reason, wait } => {
+                self.say(&format!("{file}: trying again in {} s: {reason}", wait.as_secs()));
             }
             HubEvent::Downloading { done, total, bytes_per_second, .. } => {
                 self.bar.set_message("downloading, MB");

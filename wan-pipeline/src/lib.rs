@@ -66,9 +66,9 @@ pub use wan_core::scheduler::{
     FlowSchedule, ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps,
 };
 pub use wan_core::{Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, Precision, Tiling};
-#[cfg(feature = "hub")]
-pub use wan_io::hub::HubOptions;
 pub use wan_io::hub::{HubError, HubEvent};
+#[cfg(feature = "hub")]
+pub use wan_io::hub::{HubOptions, Network, Token};
 pub use wan_io::integrity::{IntegrityError, Verify, verify};
 pub use wan_io::video::{FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata};
 pub use worker::{Job, Worker};

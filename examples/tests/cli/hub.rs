@@ -31,6 +31,11 @@ fn run(folder: &Folder, endpoint: &str, model: &str, more: &[(&str, &str)]) -> O
     for name in ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
         command.env_remove(name);
     }
+    for name in
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+    {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
     command.env("HF_ENDPOINT", endpoint).env("HF_HOME", folder.path("home")).env("HF_TOKEN", TOKEN);
     command.envs(more.iter().copied());
     command.output().unwrap()
@@ -113,10 +118,15 @@ fn model_that_cannot_be_had_is_an_error_and_no_file() {
     let hub = hub();
     let damage = hub.endpoint();
     let rows = [
-        (ORIGINAL, ("HF_TOKEN", "hf_other"), "the account of your token may read it"),
+        (ORIGINAL, ("HF_TOKEN", "hf_other"), "that the token from HF_TOKEN has not expired"),
         ("Wan-AI/none", ("HF_TOKEN", TOKEN), "no such public repository"),
         (ORIGINAL, ("HF_HUB_OFFLINE", "1"), "is not in the cache"),
         (ORIGINAL, ("HF_ENDPOINT", "hub"), "must be http(s)://host"),
+        (
+            ORIGINAL,
+            ("HTTP_PROXY", "garbage::"),
+            "the proxy \"garbage::\" (HTTP_PROXY) is no address",
+        ),
         (DIFFUSERS, ("HF_TOKEN", TOKEN), "arrived with the checksum"),
     ];
     let wrong = "transformer/diffusion_pytorch_model.safetensors";
@@ -131,6 +141,39 @@ fn model_that_cannot_be_had_is_an_error_and_no_file() {
         assert!(!said.contains("hf_"), "a token is shown: {said}");
         assert!(!folder.path("v.rgb").exists() && !folder.path("l.safetensors").exists());
     }
+}
+
+#[test]
+fn old_token_is_left_out_and_the_cache_serves_without_the_hub() {
+    let hub = MockHub::start();
+    hub.add(models::diffusers(&tiny_wan(), DIFFUSERS));
+    hub.know_tokens(&["hf_good"]);
+    let folder = Folder::new();
+    let output = run(&folder, &hub.endpoint(), DIFFUSERS, &[("HF_TOKEN", "hf_old")]);
+    let said = text(&output.stderr);
+    assert!(said.contains("without the token from HF_TOKEN: Invalid credentials"), "{said}");
+    assert!(!said.contains("hf_"), "a token is shown: {said}");
+    let found = take_results(&folder, &output);
+
+    let blank =
+        [("HF_HUB_OFFLINE", "1"), ("HF_TOKEN", " "), ("HTTPS_PROXY", ""), ("SSL_CERT_FILE", " ")];
+    assert!(take_results(&folder, &run(&folder, "   ", DIFFUSERS, &blank)) == found);
+}
+
+#[test]
+fn authority_of_an_office_is_trusted_where_a_variable_names_it() {
+    let hub = MockHub::start_tls();
+    hub.add(models::diffusers(&tiny_wan(), DIFFUSERS));
+    let folder = Folder::new();
+    let output = run(&folder, &hub.endpoint(), DIFFUSERS, &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("certificate") && said.contains("SSL_CERT_FILE"), "{said}");
+
+    fs::write(folder.path("office.pem"), hub.authority()).unwrap();
+    let named = [("SSL_CERT_FILE", folder.path("office.pem"))];
+    let named = named.each_ref().map(|(name, path)| (*name, path.to_str().unwrap()));
+    take_results(&folder, &run(&folder, &hub.endpoint(), DIFFUSERS, &named));
 }
 
 /// A model whose configs cannot be used is refused before gigabytes are downloaded.

@@ -15,6 +15,10 @@ pub(crate) struct Content {
     pub(crate) hub: String,
     pub(crate) cdn: String,
     pub(crate) page_size: usize,
+    /// The origin in links to next pages, if it is not the hub.
+    pub(crate) page_links: Option<String>,
+    /// The tokens that the hub knows, if it refuses others for whatever repo.
+    pub(crate) tokens: Option<Vec<String>>,
     /// Whether the hub redirects to itself for small files.
     pub(crate) resolve_cache: bool,
     repos: BTreeMap<String, Hosted>,
@@ -31,7 +35,8 @@ struct Link {
 impl Content {
     pub(crate) fn new(hub: String, cdn: String) -> Self {
         let (repos, links) = (BTreeMap::new(), BTreeMap::new());
-        Self { hub, cdn, page_size: 1000, resolve_cache: false, repos, links }
+        let (page_links, tokens, resolve_cache) = (None, None, false);
+        Self { hub, cdn, page_size: 1000, page_links, tokens, resolve_cache, repos, links }
     }
 
     pub(crate) fn add(&mut self, repo: Repo) {
@@ -60,13 +65,23 @@ impl Content {
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return Answer::error(405, false);
         }
+        let is_known = |tokens: &[String]| match head.token() {
+            Some(token) => tokens.iter().any(|known| known == token),
+            None => true,
+        };
+        if !matches!(route, Route::Cdn { .. }) && !self.tokens.as_deref().is_none_or(is_known) {
+            let message = "Invalid credentials in Authorization header";
+            return Answer::json(401, &json!({ "error": message }))
+                .with("X-Error-Message", message);
+        }
         let answer = match route {
             Route::Revision { id, revision } => {
                 self.commit(head, id, revision).map(|(hosted, commit)| info(hosted, commit))
             }
             Route::Tree { id, revision, query } => {
                 self.commit(head, id, revision).map(|(hosted, commit)| {
-                    let address = format!("{}/api/models/{id}/tree", self.hub);
+                    let origin = self.page_links.as_ref().unwrap_or(&self.hub);
+                    let address = format!("{origin}/api/models/{id}/tree");
                     let address = format!("{address}/{}", percent_encode(revision));
                     tree(&hosted.blobs[commit], query, self.page_size, &address)
                 })

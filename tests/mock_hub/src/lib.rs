@@ -19,19 +19,23 @@ mod answers;
 mod faults;
 mod http;
 pub mod models;
+mod proxy;
 mod repo;
 mod route;
 mod server;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use faults::{Fault, On};
+pub use proxy::{MockProxy, ProxyRequest};
 pub use repo::{Files, Repo, git_blob, sha256};
 
 use answers::Content;
 use server::{Listener, Shared};
+use tls::Authority;
 
 /// How long [`MockHub::wait_for`] waits.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,6 +78,7 @@ impl Request {
 pub struct MockHub {
     shared: Arc<Shared>,
     listeners: [Listener; 2],
+    authority: Option<Authority>,
 }
 
 impl MockHub {
@@ -83,12 +88,41 @@ impl MockHub {
     ///
     /// When the loopback interface has no free port.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts an empty hub that speaks TLS on two free ports of `localhost`, with certificates of an
+    /// authority that nobody knows.
+    ///
+    /// # Panics
+    ///
+    /// When the loopback interface has no free port.
+    pub fn start_tls() -> Self {
+        Self::start_with(Some(Authority::new()))
+    }
+
+    fn start_with(authority: Option<Authority>) -> Self {
         let (hub, endpoint) = Listener::bind();
         let (cdn, storage) = Listener::bind();
-        let shared = Arc::new(Shared::new(Content::new(endpoint, storage)));
+        let tls = authority.as_ref().map(|authority| Arc::clone(&authority.server));
+        let address = |address: String| match &tls {
+            Some(_) => address.replace("http://127.0.0.1", "https://localhost"),
+            None => address,
+        };
+        let content = Content::new(address(endpoint), address(storage));
+        let shared = Arc::new(Shared::new(content, tls));
         let hub = Listener::start(hub, Origin::Hub, &shared);
         let cdn = Listener::start(cdn, Origin::Cdn, &shared);
-        Self { shared, listeners: [hub, cdn] }
+        Self { shared, listeners: [hub, cdn], authority }
+    }
+
+    /// The certificate of the authority behind [`start_tls`](Self::start_tls), in PEM form.
+    ///
+    /// # Panics
+    ///
+    /// When the hub does not speak TLS.
+    pub fn authority(&self) -> &str {
+        &self.authority.as_ref().expect("a hub with TLS").pem
     }
 
     /// The address of the hub, without a slash at its end.
@@ -109,6 +143,18 @@ impl MockHub {
     /// Sets how many entries a page of the list of files has: 1000 at first.
     pub fn page_size(&self, entries: usize) {
         self.shared.state().content.page_size = entries.max(1);
+    }
+
+    /// Sets the origin that the links to the next page of that list name: at first the hub itself. It is
+    /// empty for links without a host.
+    pub fn page_links(&self, origin: &str) {
+        self.shared.state().content.page_links = Some(origin.to_owned());
+    }
+
+    /// Makes the hub refuse all tokens but these, also for public repos, as the real one does.
+    pub fn know_tokens(&self, tokens: &[&str]) {
+        let tokens = tokens.iter().map(|token| (*token).to_owned()).collect();
+        self.shared.state().content.tokens = Some(tokens);
     }
 
     /// Sets whether the hub answers requests for small files with a redirect to itself (307, to a

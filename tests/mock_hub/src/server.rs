@@ -1,10 +1,12 @@
 //! The two origins, and what goes over their connections.
 
-use std::io::{Result, Write};
+use std::io::{Read, Result, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::answers::Content;
 use crate::faults::Faults;
@@ -19,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    tls: Option<Arc<ServerConfig>>,
     /// Told of each logged request, each release and the end.
     pub(crate) changed: Condvar,
 }
@@ -34,10 +37,10 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(content: Content) -> Self {
+    pub(crate) fn new(content: Content, tls: Option<Arc<ServerConfig>>) -> Self {
         let (faults, log) = (Faults::default(), Vec::new());
         let state = Mutex::new(State { content, faults, log, releases: 0, closed: false });
-        Self { state, changed: Condvar::new() }
+        Self { state, tls, changed: Condvar::new() }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -64,10 +67,25 @@ impl Shared {
     fn serve(&self, origin: Origin, mut stream: TcpStream) -> Result<()> {
         stream.set_read_timeout(Some(IDLE))?;
         stream.set_write_timeout(Some(IDLE))?;
-        let Some(head) = Head::read(&stream)? else { return Ok(()) };
+        match &self.tls {
+            None => self.serve_on(origin, &mut stream)?,
+            Some(config) => {
+                let connection = ServerConnection::new(Arc::clone(config));
+                let connection = connection.map_err(std::io::Error::other)?;
+                let mut tls = StreamOwned::new(connection, stream.try_clone()?);
+                self.serve_on(origin, &mut tls)?;
+                tls.conn.send_close_notify();
+                tls.flush()?;
+            }
+        }
+        stream.shutdown(Shutdown::Write)
+    }
+
+    fn serve_on(&self, origin: Origin, stream: &mut (impl Read + Write)) -> Result<()> {
+        let Some(head) = Head::read(&mut *stream)? else { return Ok(()) };
         let has_body = head.method != "HEAD";
         let (answer, releases) = self.decide(origin, head);
-        answer.write_head(&mut stream)?;
+        answer.write_head(stream)?;
         let body = if has_body { answer.body.as_slice() } else { &[] };
         match answer.ending {
             Ending::Whole => stream.write_all(body)?,
@@ -79,7 +97,7 @@ impl Shared {
                 stream.write_all(later)?;
             }
         }
-        stream.shutdown(Shutdown::Write)
+        stream.flush()
     }
 }
 

@@ -4,7 +4,7 @@ use hf_hub::{Repo, RepoType};
 
 use super::cache::RepoCache;
 use super::http::Client;
-use super::snapshot::{Files, Snapshot};
+use super::snapshot::{Files, Snapshot, setback_event};
 use super::{HubError, HubEvent, HubObserver, HubOptions, listing, options};
 use crate::integrity::IntegrityError;
 
@@ -29,7 +29,7 @@ impl Hub {
 
     /// Resolves `revision` (branch, tag or commit) of the repository `repo` (`owner/name`) to a commit
     /// and lists its files. Nothing is downloaded yet. Offline no request is made, and if the hub
-    /// cannot be reached the cache is used.
+    /// cannot be reached or refuses the cache is used.
     ///
     /// # Errors
     /// If there is no such repository or revision, or not for this user; if the hub cannot be reached
@@ -87,23 +87,28 @@ impl Hub {
         }
         let client = Client::new(&self.options);
         // With a copy in the cache nobody should wait for a hub that is away.
-        let mut retry = |reason: &str| {
-            let (file, reason) = ("the list of files".to_owned(), reason.to_owned());
-            let event = HubEvent::Retrying { file, reason };
-            match cached.is_none() && observer(event).is_break() {
-                true => Err(HubError::Cancelled),
-                false => Ok(cached.is_none()),
+        let mut retry = |setback| match cached {
+            Some(_) => Ok(false),
+            None => setback_event("the list of files", setback, observer).map(|()| true),
+        };
+        let listing = match listing::list(&client, repo, id, &mut retry) {
+            Ok(listing) => listing,
+            Err(error) => {
+                return match cached {
+                    Some(commit) if error.leaves_cache() => {
+                        Ok((commit, Files::CacheOnly { reason: error.to_string() }))
+                    }
+                    _ => Err(error),
+                };
             }
         };
-        match listing::list(&client, repo, id, &mut retry) {
-            Ok(listing) => Ok((listing.commit, Files::Online { client, listed: listing.files })),
-            Err(error) => match cached {
-                Some(commit) if error.is_passing() => {
-                    Ok((commit, Files::CacheOnly { reason: error.to_string() }))
-                }
-                _ => Err(error),
-            },
+        if let Some((token, reason)) = client.refused_token() {
+            let (source, reason) = (token.source().to_owned(), reason.to_owned());
+            if observer(HubEvent::TokenRefused { source, reason }).is_break() {
+                return Err(HubError::Cancelled);
+            }
         }
+        Ok((listing.commit, Files::Online { client, listed: listing.files }))
     }
 }
 

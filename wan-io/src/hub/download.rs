@@ -9,13 +9,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hf_hub::Repo;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::cache::{RepoCache, is_unknown_call};
-use super::http::{Client, Subject, display_url, header, pause};
-use super::listing::Entry;
+use super::http::{Client, Subject, display_url, header};
+use super::listing::{Entry, file_url, unquoted};
+use super::retry::{Setback, Tries, pause};
 use super::{HubError, wrong_file};
 use crate::integrity::{self, Digest, Expected, Hasher, Verify};
 
@@ -36,7 +36,14 @@ pub(super) enum DownloadEvent {
     /// So many bytes of it are there now.
     Arrived(u64),
     /// Something failed.
-    Retrying(String),
+    Setback(Setback),
+}
+
+impl DownloadEvent {
+    /// Something is tried again at once.
+    fn retrying(reason: String) -> Self {
+        Self::Setback(Setback::Retrying(reason, Duration::ZERO))
+    }
 }
 
 /// Downloads files of one commit.
@@ -124,7 +131,7 @@ impl Download<'_> {
                 Ok(true)
             }
             Err(error) if wrong_file(&error).is_some() => {
-                note(DownloadEvent::Retrying(error.to_string()));
+                note(DownloadEvent::retrying(error.to_string()));
                 self.cache.remove(&found, &entry.digest)?;
                 Ok(false)
             }
@@ -143,27 +150,30 @@ impl Download<'_> {
         let blob = self.cache.blob(&entry.digest);
         let mut is_second = false;
         loop {
-            let error = match self.transfer(file, entry, path, note)? {
+            let outcome = self.transfer(file, entry, path, note)?;
+            let reason = match outcome {
                 Outcome::Whole(found) if found == entry.digest => break,
                 Outcome::Whole(found) => {
-                    let (repo, file) = (self.id.to_owned(), file.to_owned());
-                    HubError::Checksum {
-                        repo,
-                        file,
-                        expected: entry.digest.into(),
-                        found: found.into(),
-                    }
+                    format!("it arrived with the checksum {found}, not {}", entry.digest)
                 }
                 Outcome::WrongSize(found) => {
-                    let (repo, file) = (self.id.to_owned(), file.to_owned());
-                    HubError::Size { repo, file, expected: entry.size, found }
+                    format!("it arrived with {found} bytes or more, not {}", entry.size)
                 }
             };
             fs::remove_file(path).map_err(HubError::io(path))?;
             if is_second {
-                return Err(error);
+                let (repo, file) = (self.id.to_owned(), file.to_owned());
+                return Err(match outcome {
+                    Outcome::Whole(found) => {
+                        let (expected, found) = (entry.digest.into(), found.into());
+                        HubError::Checksum { repo, file, expected, found }
+                    }
+                    Outcome::WrongSize(found) => {
+                        HubError::Size { repo, file, expected: entry.size, found }
+                    }
+                });
             }
-            note(DownloadEvent::Retrying(error.to_string()));
+            note(DownloadEvent::retrying(reason));
             is_second = true;
         }
         fs::rename(path, &blob).map_err(HubError::io(&blob))?;
@@ -183,7 +193,7 @@ impl Download<'_> {
     ) -> Result<Outcome, HubError> {
         let mut partial = Partial::open(path, entry)?;
         note(DownloadEvent::Resumed(partial.done));
-        let (mut tries, mut last) = (0, partial.done);
+        let (mut tries, mut last) = (Tries::new(MAX_TRIES), partial.done);
         while partial.done < entry.size {
             let error = match self.stream(file, entry, &mut partial, note) {
                 Ok(None) => continue,
@@ -191,13 +201,16 @@ impl Download<'_> {
                 Err(error) if error.is_passing() => error,
                 Err(error) => return Err(error),
             };
-            tries = if partial.done >= last.saturating_add(PROGRESS) { 1 } else { tries + 1 };
-            last = partial.done;
-            if tries >= MAX_TRIES {
-                return Err(error);
+            if partial.done >= last.saturating_add(PROGRESS) {
+                tries.restart();
             }
-            note(DownloadEvent::Retrying(error.to_string()));
-            self.sleep_cancellable(pause(&error, tries)?)?;
+            last = partial.done;
+            let Some(wait) = tries.wait(&error) else { return Err(error) };
+            note(DownloadEvent::Setback(Setback::Retrying(error.to_string(), wait)));
+            pause(wait, |left| {
+                note(DownloadEvent::Setback(Setback::Pausing(left)));
+                self.go_on()
+            })?;
         }
         partial.finish().map(Outcome::Whole)
     }
@@ -211,7 +224,7 @@ impl Download<'_> {
         note: &dyn Fn(DownloadEvent),
     ) -> Result<Option<Outcome>, HubError> {
         self.go_on()?;
-        let url = self.url(file);
+        let url = file_url(self.client, self.id, self.commit, file);
         let subject = Subject { repo: self.id, revision: self.commit, file };
         let inspect = &mut |headers: &HeaderMap| self.inspect(&url, entry, headers);
         let response = self.client.get(&url, partial.done, subject, inspect)?;
@@ -248,16 +261,6 @@ impl Download<'_> {
         }
     }
 
-    fn url(&self, file: &str) -> String {
-        let repo = Repo::with_revision(
-            self.id.to_owned(),
-            hf_hub::RepoType::Model,
-            self.commit.to_owned(),
-        );
-        let (id, revision) = (repo.url(), repo.url_revision());
-        self.client.url(&format!("{id}/resolve/{revision}/{}", percent_encoded(file)))
-    }
-
     /// Whether the hub still speaks of the file that was listed.
     fn inspect(&self, url: &str, entry: &Entry, headers: &HeaderMap) -> Result<(), HubError> {
         let check = |name: &str, expected: &str| match header(headers, name) {
@@ -277,17 +280,6 @@ impl Download<'_> {
             true => Err(HubError::Cancelled),
             false => Ok(()),
         }
-    }
-
-    fn sleep_cancellable(&self, time: Duration) -> Result<(), HubError> {
-        let mut left = time;
-        while !left.is_zero() {
-            self.go_on()?;
-            let step = left.min(LOCK_INTERVAL);
-            std::thread::sleep(step);
-            left -= step;
-        }
-        Ok(())
     }
 }
 
@@ -405,23 +397,4 @@ impl Hashing {
         drop(self.sender);
         self.thread.join().map_err(|_| std::io::Error::other("the thread that hashes panicked"))
     }
-}
-
-/// `W/"text"` and `"text"` without the quotes.
-fn unquoted(etag: &str) -> &str {
-    let etag = etag.strip_prefix("W/").unwrap_or(etag);
-    etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).unwrap_or(etag)
-}
-
-fn percent_encoded(path: &str) -> String {
-    let mut encoded = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                encoded.push(byte.into());
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

@@ -30,25 +30,31 @@ pub enum HubError {
     /// The hub does not know the repository, or not for this user: it tells no difference between
     /// one that is private and one that does not exist.
     #[error("{repo}: the hub has no such public repository; check the name, and if it is private, {}",
-        if *.with_token { "that the account of your token may read it (the token was sent, but it may \
-            also have expired)" } else { "set HF_TOKEN to a token that may read it" })]
+        match .token {
+            Some(source) => format!("that the token from {source} has not expired and that its \
+                account may read it"),
+            None => "set HF_TOKEN to a token that may read it".into(),
+        })]
     AuthRequired {
         /// The repository.
         repo: String,
-        /// Whether a token was sent.
-        with_token: bool,
+        /// Where the token came from, if there is one.
+        token: Option<String>,
     },
     /// The repository is open only to those who accepted its conditions.
     #[error("{repo}: is gated; accept its conditions at {page}, and {}",
-        if *.with_token { "check that your token is of the account that accepted them" }
-        else { "set HF_TOKEN to a token of the account that accepted them" })]
+        match .token {
+            Some(source) => format!("check that the token from {source} has not expired and is of the \
+                account that accepted them"),
+            None => "set HF_TOKEN to a token of the account that accepted them".into(),
+        })]
     Gated {
         /// The repository.
         repo: String,
         /// Where the conditions are.
         page: String,
-        /// Whether a token was sent.
-        with_token: bool,
+        /// Where the token came from, if there is one.
+        token: Option<String>,
     },
     /// The hub refuses for another reason.
     #[error("{repo}: the hub refuses access ({message})")]
@@ -83,7 +89,7 @@ pub enum HubError {
         file: String,
     },
     /// The hub wants no more requests for a while.
-    #[error("{url}: the hub has had too many requests (429){}; try again later, or with a token",
+    #[error("{url}: the hub has had too many requests (429){}; with a token it allows more",
         .seconds.map(|s| format!(" and asks to wait {s} s")).unwrap_or_default())]
     RateLimited {
         /// The address.
@@ -108,6 +114,42 @@ pub enum HubError {
         url: String,
         /// Why.
         reason: String,
+    },
+    /// A proxy refuses, or cannot be one.
+    #[error("the proxy {proxy} ({variable}) {reason}")]
+    Proxy {
+        /// Its address, without the password.
+        proxy: String,
+        /// The variable of the environment that names it.
+        variable: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The server's certificate is not trusted.
+    #[error("{url}: the certificate of the server is not trusted: {reason}")]
+    Certificate {
+        /// The address.
+        url: String,
+        /// Why, and what can be done.
+        reason: String,
+    },
+    /// A file or folder of certificates cannot be used.
+    #[error("{variable} names {}, which {reason}", .path.display())]
+    Certificates {
+        /// The variable of the environment that names it.
+        variable: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// A mirror leaves out what cannot be done without.
+    #[error("{url}: the hub, or the mirror of it at this address, does not give {lacks}")]
+    Mirror {
+        /// The address.
+        url: String,
+        /// What it does not give, and what would serve.
+        lacks: String,
     },
     /// The hub answers what no hub answers; it is not trusted further.
     #[error("{url}: the answer cannot be trusted: {reason}")]
@@ -237,5 +279,11 @@ impl HubError {
             Self::Status { status, .. } => *status == 408 || *status >= 500,
             _ => false,
         }
+    }
+
+    /// Whether a model in the cache may be used in spite of it: the hub cannot be asked, or does not
+    /// give the model to this user any more.
+    pub(super) fn leaves_cache(&self) -> bool {
+        !matches!(self, Self::Answer { .. } | Self::Io { .. } | Self::Cancelled)
     }
 }

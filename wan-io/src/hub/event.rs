@@ -1,5 +1,6 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A step of the client of the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +15,9 @@ pub enum HubEvent {
         /// The commit, 40 hex digits.
         commit: String,
     },
-    /// The hub cannot be reached; what the cache has of the revision is used.
+    /// The hub cannot be reached, or refuses; what the cache has of the revision is used.
     CacheOnly {
-        /// Why it cannot be reached.
+        /// Why the hub does not serve.
         reason: String,
     },
     /// The file system of the cache has no symbolic links: files in snapshots are hard links, or are moved
@@ -59,6 +60,23 @@ pub enum HubEvent {
         /// The file.
         file: String,
         /// The failure, in words.
+        reason: String,
+        /// How long to wait before that. [`Pausing`](Self::Pausing) follows.
+        wait: Duration,
+    },
+    /// Nothing happens until something is tried again. Told several times a second, so that the wait
+    /// can be cancelled.
+    Pausing {
+        /// The file.
+        file: String,
+        /// How long it lasts from now on.
+        left: Duration,
+    },
+    /// The hub does not take the token; the model is public, and is had without it.
+    TokenRefused {
+        /// Where the token came from.
+        source: String,
+        /// Why, in words.
         reason: String,
     },
 }

@@ -1,13 +1,16 @@
 //! Requests to the hub, and to the origins that it redirects to.
 
 use std::io::Read;
-use std::time::Duration;
+use std::sync::OnceLock;
 
+use rustls::CertificateError;
+use ureq::Body;
 use ureq::http::header::{HeaderMap, LOCATION};
-use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::http::{Method, Response, StatusCode};
 
-use super::{HubError, HubOptions};
+use super::agents::{Agents, ProxyServer};
+use super::retry::{Setback, Tries, asked_wait, pause};
+use super::{HubError, HubOptions, Token};
 
 /// The hub redirects once to its own origin if a repository was renamed, and once to the CDN.
 const MAX_REDIRECTS: usize = 5;
@@ -17,17 +20,17 @@ const MAX_JSON: u64 = 64 << 20;
 const MAX_MESSAGE: u64 = 4096;
 /// Tries of a request for the list of files.
 const MAX_TRIES: u32 = 3;
-/// The longest that a hub may ask to wait between two tries.
-const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Is told why a request failed, and says whether to make it again.
-pub(super) type Retry<'a> = dyn FnMut(&str) -> Result<bool, HubError> + 'a;
+/// Is told what failed, and says whether to go on.
+pub(super) type Retry<'a> = dyn FnMut(Setback) -> Result<bool, HubError> + 'a;
 
 /// Makes requests. The token goes to the endpoint's origin only.
 pub(super) struct Client {
-    agent: Agent,
+    agents: Agents,
     endpoint: String,
-    token: Option<String>,
+    token: Option<Token>,
+    /// Why the token is not sent, once that is known.
+    refused: OnceLock<String>,
 }
 
 /// The subject of a request, for messages.
@@ -40,18 +43,12 @@ pub(super) struct Subject<'a> {
 
 impl Client {
     pub(super) fn new(options: &HubOptions) -> Self {
-        let second = |seconds| Some(Duration::from_secs(seconds));
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0) // followed here, where each origin is looked at
-            .max_redirects_will_error(false)
-            .timeout_connect(second(15))
-            .timeout_recv_response(second(60))
-            .timeout_per_read(second(60))
-            .user_agent(concat!("wan-io/", env!("CARGO_PKG_VERSION"), "; rust"))
-            .build();
         let (endpoint, token) = (options.endpoint.clone(), options.token.clone());
-        Self { agent: config.into(), endpoint, token }
+        let refused = match token.as_ref().map(Token::authorization) {
+            Some(None) => OnceLock::from("it has characters that no token has".to_owned()),
+            _ => OnceLock::new(),
+        };
+        Self { agents: Agents::new(options.network.clone()), endpoint, token, refused }
     }
 
     /// The address of a path in the hub.
@@ -62,6 +59,33 @@ impl Client {
     /// Whether an address is of the hub itself.
     pub(super) fn is_hub(&self, url: &str) -> bool {
         origin(url).is_some() && origin(url) == origin(&self.endpoint)
+    }
+
+    /// The token that the hub does not take, and why.
+    pub(super) fn refused_token(&self) -> Option<(&Token, &str)> {
+        Some((self.token.as_ref()?, self.refused.get()?))
+    }
+
+    /// The address that an answer to `url` names as the next one, at the endpoint: a mirror passes on
+    /// what the hub says, which names the hub.
+    pub(super) fn at_endpoint(&self, url: &str, link: &str) -> String {
+        let scheme = link.find("//").filter(|start| !link[..*start].contains(['/', '?']));
+        let path = match scheme.map(|start| &link[start + 2..]) {
+            Some(rest) => &rest[rest.find(['/', '?']).unwrap_or(rest.len())..],
+            None => link,
+        };
+        let page = url.split('?').next().unwrap_or_default();
+        if path.starts_with('?') {
+            return format!("{page}{path}");
+        }
+        let Some(path) = path.strip_prefix('/') else {
+            let folder = page.rsplit_once('/').map_or(page, |(folder, _)| folder);
+            return format!("{folder}/{path}");
+        };
+        // The endpoint may have a path of its own, which the link has too or not.
+        let own = self.endpoint.split("//").nth(1).and_then(|text| text.split_once('/'));
+        let below = own.and_then(|(_, own)| path.strip_prefix(own)?.strip_prefix('/'));
+        self.url(below.unwrap_or(path))
     }
 
     /// Requests `url` from byte `from` on and follows redirects. Each answer of the hub itself is shown
@@ -78,7 +102,7 @@ impl Client {
     ) -> Result<Response<Body>, HubError> {
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(&url, from)?;
+            let response = self.send(Method::GET, &url, from)?;
             if self.is_hub(&url) {
                 inspect(response.headers())?;
             }
@@ -94,48 +118,98 @@ impl Client {
         Err(HubError::Answer { url, reason: format!("more than {MAX_REDIRECTS} redirects") })
     }
 
-    /// Requests JSON: its text, and the headers. `retry` is told of each error that may pass, and says
-    /// whether to try again.
+    /// What the hub says of a file without sending it: its answer, or the redirect that names the file
+    /// or leads elsewhere.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(super) fn head(
+        &self,
+        url: &str,
+        subject: Subject,
+    ) -> Result<(StatusCode, HeaderMap), HubError> {
+        let mut url = url.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(Method::HEAD, &url, 0)?;
+            let (status, headers) = (response.status(), response.headers());
+            if !status.is_redirection() && !status.is_success() {
+                return Err(self.refusal(&url, response, subject));
+            }
+            let next = match status.is_redirection() && !headers.contains_key("x-linked-etag") {
+                true => Some(self.redirected(&url, headers)?).filter(|next| self.is_hub(next)),
+                false => None,
+            };
+            match next {
+                Some(next) => url = next,
+                None => return Ok((status, headers.clone())),
+            }
+        }
+        Err(HubError::Answer { url, reason: format!("more than {MAX_REDIRECTS} redirects") })
+    }
+
+    /// Requests JSON: its text, and the headers.
     pub(super) fn json(
         &self,
         url: &str,
         subject: Subject,
         retry: &mut Retry,
     ) -> Result<(Vec<u8>, HeaderMap), HubError> {
-        let mut tries = 0;
-        loop {
+        let request = || {
             let answer = self.get(url, 0, subject, &mut |_| Ok(()));
-            match answer.and_then(|response| read_json(url, response)) {
-                Err(error) if error.is_passing() && tries + 1 < MAX_TRIES => {
-                    tries += 1;
-                    if !retry(&error.to_string())? {
-                        return Err(error);
-                    }
-                    std::thread::sleep(pause(&error, tries)?);
-                }
-                other => return other,
-            }
-        }
+            answer.and_then(|response| read_json(url, response))
+        };
+        with_retries(request, retry)
     }
 
-    fn send(&self, url: &str, from: u64) -> Result<Response<Body>, HubError> {
+    /// A request; once more without the token if the hub does not take it.
+    fn send(&self, method: Method, url: &str, from: u64) -> Result<Response<Body>, HubError> {
+        let token =
+            self.token.as_ref().filter(|_| self.is_hub(url) && self.refused.get().is_none());
+        let Some(authorization) = token.and_then(Token::authorization) else {
+            return self.send_with(method, url, from, None);
+        };
+        let response = self.send_with(method.clone(), url, from, Some(&authorization))?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let second = self.send_with(method, url, from, None)?;
+        if second.status().is_success() || second.status().is_redirection() {
+            let reason = header(response.headers(), "x-error-message").map(printable);
+            let _ = self.refused.set(reason.unwrap_or_else(|| "the hub answers 401 to it".into()));
+        }
+        Ok(second)
+    }
+
+    fn send_with(
+        &self,
+        method: Method,
+        url: &str,
+        from: u64,
+        authorization: Option<&str>,
+    ) -> Result<Response<Body>, HubError> {
+        let route = self.agents.route(url)?;
+        let request = match method {
+            Method::HEAD => route.agent.head(url),
+            _ => route.agent.get(url),
+        };
         // Compressed, the length and the ranges would be of something else than the file.
-        let mut request = self.agent.get(url).header("Accept-Encoding", "identity");
+        let mut request = request.header("Accept-Encoding", "identity");
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
-        if let Some(token) = self.token.as_ref().filter(|_| self.is_hub(url)) {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
         }
-        request.call().map_err(|error| match error {
-            ureq::Error::Protocol(_)
-            | ureq::Error::Http(_)
-            | ureq::Error::BadUri(_)
-            | ureq::Error::LargeResponseHeader(..) => {
-                HubError::Answer { url: display_url(url), reason: error.to_string() }
+        if let Some(authorization) = route.proxy.as_ref().and_then(ProxyServer::authorization) {
+            request = request.header("Proxy-Authorization", authorization);
+        }
+        let response = request.call().map_err(|error| failure(url, error, route.proxy.as_ref()))?;
+        match &route.proxy {
+            Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(proxy.refusal(url, "407"))
             }
-            _ => HubError::Unreachable { url: display_url(url), reason: error.to_string() },
-        })
+            _ => Ok(response),
+        }
     }
 
     fn redirected(&self, url: &str, headers: &HeaderMap) -> Result<String, HubError> {
@@ -162,17 +236,22 @@ impl Client {
         let (status, from_hub) = (response.status().as_u16(), self.is_hub(url));
         let text = |name: &str| header(response.headers(), name).unwrap_or_default().to_owned();
         let (code, message) = (text("x-error-code"), text("x-error-message"));
-        let seconds = text("retry-after").parse().ok();
-        let (repo, with_token) = (repo.to_owned(), self.token.is_some());
+        // A proxy that is given whole requests may be who refuses them.
+        let proxy = self.agents.route(url).ok().and_then(|route| route.proxy);
+        let proxy = proxy.filter(|proxy| proxy.forwards && code.is_empty());
+        let through = proxy.map(|proxy| format!(", through {proxy}")).unwrap_or_default();
+        let seconds = asked_wait(response.headers());
+        let repo = repo.to_owned();
+        let token = self.token.as_ref().map(|token| token.source().to_owned());
         match (status, code.as_str()) {
             (401 | 403, "GatedRepo") if from_hub => {
                 let page = self.url(&repo);
-                HubError::Gated { repo, page, with_token }
+                HubError::Gated { repo, page, token }
             }
-            (401, _) if from_hub => HubError::AuthRequired { repo, with_token },
+            (401, _) if from_hub => HubError::AuthRequired { repo, token },
             (403, _) if from_hub => {
                 let message = if message.is_empty() { "403".into() } else { printable(&message) };
-                HubError::Forbidden { repo, message }
+                HubError::Forbidden { repo, message: message + &through }
             }
             (404, "RevisionNotFound") => {
                 HubError::RevisionNotFound { repo, revision: revision.to_owned() }
@@ -186,27 +265,90 @@ impl Client {
             _ => HubError::Status {
                 url: display_url(url),
                 status,
-                message: body_text(response, message),
+                message: through + &body_text(response, message),
             },
         }
     }
 }
 
-/// How long to wait before try number `tries`. The first comes at once: most often a connection was
-/// dropped that was kept too long.
-///
-/// # Errors
-/// The error itself, if the hub asks to wait for longer than anyone would sit before it.
-pub(super) fn pause(error: &HubError, tries: u32) -> Result<Duration, HubError> {
-    match error {
-        HubError::RateLimited { url, seconds: Some(seconds) } => {
-            let wait = Duration::from_secs(*seconds);
-            let (url, seconds) = (url.clone(), Some(*seconds));
-            (wait <= MAX_WAIT).then_some(wait).ok_or(HubError::RateLimited { url, seconds })
+/// Makes a request until it succeeds, fails for good, or `retry` does not go on.
+pub(super) fn with_retries<T>(
+    mut request: impl FnMut() -> Result<T, HubError>,
+    retry: &mut Retry,
+) -> Result<T, HubError> {
+    let mut tries = Tries::new(MAX_TRIES);
+    loop {
+        let error = match request() {
+            Err(error) if error.is_passing() => error,
+            other => return other,
+        };
+        let Some(wait) = tries.wait(&error) else { return Err(error) };
+        if !retry(Setback::Retrying(error.to_string(), wait))? {
+            return Err(error);
         }
-        _ if tries <= 1 => Ok(Duration::ZERO),
-        _ => Ok(Duration::from_secs(1 << (tries - 2))),
+        pause(wait, |left| retry(Setback::Pausing(left)).map(drop))?;
     }
+}
+
+/// The error of a request that had no answer.
+fn failure(url: &str, error: ureq::Error, proxy: Option<&ProxyServer>) -> HubError {
+    if let Some(mut reason) = certificate_error(&error) {
+        if let Some(proxy) = proxy {
+            reason += &format!(" (asked through {proxy})");
+        }
+        return HubError::Certificate { url: display_url(url), reason };
+    }
+    let by_proxy = |reason: String| match proxy {
+        Some(proxy) => format!("{proxy} gives no connection: {reason}"),
+        None => reason,
+    };
+    let url = display_url(url);
+    match (error, proxy) {
+        (ureq::Error::ConnectProxyFailed(reason), Some(proxy)) => {
+            // "proxy server responded 403/403"
+            let status = reason.rsplit('/').next().unwrap_or_default();
+            match status.parse::<u16>() {
+                Ok(400..500) => proxy.refusal(&url, status),
+                _ => HubError::Unreachable { url, reason: by_proxy(reason) },
+            }
+        }
+        (
+            error @ (ureq::Error::Protocol(_)
+            | ureq::Error::Http(_)
+            | ureq::Error::BadUri(_)
+            | ureq::Error::LargeResponseHeader(..)),
+            _,
+        ) => HubError::Answer { url, reason: by_proxy(error.to_string()) },
+        (ureq::Error::Io(error), _) => {
+            HubError::Unreachable { url, reason: by_proxy(error.to_string()) }
+        }
+        (error, _) => HubError::Unreachable { url, reason: by_proxy(error.to_string()) },
+    }
+}
+
+/// Why a certificate is not trusted, and what can be done, if that is the error.
+fn certificate_error(error: &ureq::Error) -> Option<String> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
+        _ => return None,
+    };
+    let rustls::Error::InvalidCertificate(error) = error else { return None };
+    Some(match error {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            format!("{error}; is the clock of this machine right?")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("{error}; is the address right, and does the network ask for a login?")
+        }
+        _ => format!(
+            "{error}; if the network signs connections anew, or the server is your own, set \
+            SSL_CERT_FILE to a PEM file with the certificate of the authority that signs"
+        ),
+    })
 }
 
 /// A header's text.
@@ -276,12 +418,27 @@ mod tests {
     }
 
     #[test]
-    fn waits_longer_each_time_and_never_for_hours() {
-        let failed = HubError::Unreachable { url: String::new(), reason: String::new() };
-        let waits: Vec<u64> = (1..5).map(|n| pause(&failed, n).unwrap().as_secs()).collect();
-        assert_eq!(waits, [0, 1, 2, 4]);
-        let limited = |seconds| HubError::RateLimited { url: "u".into(), seconds };
-        assert_eq!(pause(&limited(Some(7)), 1).unwrap().as_secs(), 7);
-        assert!(pause(&limited(Some(3600)), 1).is_err());
+    fn next_page_is_asked_of_the_endpoint() {
+        let rows = [
+            ("http://m", "https://huggingface.co/api/x?cursor=a%3D", "http://m/api/x?cursor=a%3D"),
+            ("http://m", "//huggingface.co/api/x?c", "http://m/api/x?c"),
+            ("http://m", "/api/x?c=//y", "http://m/api/x?c=//y"),
+            ("http://m", "/api/x?c=http://y", "http://m/api/x?c=http://y"),
+            ("http://m", "?c", "http://m/api/models/o/n/tree/main?c"),
+            ("http://m", "main?c", "http://m/api/models/o/n/tree/main?c"),
+            ("http://m", "https://huggingface.co", "http://m/api/models/o/n/tree/"),
+            ("http://m/hf/v1", "https://huggingface.co/api/x?c", "http://m/hf/v1/api/x?c"),
+            ("http://m/hf/v1", "http://m/hf/v1/api/x?c", "http://m/hf/v1/api/x?c"),
+            ("http://m/hf/v1", "/hf/v1/api/x?c", "http://m/hf/v1/api/x?c"),
+            ("http://m/hf/v1", "/api/x?c", "http://m/hf/v1/api/x?c"),
+        ];
+        for (endpoint, link, expected) in rows {
+            let vars = |name: &str| (name != "HF_ENDPOINT").then(|| "/u".to_owned());
+            let mut options = HubOptions::from_vars(vars).unwrap();
+            options.endpoint = endpoint.to_owned();
+            let client = Client::new(&options);
+            let page = format!("{endpoint}/api/models/o/n/tree/main?recursive=true");
+            assert_eq!(client.at_endpoint(&page, link), expected, "{endpoint} {link}");
+        }
     }
 }

@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use hf_hub::Repo;
+use hf_hub::{Repo, RepoType};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, StatusCode};
 
 use super::HubError;
-use super::http::{Client, Retry, Subject, display_url, header};
+use super::http::{Client, Retry, Subject, display_url, header, with_retries};
 use crate::integrity::Digest;
 
 /// The most files in one repository.
 const MAX_FILES: usize = 100_000;
+/// From this size on a file may be one that git has only a pointer to, whose checksum some mirrors list.
+const LFS_FROM: u64 = 1 << 20;
 /// The longest name of a file, in bytes.
 const MAX_NAME: usize = 1024;
 
 /// The files of a commit.
 pub(super) struct Listing {
     pub(super) commit: String,
-    pub(super) files: BTreeMap<String, Entry>,
+    pub(super) files: BTreeMap<String, Listed>,
 }
 
 /// A file: how large, and its checksum, which is its name in the cache.
@@ -29,27 +31,39 @@ pub(super) struct Entry {
     pub(super) digest: Digest,
 }
 
+/// A file as the hub lists it. A mirror may know only its name.
+#[derive(Default)]
+pub(super) struct Listed {
+    oid: Option<String>,
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
 #[derive(Deserialize)]
 struct Info {
     sha: String,
+    siblings: Option<Vec<Sibling>>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
 }
 
 #[derive(Deserialize)]
 struct Node {
     #[serde(rename = "type")]
-    kind: String,
+    kind: Option<String>,
     path: String,
-    #[serde(default)]
-    oid: String,
-    #[serde(default)]
-    size: u64,
+    oid: Option<String>,
+    size: Option<u64>,
     lfs: Option<Lfs>,
 }
 
 #[derive(Deserialize)]
 struct Lfs {
-    oid: String,
-    size: u64,
+    oid: Option<String>,
+    size: Option<u64>,
 }
 
 /// Resolves a revision to its commit and lists the files of that commit.
@@ -61,8 +75,14 @@ pub(super) fn list(
 ) -> Result<Listing, HubError> {
     let subject = Subject { repo: id, revision: repo.revision(), file: "" };
     let url = client.url(&format!("api/{}", repo.api_url()));
-    let (bytes, _) = client.json(&url, subject, retry)?;
-    let Info { sha: commit } = parse(&url, &bytes)?;
+    let Info { sha: commit, siblings } = match client.json(&url, subject, retry) {
+        Ok((bytes, _)) => parse(&url, &bytes)?,
+        Err(error) if is_missing(&error) => {
+            let lacks = format!("the commit and the files of a revision ({error})");
+            return Err(HubError::Mirror { url: client.url(""), lacks });
+        }
+        Err(error) => return Err(error),
+    };
     if !is_commit(&commit) {
         let reason = format!("the commit is {commit:?}, but must be 40 hex digits");
         return Err(HubError::Answer { url, reason });
@@ -71,16 +91,38 @@ pub(super) fn list(
         let reason = format!("the commit is {commit}, but {} was asked for", repo.revision());
         return Err(HubError::Answer { url, reason });
     }
+    let files = match (tree(client, id, &commit, subject, retry), siblings) {
+        (Err(error), Some(siblings)) if is_missing(&error) => {
+            siblings.into_iter().map(|file| (file.rfilename, Listed::default())).collect()
+        }
+        (Err(error), None) if is_missing(&error) => {
+            let lacks =
+                format!("the names of the files: there is no list ({error}), and no siblings");
+            return Err(HubError::Mirror { url, lacks });
+        }
+        (files, _) => files?,
+    };
+    Ok(Listing { commit, files })
+}
 
+/// All pages of the list of files.
+fn tree(
+    client: &Client,
+    id: &str,
+    commit: &str,
+    subject: Subject,
+    retry: &mut Retry,
+) -> Result<BTreeMap<String, Listed>, HubError> {
     let mut files = BTreeMap::new();
-    let mut page = Some(client.url(&format!("api/models/{id}/tree/{commit}?recursive=true")));
+    let mut page = Some(tree_url(client, id, commit));
     let mut pages = 0;
     while let Some(url) = page {
         let (bytes, headers) = client.json(&url, subject, retry)?;
         let nodes: Vec<Node> = parse(&url, &bytes)?;
-        for node in nodes.into_iter().filter(|node| node.kind == "file") {
-            let (name, entry) = entry(&url, node)?;
-            files.insert(name, entry);
+        for Node { kind, path, oid, size, lfs } in nodes {
+            if kind.is_none_or(|kind| kind == "file") {
+                files.insert(path, Listed { oid, size, lfs });
+            }
         }
         pages += 1;
         if files.len() > MAX_FILES || pages > MAX_FILES {
@@ -89,7 +131,115 @@ pub(super) fn list(
         }
         page = next_page(client, &url, &headers)?;
     }
-    Ok(Listing { commit, files })
+    Ok(files)
+}
+
+fn tree_url(client: &Client, id: &str, commit: &str) -> String {
+    client.url(&format!("api/models/{id}/tree/{commit}?recursive=true"))
+}
+
+/// Whether an answer is that of a server which does not know the question.
+fn is_missing(error: &HubError) -> bool {
+    matches!(error, HubError::Status { status: 404 | 405 | 501, .. })
+}
+
+/// Size and checksum of a file that is to be fetched: as listed, or else from the headers of the file.
+///
+/// # Errors
+/// If its name could lead out of its folder, what is listed is no checksum, or nothing tells it.
+pub(super) fn entry(
+    client: &Client,
+    id: &str,
+    commit: &str,
+    name: &str,
+    listed: &Listed,
+    retry: &mut Retry,
+) -> Result<Entry, HubError> {
+    let wrong = |reason: String| HubError::Answer {
+        url: display_url(&tree_url(client, id, commit)),
+        reason,
+    };
+    if !is_safe_name(name) {
+        return Err(wrong(format!("lists a file {name:?}, which could lead out of its folder")));
+    }
+    let not = |hex: &str| wrong(format!("lists {name} with {hex:?}, which is no checksum"));
+    let Listed { oid, size, lfs } = listed;
+    if let Some(Lfs { oid: Some(hex), size: Some(size) }) = lfs {
+        return match Digest::from_hex(hex) {
+            Some(digest @ Digest::Sha256(_)) => Ok(Entry { size: *size, digest }),
+            _ => Err(not(hex)),
+        };
+    }
+    let oid = oid.as_deref().filter(|hex| !hex.is_empty());
+    let of_git = match oid.map(|hex| (Digest::from_hex(hex), hex)) {
+        Some((Some(digest @ Digest::GitBlob(_)), _)) if lfs.is_none() => {
+            size.map(|size| Entry { size, digest })
+        }
+        Some((_, hex)) if lfs.is_none() => return Err(not(hex)),
+        _ => None,
+    };
+    match of_git {
+        Some(entry) if entry.size < LFS_FROM => Ok(entry),
+        _ => {
+            let url = file_url(client, id, commit, name);
+            let subject = Subject { repo: id, revision: commit, file: name };
+            let answer = with_retries(|| client.head(&url, subject), retry);
+            match (answer, of_git) {
+                (Ok((status, headers)), _) => {
+                    let size = size.filter(|_| lfs.is_none());
+                    described(status, &headers, size).or(of_git).ok_or_else(|| HubError::Mirror {
+                        url: display_url(&url),
+                        lacks: "size and checksum of the file: neither the list of files nor the \
+                            headers X-Linked-Etag or ETag have a SHA-256 or a git SHA-1"
+                            .into(),
+                    })
+                }
+                (Err(error), Some(entry)) if is_missing(&error) => Ok(entry),
+                (Err(error), _) => Err(error),
+            }
+        }
+    }
+}
+
+/// Size and checksum of a file by the headers of an answer about it. Those of a redirect are of what it
+/// leads to only where they are `X-Linked-`.
+fn described(status: StatusCode, headers: &HeaderMap, listed_size: Option<u64>) -> Option<Entry> {
+    let number = |name: &str| header(headers, name)?.trim().parse().ok();
+    let (etag, size) = match header(headers, "x-linked-etag") {
+        Some(etag) => (etag, number("x-linked-size").or(listed_size)),
+        None if status == StatusCode::OK => {
+            let size = number("x-linked-size").or(listed_size).or(number("content-length"));
+            (header(headers, "etag")?, size)
+        }
+        None => return None,
+    };
+    Some(Entry { size: size?, digest: Digest::from_hex(unquoted(etag.trim()))? })
+}
+
+/// The address of a file.
+pub(super) fn file_url(client: &Client, id: &str, commit: &str, file: &str) -> String {
+    let repo = Repo::with_revision(id.to_owned(), RepoType::Model, commit.to_owned());
+    let (id, revision) = (repo.url(), repo.url_revision());
+    client.url(&format!("{id}/resolve/{revision}/{}", percent_encoded(file)))
+}
+
+/// `W/"text"` and `"text"` without the quotes.
+pub(super) fn unquoted(etag: &str) -> &str {
+    let etag = etag.strip_prefix("W/").unwrap_or(etag);
+    etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).unwrap_or(etag)
+}
+
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(byte.into());
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Whether this is a commit in full.
@@ -105,34 +255,17 @@ pub(super) fn is_safe_name(name: &str) -> bool {
     name.len() <= MAX_NAME && !name.contains(char::is_control) && name.split('/').all(is_safe)
 }
 
-fn entry(url: &str, node: Node) -> Result<(String, Entry), HubError> {
-    let wrong = |reason: String| Err(HubError::Answer { url: display_url(url), reason });
-    let Node { path, oid, size, lfs, .. } = node;
-    if !is_safe_name(&path) {
-        return wrong(format!("lists a file {path:?}, which could lead out of its folder"));
-    }
-    let (hex, size) = match &lfs {
-        Some(lfs) => (&lfs.oid, lfs.size),
-        None => (&oid, size),
-    };
-    match (Digest::from_hex(hex), lfs.is_some()) {
-        (Some(digest @ Digest::Sha256(_)), true) | (Some(digest @ Digest::GitBlob(_)), false) => {
-            Ok((path, Entry { size, digest }))
-        }
-        _ => wrong(format!("lists {path} with {hex:?}, which is no checksum")),
-    }
-}
-
-/// The address of the next page: `Link: <address>; rel="next"`.
+/// The address of the next page at the endpoint: `Link: <address>; rel="next"`.
 fn next_page(client: &Client, url: &str, headers: &HeaderMap) -> Result<Option<String>, HubError> {
-    let Some(link) = header(headers, "link").filter(|link| link.contains("rel=\"next\"")) else {
-        return Ok(None);
-    };
-    let next = link.trim().strip_prefix('<').and_then(|link| link.split('>').next());
-    match next {
-        Some(next) if client.is_hub(next) && next != url => Ok(Some(next.to_owned())),
+    let is_next = |text: &str| text.contains("rel=\"next\"") || text.contains("rel=next");
+    let links = headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
+    let Some(link) = links.filter(|link| is_next(link)).last() else { return Ok(None) };
+    let mut addresses = link.split('<').skip(1).filter_map(|link| link.split_once('>'));
+    let next = addresses.find(|(_, parameters)| is_next(parameters)).map(|(address, _)| address);
+    match next.map(|next| client.at_endpoint(url, next)) {
+        Some(next) if next != url => Ok(Some(next)),
         _ => {
-            let reason = format!("the next page is {link:?}, which is not of the hub");
+            let reason = format!("the next page is {link:?}, which is no other page");
             Err(HubError::Answer { url: display_url(url), reason })
         }
     }

@@ -11,12 +11,17 @@
 //!   then refused.
 //! - A download that was cut goes on where it ended, also in another process. Two processes do not
 //!   download the same file: one waits.
-//! - The token goes to the endpoint, never to where it redirects.
+//! - The token goes to the endpoint, never to where it redirects. One that the hub does not take is left
+//!   out, since it answers 401 to it for public models too.
+//! - A mirror may leave out the list of files, or the checksums in it: names then come from the
+//!   description of the repository, checksums from the headers of the files that are fetched.
 //! - Python's `huggingface_hub` reads what is written here, and what it wrote is read here.
 //!
 //! Without the feature `hub` there are only the types of errors and events, so that what names them does
 //! not change.
 
+#[cfg(feature = "hub")]
+mod agents;
 #[cfg(feature = "hub")]
 mod cache;
 #[cfg(feature = "hub")]
@@ -30,7 +35,11 @@ mod http;
 #[cfg(feature = "hub")]
 mod listing;
 #[cfg(feature = "hub")]
+mod network;
+#[cfg(feature = "hub")]
 mod options;
+#[cfg(feature = "hub")]
+mod retry;
 #[cfg(feature = "hub")]
 mod snapshot;
 
@@ -41,6 +50,8 @@ pub use client::{Hub, is_repo_id};
 pub use error::HubError;
 pub use event::{HubEvent, HubObserver};
 #[cfg(feature = "hub")]
-pub use options::HubOptions;
+pub use network::Network;
+#[cfg(feature = "hub")]
+pub use options::{HubOptions, Token};
 #[cfg(feature = "hub")]
 pub use snapshot::Snapshot;

@@ -1,25 +1,75 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::HubError;
+use super::{HubError, Network};
 use crate::integrity::Verify;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// How to reach the hub, and where its cache is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubOptions {
     /// The address of the hub, without a path. A mirror of it will do.
     pub endpoint: String,
     /// The folder of the cache, which other programs may share.
     pub cache: PathBuf,
     /// A token of an account in the hub. It is sent to the endpoint and to no other origin.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Whether only the cache is used: no request is made.
     pub offline: bool,
     /// When files that are in the cache already are compared with their checksums. What is
     /// downloaded always is.
     pub verify: Verify,
+    /// Proxies and certificate authorities.
+    pub network: Network,
+}
+
+/// A token of an account in the hub, and where it came from. Messages name only the latter.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    value: String,
+    source: String,
+}
+
+impl Token {
+    /// Blanks and quotes around the token do not count. `None` if nothing else is there.
+    fn read(text: &str, source: &str) -> Option<Self> {
+        let ignored = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\u{feff}');
+        let value = text.trim_matches(ignored).to_owned();
+        (!value.is_empty()).then(|| Self { value, source: source.to_owned() })
+    }
+
+    /// Where it came from: a variable, a file, or the options of the program.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The value of the header that carries it. `None` if none can.
+    pub(super) fn authorization(&self) -> Option<String> {
+        let is_plain = self.value.chars().all(|c| c.is_ascii_graphic()) && !self.value.is_empty();
+        is_plain.then(|| format!("Bearer {}", self.value))
+    }
+}
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        let source = "the options of the program";
+        let empty = || Self { value: String::new(), source: source.to_owned() };
+        Self::read(text, source).unwrap_or_else(empty)
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl fmt::Debug for Token {
+    /// Leaves the token out, so that no log shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token(from {})", self.source)
+    }
 }
 
 impl HubOptions {
@@ -35,7 +85,8 @@ impl HubOptions {
     /// | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | `1`: no token is sent |
     /// | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` | `1`: no request is made |
     ///
-    /// Paths may begin with `~`, and name other variables by `$NAME` or `${NAME}`.
+    /// Paths may begin with `~`, and name other variables by `$NAME` or `${NAME}`. A variable of blanks is
+    /// one that is not set. Those of proxies and certificates: [`Network::from_vars`].
     ///
     /// # Errors
     /// If the endpoint is no address, or no variable tells where the cache is and there is no home.
@@ -48,7 +99,7 @@ impl HubOptions {
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, HubError> {
-        let set = |name: &str| var(name).filter(|value| !value.is_empty());
+        let set = |name: &str| var(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| Some(expand(&set(name)?, &set));
         let home = path("HF_HOME")
             .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface")))
@@ -59,10 +110,9 @@ impl HubOptions {
             (None, Some(home)) => home.join("hub"),
             (None, None) => return Err(HubError::NoCacheFolder),
         };
-        let token = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| {
-            let token = set(name)?;
-            Some(token.trim().to_owned()).filter(|token| !token.is_empty())
-        });
+        let token = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
+            .into_iter()
+            .find_map(|name| Token::read(&set(name)?, name));
         let token_file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
         let token = token.or_else(|| read_token(&token_file?));
         let is_on = |name: &str| set(name).is_some_and(|value| is_true(&value));
@@ -72,21 +122,8 @@ impl HubOptions {
             token: token.filter(|_| !is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
             offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             verify: Verify::default(),
+            network: Network::from_vars(&var),
         })
-    }
-}
-
-impl fmt::Debug for HubOptions {
-    /// Leaves the token out, so that no log shows it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|_| "(not shown)");
-        f.debug_struct("HubOptions")
-            .field("endpoint", &self.endpoint)
-            .field("cache", &self.cache)
-            .field("token", &token)
-            .field("offline", &self.offline)
-            .field("verify", &self.verify)
-            .finish()
     }
 }
 
@@ -102,12 +139,12 @@ pub(super) fn endpoint(text: &str) -> Result<String, HubError> {
 }
 
 fn is_true(value: &str) -> bool {
-    ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
+    ["1", "ON", "YES", "TRUE"].contains(&value.trim().to_uppercase().as_str())
 }
 
-fn read_token(file: &Path) -> Option<String> {
-    let token = std::fs::read_to_string(file).ok()?;
-    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+fn read_token(file: &Path) -> Option<Token> {
+    let bytes = std::fs::read(file).ok()?;
+    Token::read(&String::from_utf8_lossy(&bytes), &file.display().to_string())
 }
 
 /// A leading `~`, `$NAME` and `${NAME}` by their values; what has none stays as it is written.
@@ -181,12 +218,63 @@ mod tests {
         std::fs::write(folder.path().join("token"), "of-home\n").unwrap();
         std::fs::write(&elsewhere, "  of-file \r\n").unwrap();
         let (home, file) = (("HF_HOME", home), ("HF_TOKEN_PATH", elsewhere.to_str().unwrap()));
-        let token = |vars: &[(&str, &str)]| from(vars).unwrap().token;
-        assert_eq!(token(&[home, file, ("HF_TOKEN", " mine\n")]).as_deref(), Some("mine"));
-        assert_eq!(token(&[home, file, ("HF_TOKEN", " ")]).as_deref(), Some("of-file"));
-        assert_eq!(token(&[home]).as_deref(), Some("of-home"));
+        let token = |vars: &[(&str, &str)]| {
+            from(vars).unwrap().token.map(|token| (token.value, token.source))
+        };
+        let of = |value: &str, source: &str| Some((value.to_owned(), source.to_owned()));
+        assert_eq!(token(&[home, file, ("HF_TOKEN", " mine\n")]), of("mine", "HF_TOKEN"));
+        let old = ("HUGGING_FACE_HUB_TOKEN", "old");
+        assert_eq!(token(&[home, old, ("HF_TOKEN", "''")]), of("old", "HUGGING_FACE_HUB_TOKEN"));
+        assert_eq!(token(&[home, file, ("HF_TOKEN", " ")]), of("of-file", file.1));
+        assert_eq!(token(&[home]), of("of-home", &format!("{}/token", home.1)));
         assert_eq!(token(&[home, ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
         assert_eq!(token(&[("HF_HOME", "/nowhere")]), None);
+    }
+
+    #[test]
+    fn quotes_and_blanks_are_no_part_of_a_token() {
+        for text in ["hf_x", "\"hf_x\"", "'hf_x'\r\n", " \"hf_x\" ", "\u{feff}hf_x\n", "\thf_x"] {
+            assert_eq!(
+                Token::from(text).authorization().as_deref(),
+                Some("Bearer hf_x"),
+                "{text:?}"
+            );
+        }
+        for text in ["hf_ä", "hf_x\nhf_y", "hf x", "h\0f", "“hf_x”", "hf_\u{fffd}"] {
+            assert_eq!(Token::from(text).authorization(), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn variable_of_blanks_is_one_that_is_not_set() {
+        let plain = from(&[("HOME", "/u")]).unwrap();
+        let names = [
+            "HF_ENDPOINT",
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "HF_HOME",
+            "XDG_CACHE_HOME",
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+            "HF_HUB_OFFLINE",
+            "TRANSFORMERS_OFFLINE",
+            "HTTPS_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "NO_PROXY",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        ];
+        for name in names {
+            for blank in ["", "   ", "\t\r\n"] {
+                assert_eq!(from(&[("HOME", "/u"), (name, blank)]).unwrap(), plain, "{name}");
+            }
+        }
+        assert!(matches!(from(&[("HOME", " ")]), Err(HubError::NoCacheFolder)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::cache::{RepoCache, free_space};
 use super::download::{Download, DownloadEvent};
 use super::http::Client;
-use super::listing::Entry;
+use super::listing::{self, Entry, Listed};
+use super::retry::Setback;
 use super::{HubError, HubEvent, HubObserver, wrong_file};
 use crate::files::files_in;
 use crate::integrity::{self, Expected, IntegrityError, Verify};
@@ -35,7 +36,7 @@ pub struct Snapshot {
 /// Where the files come from.
 pub(super) enum Files {
     /// From the hub, as it lists them.
-    Online { client: Client, listed: BTreeMap<String, Entry> },
+    Online { client: Client, listed: BTreeMap<String, Listed> },
     /// Only from the cache, for this reason.
     CacheOnly { reason: String },
 }
@@ -103,7 +104,7 @@ impl Snapshot {
         match &self.files {
             Files::CacheOnly { reason } => self.check_cached(&names, reason, observer),
             Files::Online { client, listed } => {
-                let jobs = self.jobs(&names, listed)?;
+                let jobs = self.jobs(client, &names, listed, observer)?;
                 let missing = self.check_present(jobs, observer)?;
                 if !missing.is_empty() {
                     self.cache.make_blobs()?;
@@ -171,17 +172,21 @@ impl Snapshot {
     /// The files by their content: two names of the same content are one download.
     fn jobs<'a>(
         &self,
+        client: &Client,
         names: &'a [String],
-        listed: &BTreeMap<String, Entry>,
+        listed: &BTreeMap<String, Listed>,
+        observer: &mut HubObserver,
     ) -> Result<Vec<Job<'a>>, HubError> {
         let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
         for name in names {
-            let Some(entry) = listed.get(name) else {
+            let Some(row) = listed.get(name) else {
                 let (repo, commit) = (self.repo.clone(), self.commit.clone());
                 return Err(HubError::FileNotFound { repo, commit, file: name.clone() });
             };
+            let mut retry = |setback| setback_event(name, setback, observer).map(|()| true);
+            let entry = listing::entry(client, &self.repo, &self.commit, name, row, &mut retry)?;
             let job = jobs.entry(entry.digest.to_string());
-            let job = job.or_insert_with(|| Job { names: Vec::new(), entry: *entry });
+            let job = job.or_insert_with(|| Job { names: Vec::new(), entry });
             if !job.names.contains(&name.as_str()) {
                 job.names.push(name);
             }
@@ -220,10 +225,8 @@ impl Snapshot {
             match broken.iter().find(|(path, _)| *path == expected.path) {
                 None => self.link(&job)?,
                 Some((path, reason)) => {
-                    let (file, reason) = (job.names[0].to_owned(), reason.clone());
-                    if observer(HubEvent::Retrying { file, reason }).is_break() {
-                        return Err(HubError::Cancelled);
-                    }
+                    let setback = Setback::Retrying(reason.clone(), Duration::ZERO);
+                    setback_event(job.names[0], setback, observer)?;
                     self.cache.remove(path, &job.entry.digest)?;
                     missing.push(job);
                 }
@@ -320,6 +323,23 @@ impl Snapshot {
     }
 }
 
+/// Tells that something failed, or how long it is waited.
+pub(super) fn setback_event(
+    file: &str,
+    setback: Setback,
+    observer: &mut HubObserver,
+) -> Result<(), HubError> {
+    let file = file.to_owned();
+    let event = match setback {
+        Setback::Retrying(reason, wait) => HubEvent::Retrying { file, reason, wait },
+        Setback::Pausing(left) => HubEvent::Pausing { file, left },
+    };
+    match observer(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(HubError::Cancelled),
+    }
+}
+
 enum Message {
     Event(DownloadEvent),
     Finished(Result<(), HubError>),
@@ -352,7 +372,7 @@ impl<'a> Progress<'a> {
         let file = self.jobs[index].names[0].to_owned();
         let told = match note {
             DownloadEvent::Waiting => observer(HubEvent::Waiting { file }),
-            DownloadEvent::Retrying(reason) => observer(HubEvent::Retrying { file, reason }),
+            DownloadEvent::Setback(setback) => return setback_event(&file, setback, observer),
             DownloadEvent::Resumed(done) => {
                 self.done[index] = done;
                 ControlFlow::Continue(())

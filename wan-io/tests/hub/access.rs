@@ -1,13 +1,13 @@
 //! Who may read what, and use without the hub.
 
-use wan_io::hub::{HubError, HubEvent};
+use wan_io::hub::{HubError, HubEvent, Token};
 use wan_mock_hub::{Fault, On};
 
 use crate::*;
 
 #[test]
 fn private_gated_and_unknown_are_told_apart() {
-    let with = |token: Option<&str>| token.map(str::to_owned);
+    let with = |token: Option<&str>| token.map(Token::from);
     let private = || Setup::with(model().private("secret"));
     let gated = || Setup::with(model().private("secret").gated());
     let rows = [
@@ -16,12 +16,12 @@ fn private_gated_and_unknown_are_told_apart() {
             None,
             "no such public repository; check the name, and if it is private, set HF_TOKEN",
         ),
-        (private(), with(Some("other")), "that the account of your token may read it"),
+        (private(), with(Some("other")), "that the token from the options of the program has not"),
         (gated(), None, "is gated; accept its conditions at http://127.0.0.1:"),
         (
             gated(),
             with(Some("other")),
-            "check that your token is of the account that accepted them",
+            "check that the token from the options of the program has not expired and is of the account",
         ),
         (private(), with(Some("secret")), ""),
         (gated(), with(Some("secret")), ""),
@@ -39,7 +39,7 @@ fn private_gated_and_unknown_are_told_apart() {
     }
     let setup = Setup::new();
     let unknown = Hub::new(setup.options()).unwrap().open("owner/none", "main", &mut quiet);
-    assert!(matches!(unknown, Err(HubError::AuthRequired { with_token: false, .. })));
+    assert!(matches!(unknown, Err(HubError::AuthRequired { token: None, .. })));
     setup.hub.fault(SMALL, On::Resolve, Fault::Status(403, vec![]), 1);
     assert!(matches!(setup.get(SMALL), Err(HubError::Forbidden { .. })));
 }
@@ -136,4 +136,83 @@ fn names_that_are_none_never_reach_the_hub() {
         assert!(matches!(opened, Err(HubError::Revision { .. })));
     }
     assert_eq!(setup.hub.requests().len(), 0);
+}
+
+/// The hub answers 401 to a token that it does not know, whatever is asked for.
+#[test]
+fn bad_token_does_not_close_what_is_public() {
+    let invalid = "Invalid credentials in Authorization header";
+    let rows = [
+        ("hf_old", invalid),
+        ("hf_\u{e4}\n", "it has characters that no token has"),
+        ("", "it has"),
+    ];
+    for (token, expected) in rows {
+        let setup = Setup::new();
+        setup.hub.know_tokens(&["hf_good"]);
+        let options = HubOptions { token: Some(token.into()), ..setup.options() };
+        let (result, heard) = get_and_hear(options, LARGE);
+        assert_eq!(result.unwrap(), large(), "{token}");
+        let refused = heard.iter().filter(|event| match event {
+            HubEvent::TokenRefused { source, reason } => {
+                source == "the options of the program" && reason.contains(expected)
+            }
+            _ => false,
+        });
+        assert_eq!(refused.count(), 1, "{token}: {heard:?}");
+        let sent = setup.hub.requests();
+        let sent = sent.iter().filter(|request| request.header("authorization").is_some()).count();
+        assert_eq!(sent, usize::from(token == "hf_old"), "it is tried once");
+    }
+    // A good one is sent with its quotes left out, and nothing is said.
+    let setup = Setup::with(model().private("hf_good"));
+    setup.hub.know_tokens(&["hf_good"]);
+    let options = HubOptions { token: Some("\"hf_good\"\n".into()), ..setup.options() };
+    let (result, heard) = get_and_hear(options, LARGE);
+    assert_eq!(result.unwrap(), large());
+    assert!(!heard.iter().any(|event| matches!(event, HubEvent::TokenRefused { .. })));
+}
+
+#[test]
+fn bad_token_is_named_by_its_source_and_never_shown() {
+    let setup = Setup::with(model().private("hf_good"));
+    setup.hub.know_tokens(&["hf_good"]);
+    let file = setup.folder.path().join("my token");
+    let file = file.to_str().unwrap();
+    let vars = [
+        ("HF_TOKEN", "hf_old", "HF_TOKEN"),
+        ("HUGGING_FACE_HUB_TOKEN", "hf_old", "HUGGING_FACE_HUB_TOKEN"),
+        ("HF_TOKEN", "hf_\0ld", "HF_TOKEN"),
+        ("HF_TOKEN_PATH", file, file),
+    ];
+    std::fs::write(file, "hf_old\n").unwrap();
+    for (name, value, source) in vars {
+        let found = HubOptions::from_vars(|asked| match asked {
+            "HOME" => Some(setup.folder.path().to_str().unwrap().to_owned()),
+            _ => (asked == name).then(|| value.to_owned()),
+        });
+        let options = HubOptions { endpoint: setup.hub.endpoint(), ..found.unwrap() };
+        let error = get(options, SMALL).unwrap_err();
+        assert!(matches!(error, HubError::AuthRequired { token: Some(_), .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(&format!("the token from {source} ")), "{error}");
+        assert!(!error.contains("hf_"), "{error}");
+    }
+}
+
+#[test]
+fn model_in_the_cache_is_used_whatever_the_hub_says_of_the_user() {
+    let setup = Setup::with(model().private("secret"));
+    let with = |token: &str| HubOptions { token: Some(token.into()), ..setup.options() };
+    get(with("secret"), LARGE).unwrap();
+    for token in [Some("old".into()), None] {
+        let options = HubOptions { token, ..setup.options() };
+        let (result, heard) = get_and_hear(options, LARGE);
+        assert_eq!(result.unwrap(), large());
+        let HubEvent::CacheOnly { reason } = &heard[0] else { panic!("{heard:?}") };
+        assert!(reason.contains("no such public repository"), "{reason}");
+    }
+    // What the cache does not have is still refused for the true reason.
+    let error = get(with("old"), SMALL).unwrap_err().to_string();
+    assert!(error.contains("the token from the options of the program"), "{error}");
 }

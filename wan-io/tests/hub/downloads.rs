@@ -128,7 +128,7 @@ fn dropped_connection_is_continued() {
         let mut reasons = Vec::new();
         let snapshot = setup.open().unwrap();
         let mut observer = |event: HubEvent| {
-            if let HubEvent::Retrying { file, reason } = event {
+            if let HubEvent::Retrying { file, reason, .. } = event {
                 reasons.push(format!("{file}: {reason}"));
             }
             ControlFlow::Continue(())
@@ -185,11 +185,65 @@ fn hub_that_is_asked_too_often_is_left_in_peace() {
 }
 
 #[test]
+fn wait_that_the_hub_asks_for_is_told_and_taken() {
+    for (file, on, subject) in [
+        ("", On::Revision, "the list of files"),
+        ("", On::Tree, "the list of files"),
+        (LARGE, On::Cdn, LARGE),
+    ] {
+        let setup = Setup::new();
+        let limit = |left| Fault::Status(429, headers(&[("RateLimit", left)]));
+        // More often than a request is tried that fails.
+        setup.hub.fault(file, on, limit("\"api\";r=0;t=0"), 4);
+        let (result, heard) = get_and_hear(setup.options(), LARGE);
+        assert_eq!(result.unwrap(), large(), "{on:?}");
+        let retries = heard.iter().filter(|event| match event {
+            HubEvent::Retrying { file, reason, wait } => {
+                file == subject && reason.contains("asks to wait 0 s") && wait.is_zero()
+            }
+            _ => false,
+        });
+        assert_eq!(retries.count(), 4, "{on:?}: {heard:?}");
+    }
+}
+
+#[test]
+fn wait_can_be_cancelled() {
+    for (file, on) in [("", On::Tree), (LARGE, On::Cdn)] {
+        let setup = Setup::new();
+        let limit = Fault::Status(429, headers(&[("RateLimit", "\"api\";r=0;t=300")]));
+        setup.hub.fault(file, on, limit, usize::MAX);
+        let mut waits = Vec::new();
+        let mut observer = |event: HubEvent| match event {
+            HubEvent::Retrying { wait, .. } => {
+                waits.push(wait);
+                ControlFlow::Continue(())
+            }
+            HubEvent::Pausing { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let hub = Hub::new(setup.options()).unwrap();
+        let opened = hub.open(MODEL, "main", &mut observer);
+        let result = opened.and_then(|snapshot| snapshot.fetch(&[LARGE], &mut observer));
+        assert!(matches!(result, Err(HubError::Cancelled)), "{result:?}");
+        assert_eq!(waits, [std::time::Duration::from_secs(300)]);
+    }
+}
+
+#[test]
 fn wrong_bytes_are_downloaded_once_more_and_then_refused() {
     let setup = Setup::new();
     setup.hub.fault(LARGE, On::Cdn, Fault::WrongBytes, 1);
-    assert_eq!(setup.get(LARGE).unwrap(), large());
+    let (result, heard) = get_and_hear(setup.options(), LARGE);
+    assert_eq!(result.unwrap(), large());
     assert_eq!(setup.transfers(LARGE).len(), 2);
+    let reason = heard.iter().find_map(|event| match event {
+        HubEvent::Retrying { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    });
+    let reason = reason.unwrap();
+    assert!(reason.starts_with("it arrived with the checksum "), "{reason}");
+    assert!(!reason.contains("twice"), "{reason}");
 
     let setup = Setup::new();
     setup.hub.fault(LARGE, On::Cdn, Fault::WrongBytes, usize::MAX);

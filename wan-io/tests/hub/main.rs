@@ -4,6 +4,8 @@ mod access;
 mod disks;
 mod downloads;
 mod hostile;
+mod mirrors;
+mod network;
 mod processes;
 mod python;
 
@@ -11,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use wan_io::hub::{Hub, HubError, HubEvent, HubOptions, Snapshot};
+use wan_io::hub::{Hub, HubError, HubEvent, HubOptions, Network, Snapshot};
 use wan_io::integrity::Verify;
 use wan_mock_hub::{MockHub, Origin, Repo, Request};
 
@@ -47,6 +49,7 @@ impl Setup {
             token: None,
             offline: false,
             verify: Verify::OnDownload,
+            network: Network::default(),
         }
     }
 
@@ -62,7 +65,9 @@ impl Setup {
     /// The requests for a file to where its bytes come from.
     fn transfers(&self, file: &str) -> Vec<Request> {
         let origin = if file == LARGE { Origin::Cdn } else { Origin::Hub };
-        let is_it = |request: &Request| request.origin == origin && request.file == file;
+        let is_it = |request: &Request| {
+            request.method == "GET" && request.origin == origin && request.file == file
+        };
         self.hub.requests().into_iter().filter(is_it).collect()
     }
 
@@ -80,6 +85,23 @@ fn get(options: HubOptions, file: &str) -> Result<Vec<u8>, HubError> {
     snapshot.fetch(&[file], &mut quiet)?;
     snapshot.finish()?;
     Ok(std::fs::read(snapshot.folder().join(file)).unwrap())
+}
+
+/// Opens the model and downloads a file; what was told meanwhile.
+fn get_and_hear(options: HubOptions, file: &str) -> (Result<Vec<u8>, HubError>, Vec<HubEvent>) {
+    let mut heard = Vec::new();
+    let mut observer = |event: HubEvent| {
+        heard.push(event);
+        ControlFlow::Continue(())
+    };
+    let run = |observer: &mut dyn FnMut(HubEvent) -> ControlFlow<()>| {
+        let snapshot = Hub::new(options)?.open(MODEL, "main", observer)?;
+        snapshot.fetch(&[file], observer)?;
+        snapshot.finish()?;
+        Ok(std::fs::read(snapshot.folder().join(file)).unwrap())
+    };
+    let result = run(&mut observer);
+    (result, heard)
 }
 
 fn quiet(_: HubEvent) -> ControlFlow<()> {
