@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use wan_pipeline::{
-    Backend, BackendChoice, Embeddings, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
+    Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
     Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
 };
 
@@ -130,9 +130,10 @@ pub(crate) struct Options {
     /// Height in pixels [default: the model's; tiny-wan 64, Wan 2.1 1.3B 480, 14B 720]
     #[arg(long, value_name = "N")]
     height: Option<usize>,
-    /// Frames a second [default: the model's; tiny-wan 24, Wan 2.1 16]
-    #[arg(long, value_name = "N")]
-    pub(crate) fps: Option<u32>,
+    /// Frames a second, such as 24, 23.976 or 24000/1001 [default: the model's; tiny-wan 24, Wan 2.1
+    /// 16]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) fps: Option<FrameRate>,
     /// How the flow is integrated [default: the model's; unipc for all known ones]
     #[arg(long, value_name = "unipc|euler|dpm++|lcm")]
     scheduler: Option<SchedulerKind>,
@@ -308,7 +309,6 @@ impl Options {
             .width(self.width)
             .height(self.height)
             .frames(self.frames)
-            .fps(self.fps)
             .shift(self.shift)
             .scheduler(self.scheduler)
             .strength(self.strength)
@@ -318,6 +318,7 @@ impl Options {
                 Grid::Diffusers => SigmaGrid::Diffusers,
             });
         request.negative_prompt.clone_from(&self.negative);
+        request.fps = self.fps;
         request.steps = self.steps.map(Into::into);
         if let Some(file) = &self.video {
             request.video = Some(SourceVideo::open(file)?);

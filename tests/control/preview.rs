@@ -1,6 +1,6 @@
 //! A rough look at a run: small, cheap, and of about the right colours.
 
-use wan_pipeline::{Role, Video, VideoSpec};
+use wan_pipeline::{FrameRate, Role, Video, VideoSpec};
 
 use crate::counting::{self, calls_of};
 use crate::support::{Log, silent, small, tiny_wan};
@@ -56,13 +56,15 @@ fn colours_are_about_right() {
 #[test]
 fn sizes() {
     let pipeline = tiny_wan();
-    for (frames, latent_frames) in [(1, 1), (5, 2), (17, 5)] {
-        let request = small("a red circle").size(48, 32).frames(frames).fps(24);
+    let cases = [(1, 1, "24", "6"), (5, 2, "23.976", "5.994"), (17, 5, "2", "1")];
+    for (frames, latent_frames, fps, slower) in cases {
+        let [fps, slower] = [fps, slower].map(|fps| fps.parse::<FrameRate>().unwrap());
+        let request = small("a red circle").size(48, 32).frames(frames).fps(fps);
         let mut run = pipeline.start(&[request.clone(), request], &mut silent()).unwrap();
         let noise = run.preview(1).unwrap();
         run.step().unwrap();
         let preview = run.preview(1).unwrap();
-        let expected = VideoSpec { width: 24, height: 16, fps: 6, frames: latent_frames };
+        let expected = VideoSpec { width: 24, height: 16, fps: slower, frames: latent_frames };
         assert_eq!((*preview.spec(), *noise.spec()), (expected, expected));
         assert_eq!(preview.frames().len(), latent_frames as usize);
         assert!(preview != noise);

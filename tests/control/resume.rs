@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{
-    Error, Guidance, LatentsWriter, ModelError, Pipeline, Request, SchedulerKind, SourceVideo,
-    TensorFileError,
+    Error, FrameRate, Guidance, LatentsWriter, ModelError, Pipeline, Request, SchedulerKind,
+    SourceVideo, TensorFileError,
 };
 
 use crate::support::without_text_encoder;
@@ -54,7 +54,8 @@ fn every_scheduler_and_rule() {
 
 #[test]
 fn at_the_ends_of_a_run() {
-    check(&[small("a red circle")], [0, 3]);
+    let fps: FrameRate = "23.976".parse().unwrap();
+    check(&[small("a red circle").fps(fps)], [0, 3]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use gif::{DisposalMethod, Encoder, Frame};
 use tempfile::TempDir;
 use wan_io::video::{
-    DecodedVideo, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_video,
+    DecodedVideo, FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_video,
 };
 
 const BLACK: [u8; 3] = [0, 0, 0];
@@ -126,9 +126,10 @@ fn delays_of_a_gif_give_its_rate() {
     assert_eq!(fps(&[6, 6, 7, 6]), 16);
     assert_eq!(fps(&[0, 0]), 10);
     assert_eq!(fps(&[u16::MAX]), 1);
+    assert_eq!(fps(&[8; 25]).to_string(), "12.5");
 }
 
-const SPEC: VideoSpec = VideoSpec { width: 32, height: 16, fps: 8, frames: 3 };
+const SPEC: VideoSpec = VideoSpec { width: 32, height: 16, fps: FrameRate::new(8), frames: 3 };
 
 /// Pictures of less than 256 colours, which a GIF holds exactly.
 fn picture(index: u32) -> Vec<u8> {

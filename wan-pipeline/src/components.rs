@@ -9,7 +9,7 @@ use wan_core::Backend;
 use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
 use wan_io::text::Tokenizer;
-use wan_io::video::VideoSpec;
+use wan_io::video::{FrameRate, VideoSpec};
 use wan_io::weights::Weights;
 use wan_models::load::{self, Network, NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
@@ -100,7 +100,7 @@ impl Components {
     }
 
     /// Size and number of the frames that latents `[1, C, T, H, W]` are decoded to.
-    pub(crate) fn decoded_spec(&self, latents: [usize; 5], fps: u32) -> VideoSpec {
+    pub(crate) fn decoded_spec(&self, latents: [usize; 5], fps: FrameRate) -> VideoSpec {
         let ([_, _, frames, height, width], vae) = (latents, &self.vae.config);
         let pixels = |side: usize| side.saturating_mul(vae.spatial_factor()) as u32;
         let later = frames.saturating_sub(1).saturating_mul(vae.temporal_factor());

@@ -70,7 +70,9 @@ pub use wan_io::hub::{HubError, HubEvent};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubOptions, Network, Token};
 pub use wan_io::integrity::{IntegrityError, Verify, verify};
-pub use wan_io::video::{FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata};
+pub use wan_io::video::{
+    FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata,
+};
 pub use worker::{Job, Worker};
 
 /// The backends that are compiled in, each under the feature of its name.

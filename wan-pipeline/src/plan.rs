@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use wan_core::guidance::Guidance;
 use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 use wan_io::text::clean_prompt;
-use wan_io::video::{Metadata, VideoSpec};
+use wan_io::video::{FrameRate, Metadata, VideoSpec};
 
 use crate::components::Components;
 use crate::prompt_weights::WeightedPrompt;
@@ -28,7 +28,7 @@ pub struct Plan {
     pub(crate) width: usize,
     pub(crate) height: usize,
     pub(crate) num_frames: usize,
-    pub(crate) fps: u32,
+    pub(crate) fps: FrameRate,
     pub(crate) seed: u64,
     pub(crate) guidance: Guidance,
     pub(crate) scheduler: SchedulerConfig,
@@ -224,7 +224,8 @@ impl Plan {
             pixels <= MAX_PIXELS,
             "at most 2147483648 pixels",
         )?;
-        range("fps", self.fps as f64, (1..=240).contains(&self.fps), "1 to 240")?;
+        let ok = (FrameRate::new(1)..=FrameRate::new(240)).contains(&self.fps);
+        range("fps", self.fps.as_f64(), ok, "1 to 240")?;
         self.guidance.validate(self.steps())?;
         let ok = (2..=4096).contains(&self.text_length);
         range("text length", self.text_length as f64, ok, "2 to 4096 tokens")

@@ -1,6 +1,7 @@
 //! The defaults that belong to each model.
 
 use wan_io::text::WAN_NEGATIVE_PROMPT;
+use wan_io::video::FrameRate;
 use wan_models::transformer::WanTransformerConfig;
 
 /// What a request that does not say otherwise is made with.
@@ -16,7 +17,7 @@ pub struct Preset {
     /// Number of frames.
     pub num_frames: usize,
     /// Frames a second.
-    pub fps: u32,
+    pub fps: FrameRate,
     /// Denoising steps.
     pub steps: usize,
     /// Guidance scale.
@@ -35,7 +36,7 @@ pub const WAN21_T2V_14B: Preset = Preset {
     width: 1280,
     height: 720,
     num_frames: 81,
-    fps: 16,
+    fps: FrameRate::new(16),
     steps: 50,
     guidance_scale: 5.0,
     flow_shift: Some(5.0),
@@ -59,7 +60,7 @@ pub const TINY_WAN: Preset = Preset {
     width: 64,
     height: 64,
     num_frames: 97,
-    fps: 24,
+    fps: FrameRate::new(24),
     steps: 20,
     guidance_scale: 3.0,
     flow_shift: Some(3.0),

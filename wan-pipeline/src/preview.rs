@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, CancelToken, VideoVae};
-use wan_io::video::{FrameSink, VideoSpec};
+use wan_io::video::{FrameRate, FrameSink, VideoSpec};
 
 use crate::latents::host;
 use crate::{Error, Latents, Observer, Pipeline, Plan, Video};
@@ -90,11 +90,13 @@ impl<B: Backend> Pipeline<B> {
     pub(crate) fn preview(&self, latents: &Latents<B>, plan: &Plan) -> Result<Video, Error> {
         let maps = self.colours.lease().get_or_load(|| self.fit_colours())?;
         let [_, channels, frames, height, width] = latents.shape();
-        let factor = self.model.vae.config.temporal_factor() as u32;
+        let seconds =
+            plan.fps.denominator().saturating_mul(self.model.vae.config.temporal_factor() as u32);
+        let fps = FrameRate::fraction(plan.fps.numerator(), seconds).unwrap_or(plan.fps);
         let spec = VideoSpec {
             width: (SCALE * width) as u32,
             height: (SCALE * height) as u32,
-            fps: (plan.fps / factor).max(1),
+            fps: fps.max(FrameRate::new(1)),
             frames: frames as u32,
         };
         let mut video = Video::with_spec(spec, plan.metadata());

@@ -1,7 +1,7 @@
 use wan_core::guidance::{Guidance, GuidanceError};
 use wan_core::scheduler::{ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 
-use crate::{PromptEmbeds, SourceLatents, SourceVideo};
+use crate::{FrameRate, PromptEmbeds, SourceLatents, SourceVideo};
 
 /// A video to make. Everything but the prompt has a default that belongs to the
 /// model (see [`presets`](crate::presets)).
@@ -38,7 +38,7 @@ pub struct Request {
     /// Number of frames: 1, 5, 9, ..
     pub num_frames: Option<usize>,
     /// Frames a second that the video is played with.
-    pub fps: Option<u32>,
+    pub fps: Option<FrameRate>,
     /// Denoising steps: how many, or at which noise levels.
     pub steps: Option<Steps>,
     /// How strongly the prompt steers, and by which rule.
@@ -133,6 +133,13 @@ impl Request {
         self
     }
 
+    /// Frames a second: a whole number, or a [`FrameRate`] such as that of `"23.976".parse()`.
+    #[must_use]
+    pub fn fps(mut self, fps: impl Into<FrameRate>) -> Self {
+        self.fps = Some(fps.into());
+        self
+    }
+
     setters! {
         /// Embeddings that take the place of the prompt.
         prompt_embeds(prompt_embeds: PromptEmbeds);
@@ -144,8 +151,6 @@ impl Request {
         height(height: usize);
         /// Number of frames.
         frames(num_frames: usize);
-        /// Frames a second.
-        fps(fps: u32);
         /// Flow shift.
         shift(flow_shift: f64);
         /// The method that integrates the flow.

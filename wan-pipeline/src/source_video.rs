@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wan_core::Backend;
-use wan_io::video::{DecodedVideo, VideoError, VideoSpec, read_video};
+use wan_io::video::{DecodedVideo, FrameRate, VideoError, VideoSpec, read_video};
 
 use crate::{Error, Latents, TensorFileError, Video};
 
@@ -30,10 +30,10 @@ impl SourceVideo {
     pub fn from_frames(
         width: u32,
         height: u32,
-        fps: u32,
+        fps: impl Into<FrameRate>,
         frames: Vec<Vec<u8>>,
     ) -> Result<Self, Error> {
-        let spec = VideoSpec { width, height, fps, frames: frames.len() as u32 };
+        let spec = VideoSpec { width, height, fps: fps.into(), frames: frames.len() as u32 };
         let expected = spec.frame_bytes();
         let wrong = frames.iter().position(|frame| frame.len() != expected);
         match (frames.is_empty(), wrong) {

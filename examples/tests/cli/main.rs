@@ -121,6 +121,22 @@ fn the_ending_decides_the_kind() {
 }
 
 #[test]
+fn rates_may_be_fractions() {
+    let folder = Folder::new();
+    for (given, shown) in
+        [("23.976", "23.976"), ("30000/1001", "29.97"), ("16.0", "16"), ("12.5", "12.5")]
+    {
+        for out in ["x.mp4", "x.gif"] {
+            let said = folder.make(&["a red circle", "--out", out, "--fps", given]);
+            assert_eq!(said, format!("{out}: 5 frames of 32x32 at {shown} fps\n"));
+            let stored = read_metadata(&folder.path(out)).unwrap().unwrap();
+            assert_eq!(stored.fps, Some(given.parse().unwrap()));
+        }
+        assert_eq!(read_mp4(&folder.path("x.mp4")).unwrap().spec.fps.to_string(), shown);
+    }
+}
+
+#[test]
 fn a_file_that_is_there_is_replaced() {
     let folder = Folder::new();
     fs::write(folder.path("video.mp4"), "old").unwrap();
@@ -160,7 +176,7 @@ fn how_it_was_made_can_be_read_back() {
         assert_eq!(stored.num_inference_steps, Some(2));
         assert_eq!((stored.guidance_scale, stored.flow_shift), (Some(2.5), Some(4.0)));
         assert_eq!((stored.width, stored.height), (Some(32), Some(32)));
-        assert_eq!((stored.num_frames, stored.fps), (Some(5), Some(12)));
+        assert_eq!((stored.num_frames, stored.fps), (Some(5), Some(12.into())));
         assert_eq!(stored.model.as_deref(), Some("tiny-wan"));
         assert_eq!(stored.scheduler.as_deref(), Some("euler"));
         assert_eq!(stored.sigma_grid.as_deref(), Some("diffusers"));
@@ -367,6 +383,8 @@ fn wrong_usage_exits_with_2() {
         &["a", "--guidance", "linear:7"],
         &["a", "--guidance", "5,"],
         &["a", "--fps", "4294967296"],
+        &["a", "--fps", "24,5"],
+        &["a", "--fps", "24000/0"],
         &["a", "--scheduler", "heun"],
         &["a", "--sigma-grid", "karras"],
         &["a", "--verify", "sometimes"],

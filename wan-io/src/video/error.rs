@@ -104,6 +104,25 @@ pub enum VideoError {
         /// The error of the encoder.
         reason: String,
     },
+    /// The encoder skipped a frame, or made several pictures of it.
+    #[error("frame {frame} of `{path}` became {pictures} pictures of H.264, but must become one")]
+    Pictures {
+        /// The path as given.
+        path: PathBuf,
+        /// The frame, from 0.
+        frame: usize,
+        /// Pictures that the encoder made of it.
+        pictures: usize,
+    },
+    /// The environment names a date that is none.
+    #[error(
+        "SOURCE_DATE_EPOCH is `{value}`, but must be a whole number of seconds since 1970, before \
+         2106: correct it, or unset it for the present time"
+    )]
+    Date {
+        /// The value found.
+        value: String,
+    },
     /// The metadata cannot be stored.
     #[error("the metadata for `{path}` cannot be stored: {reason}")]
     Metadata {

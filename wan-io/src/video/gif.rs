@@ -7,7 +7,7 @@ use std::{
 
 use gif::{Encoder, Extension, Frame, Repeat};
 
-use super::{VideoError, VideoSpec, metadata, writer::FrameEncoder};
+use super::{FrameRate, VideoError, VideoSpec, metadata, writer::FrameEncoder};
 use crate::files::atomic::AtomicFile;
 
 /// 1 is the best and slowest palette search, 30 the fastest.
@@ -128,18 +128,19 @@ impl Nearest<'_> {
 /// Turns frames a second into delays of 1/100 s, and carries what rounding leaves over, so that
 /// the whole video has the right length.
 struct Clock {
-    fps: u64,
+    fps: FrameRate,
     frames: u64,
 }
 
 impl Clock {
-    fn new(fps: u32) -> Self {
-        Self { fps: fps.into(), frames: 0 }
+    fn new(fps: FrameRate) -> Self {
+        Self { fps, frames: 0 }
     }
 
     /// End of frame number `frames`, in 1/100 s, rounded.
     fn end(&self, frames: u64) -> u64 {
-        (frames * 100 + self.fps / 2) / self.fps
+        let [fps, seconds] = [self.fps.numerator(), self.fps.denominator()].map(u64::from);
+        (frames * 100 * seconds + fps / 2) / fps
     }
 
     fn next_delay(&mut self) -> u16 {
@@ -224,14 +225,29 @@ impl<R: Read> Input<'_, R> {
 mod tests {
     use super::*;
 
+    fn spread(delays: &[u16]) -> u16 {
+        delays.iter().max().unwrap() - delays.iter().min().unwrap()
+    }
+
     #[test]
     fn delays_add_up() {
         for fps in 1..=50 {
-            let mut clock = Clock::new(fps);
+            let mut clock = Clock::new(FrameRate::new(fps));
             let delays: Vec<u16> = (0..fps * 7).map(|_| clock.next_delay()).collect();
             assert_eq!(delays.iter().map(|&d| u32::from(d)).sum::<u32>(), 700);
-            let (min, max) = (delays.iter().min(), delays.iter().max());
-            assert!(max.unwrap() - min.unwrap() <= 1 && *min.unwrap() >= 2);
+            assert!(spread(&delays) <= 1 && delays.iter().all(|&delay| delay >= 2));
+        }
+        // An hour of film, and what takes 1.001 s.
+        for (fps, frames, expected) in [
+            ("23.976", 86_314, 360_001),
+            ("24000/1001", 24, 100),
+            ("12.5", 25, 200),
+            ("100/3", 7, 21),
+        ] {
+            let mut clock = Clock::new(fps.parse().unwrap());
+            let delays: Vec<u16> = (0..frames).map(|_| clock.next_delay()).collect();
+            assert_eq!(delays.iter().map(|&d| u32::from(d)).sum::<u32>(), expected, "{fps}");
+            assert!(spread(&delays) <= 1, "{fps}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use gif::{DecodeOptions, Decoder, DecodingError, DisposalMethod, Frame, MemoryLimit};
 
 use super::{
-    DecodedVideo, VideoError, VideoSpec, check_decoded_size, metadata,
+    DecodedVideo, FrameRate, VideoError, VideoSpec, check_decoded_size, metadata,
     spec::{MAX_FRAMES, MAX_SIDE},
 };
 
@@ -111,10 +111,16 @@ fn shown_delay(delay: u16) -> u16 {
     if delay < SHORTEST_DELAY { DEFAULT_DELAY } else { delay }
 }
 
-/// The mean rate, at least 1 frame a second.
-fn rate(frames: u32, hundredths: u64) -> u32 {
-    let fps = (u64::from(frames) * 100 + hundredths / 2) / hundredths.max(1);
-    u32::try_from(fps).unwrap_or(u32::MAX).max(1)
+/// The mean rate, at least 1 frame a second: a whole number if all frames take as long at that rate,
+/// but for the rounding to 1/100 s.
+fn rate(frames: u32, hundredths: u64) -> FrameRate {
+    let frames = u64::from(frames) * 100;
+    let whole = (frames + hundredths / 2) / hundredths; // At most 50.
+    match 2 * frames.abs_diff(hundredths * whole) <= whole {
+        true => FrameRate::new(whole as u32),
+        false => FrameRate::nearest(frames, hundredths),
+    }
+    .max(FrameRate::new(1))
 }
 
 /// The picture that is shown, rgb24.
@@ -191,5 +197,8 @@ mod tests {
         assert_eq!(fps(&[0, 1, 0]), 10);
         assert_eq!(fps(&[2; 9]), 50);
         assert_eq!(fps(&[u16::MAX; 3]), 1);
+        assert_eq!(fps(&[8; 25]).to_string(), "12.5");
+        assert_eq!(fps(&[3; 100]).to_string(), "100/3");
+        assert_eq!(fps(&[4, 4, 4, 4, 4, 5]), 24);
     }
 }

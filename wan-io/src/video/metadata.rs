@@ -4,7 +4,9 @@ use std::{fmt::Write as _, fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, VideoError, VideoSpec, gif, kind::Kind, mp4_tags, png, spec::MAX_FPS};
+use super::{
+    Format, FrameRate, VideoError, VideoSpec, gif, kind::Kind, mp4_tags, png, spec::RATES,
+};
 
 /// Longest metadata, as JSON, that is written or read.
 pub(super) const MAX_JSON_BYTES: usize = 16 << 20;
@@ -55,9 +57,9 @@ pub struct Metadata {
     /// Number of frames.
     #[serde(alias = "frames", skip_serializing_if = "Option::is_none")]
     pub num_frames: Option<u32>,
-    /// Frames a second.
+    /// Frames a second: a number in the file if it is a whole one, or else text such as `23.976`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fps: Option<u32>,
+    pub fps: Option<FrameRate>,
     /// The model, such as `Wan-AI/Wan2.1-T2V-14B`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -137,9 +139,9 @@ pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, VideoError> {
 }
 
 /// The rate in the metadata of a file, if it is one that a video can have.
-pub(super) fn stored_fps(path: &Path) -> Result<Option<u32>, VideoError> {
+pub(super) fn stored_fps(path: &Path) -> Result<Option<FrameRate>, VideoError> {
     let fps = read_metadata(path)?.and_then(|metadata| metadata.fps);
-    Ok(fps.filter(|fps| (1..=MAX_FPS).contains(fps)))
+    Ok(fps.filter(|fps| RATES.contains(fps)))
 }
 
 /// The JSON with escapes for all that is not ASCII.
@@ -179,6 +181,17 @@ mod tests {
         assert_eq!(read.flow_shift, Some(3.0));
         assert_eq!(read.num_frames, Some(81));
         assert_eq!(read.guidance, None);
+    }
+
+    #[test]
+    fn rates_are_whole_numbers_or_not() {
+        let fps = |json: &str| serde_json::from_str::<Metadata>(json).unwrap().fps.unwrap();
+        assert_eq!(fps(r#"{"prompt":"x","fps":24}"#), 24);
+        let mut metadata = Metadata::new("x");
+        metadata.fps = FrameRate::fraction(24_000, 1001);
+        let json = metadata.to_json(Path::new("x")).unwrap();
+        assert_eq!(json, r#"{"prompt":"x","fps":"23.976"}"#);
+        assert_eq!(fps(&json), metadata.fps.unwrap());
     }
 
     #[test]

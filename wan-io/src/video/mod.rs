@@ -6,12 +6,12 @@
 //! folder appears under its final name only when it is whole.
 //!
 //! ```
-//! use wan_io::video::{FrameSink, Metadata, VideoSpec, VideoWriter};
+//! use wan_io::video::{FrameRate, FrameSink, Metadata, VideoSpec, VideoWriter};
 //!
 //! # fn main() -> Result<(), wan_io::video::VideoError> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("cat.gif");
-//! let spec = VideoSpec { width: 64, height: 48, fps: 16, frames: 2 };
+//! let spec = VideoSpec { width: 64, height: 48, fps: FrameRate::new(16), frames: 2 };
 //! let mut writer = VideoWriter::create(&path, &spec, &Metadata::new("a cat"))?;
 //! for _ in 0..spec.frames {
 //!     writer.write_frame(&vec![128; 64 * 48 * 3])?;
@@ -25,12 +25,15 @@
 mod convert;
 mod error;
 mod format;
+mod frame_rate;
 mod gif;
 mod gif_read;
 mod kind;
 mod metadata;
 #[cfg(feature = "mp4")]
 mod mp4;
+#[cfg(feature = "mp4")]
+mod mp4_level;
 #[cfg(feature = "mp4")]
 mod mp4_read;
 mod mp4_tags;
@@ -43,6 +46,7 @@ mod writer;
 
 pub use error::VideoError;
 pub use format::Format;
+pub use frame_rate::{FrameRate, FrameRateError};
 pub use metadata::{Metadata, read_metadata};
 #[cfg(feature = "mp4")]
 pub use mp4_read::read_mp4;

@@ -13,10 +13,10 @@ use shiguredo_mp4::{
 };
 
 use super::{
-    DecodedVideo, VideoError, VideoSpec, check_decoded_size, convert,
+    DecodedVideo, FrameRate, VideoError, VideoSpec, check_decoded_size, convert,
     mp4::describe,
     source::{MAX_TOP_LEVEL_BOXES, Source},
-    spec::{MAX_FPS, MAX_FRAMES},
+    spec::MAX_FRAMES,
 };
 
 /// Reads a whole MP4 as rgb24, such as [`VideoWriter`](super::VideoWriter) writes.
@@ -28,8 +28,8 @@ use super::{
 /// # Errors
 /// [`VideoError::Io`] when the file cannot be read; [`VideoError::Codec`] when its video is encoded
 /// in another way; [`VideoError::NoFrames`], [`VideoError::CutOff`] and [`VideoError::Broken`] when
-/// it is empty, not whole or damaged, or its rate is neither constant nor within 0.2% of a whole
-/// number; [`VideoError::TooLarge`] when its frames take more than 4 GiB.
+/// it is empty, not whole or damaged, or its rate is not constant; [`VideoError::TooLarge`] when its
+/// frames take more than 4 GiB.
 pub fn read_mp4(path: &Path) -> Result<DecodedVideo, VideoError> {
     let broken = |reason: String| VideoError::broken(path, reason);
     let mut file = Source::new(File::open(path).map_err(VideoError::io("read", path))?, path)?;
@@ -135,23 +135,13 @@ fn read_track(demuxer: &mut Mp4FileDemuxer, path: &Path) -> Result<Track, VideoE
         return Err(VideoError::NoFrames { path: path.to_path_buf(), kind: "frames" });
     };
     let [width, height] = [entry.visual.width, entry.visual.height].map(u32::from);
-    let fps = rate(track.timescale.get(), ticks, path)?;
+    let fps = FrameRate::fraction(track.timescale.get(), ticks)
+        .ok_or_else(|| broken("its frames are shown for no time"))?;
     let spec = VideoSpec { width, height, fps, frames };
     if spec.frame_bytes() == 0 {
         return Err(broken("its frames are 0 pixels wide or high"));
     }
     Ok(Track { id: track.track_id, spec, entry })
-}
-
-/// Frames a second. Rates of television, such as 30000/1001, become the whole number beside them.
-fn rate(timescale: u32, ticks: u32, path: &Path) -> Result<u32, VideoError> {
-    let exact = f64::from(timescale) / f64::from(ticks);
-    let fps = exact.round();
-    if !(1.0..=f64::from(MAX_FPS)).contains(&fps) || (exact - fps).abs() > 0.002 * exact {
-        let reason = format!("its rate, {timescale}/{ticks} frames a second, is no whole number");
-        return Err(VideoError::broken(path, reason));
-    }
-    Ok(fps as u32)
 }
 
 /// OpenH264 decodes 8 bits and 4:2:0: the Baseline, Main, Extended and High profiles.

@@ -10,7 +10,7 @@ use std::{
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
 use super::{
-    DecodedVideo, VideoError, VideoSpec, check_decoded_size, metadata, spec::MAX_SIDE,
+    DecodedVideo, FrameRate, VideoError, VideoSpec, check_decoded_size, metadata, spec::MAX_SIDE,
     writer::FrameEncoder,
 };
 use crate::files::atomic::{AtomicFile, AtomicFolder};
@@ -19,7 +19,7 @@ use crate::files::atomic::{AtomicFile, AtomicFolder};
 const KEYWORD: &str = "wan";
 
 /// Rate of a folder whose frames do not tell it: that of the Wan 2.1 models.
-const DEFAULT_FPS: u32 = 16;
+const DEFAULT_FPS: FrameRate = FrameRate::new(16);
 
 pub(super) struct PngFolderEncoder {
     folder: AtomicFolder,

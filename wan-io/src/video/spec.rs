@@ -1,8 +1,8 @@
 //! Size, rate and length of a video.
 
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
-use super::{Format, VideoError};
+use super::{Format, FrameRate, VideoError};
 
 /// Size, rate and length of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,8 +11,9 @@ pub struct VideoSpec {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Frames a second.
-    pub fps: u32,
+    /// Frames a second. An MP4 holds the rate exactly; the delays of a GIF are whole 1/100 s and
+    /// differ by as much, so that all frames together take the right time.
+    pub fps: FrameRate,
     /// Number of frames.
     pub frames: u32,
 }
@@ -20,11 +21,14 @@ pub struct VideoSpec {
 /// Longest side of a frame, in pixels, whatever the format.
 pub(super) const MAX_SIDE: u32 = 16_384;
 
-/// Highest rate, in frames a second.
-pub(super) const MAX_FPS: u32 = 1000;
-
 /// Most frames in a video; an MP4 keeps some 8 bytes in memory for each.
 pub(super) const MAX_FRAMES: u32 = 1_000_000;
+
+/// Rates in frames a second, whatever the format.
+pub(super) const RATES: RangeInclusive<FrameRate> = FrameRate::new(1)..=FrameRate::new(1000);
+
+/// Rates of a GIF. Players show a delay under 2/100 s as 10/100 s.
+const GIF_RATES: RangeInclusive<FrameRate> = FrameRate::new(1)..=FrameRate::new(50);
 
 impl VideoSpec {
     /// Bytes of one rgb24 frame.
@@ -60,12 +64,11 @@ impl VideoSpec {
             return Err(VideoError::OnePicture { path, frames, folder });
         }
         if format == Format::Gif {
-            // Players show a delay under 2/100 s as 10/100 s.
             let expected = "1 to 50 frames a second for a GIF";
-            require((1..=50).contains(&fps), "fps", fps.to_string(), expected)?;
+            require(GIF_RATES.contains(&fps), "fps", fps.to_string(), expected)?;
         }
         let expected = "1 to 1000 frames a second";
-        require((1..=MAX_FPS).contains(&fps), "fps", fps.to_string(), expected)?;
+        require(RATES.contains(&fps), "fps", fps.to_string(), expected)?;
         let ok = (1..=MAX_FRAMES).contains(&frames);
         require(ok, "frames", frames.to_string(), "1 to 1000000")
     }

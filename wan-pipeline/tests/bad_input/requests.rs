@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 use serde_json::json;
-use wan_pipeline::{Error, Observer, Request, RequestError};
+use wan_pipeline::{Error, FrameRate, Observer, Request, RequestError};
 
 use crate::model::{Model, TRANSFORMER, TRANSFORMER_WEIGHTS, says, smallest, tiny_wan};
 
@@ -105,6 +105,10 @@ fn a_video_that_no_memory_holds() {
     says(&error, &["width x height x frames is 1098706321408", "at most 2147483648 pixels"]);
 }
 
+fn rate(text: &str) -> FrameRate {
+    text.parse().unwrap()
+}
+
 #[test]
 fn numbers_out_of_range() {
     let new = || Request::new("a");
@@ -120,6 +124,8 @@ fn numbers_out_of_range() {
         (new().shift(-3.0), "shift is -3,", "more than 0"),
         (new().fps(0), "fps is 0,", "1 to 240"),
         (new().fps(100_000), "fps is 100000,", "1 to 240"),
+        (new().fps(rate("1/2")), "fps is 0.5,", "1 to 240"),
+        (new().fps(rate("240.1")), "fps is 240.1,", "1 to 240"),
         (new().text_length(0), "text length is 0,", "2 to 4096"),
         (new().text_length(1), "text length is 1,", "2 to 4096"),
         (new().text_length(1 << 40), "text length is ", "2 to 4096"),
@@ -153,6 +159,7 @@ fn the_edges_of_the_ranges() {
         new().shift(100.0),
         new().fps(1),
         new().fps(240),
+        new().fps(rate("239.76")),
         new().frames(1),
         new().frames(4093),
         new().size(16, 16384),
