@@ -2,13 +2,17 @@
 //! a black background"`.
 
 mod grid;
+mod memory;
 mod options;
 mod outputs;
+mod pace;
 mod progress;
+mod saving;
+mod signals;
 
 use std::error::Error as StdError;
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use wan_pipeline::{
@@ -18,42 +22,52 @@ use wan_pipeline::{
 
 use options::Options;
 use outputs::{Film, Outputs};
-use progress::Progress;
-
-/// What a program that was interrupted exits with: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
+use progress::{Progress, say};
+use saving::Saving;
+use signals::Stop;
 
 type Result<T> = std::result::Result<T, Box<dyn StdError>>;
 
 fn main() -> ExitCode {
+    silence_drivers();
     let options = Options::parse(); // exits with 2 where an option is wrong
+    memory::keep_reserve(options.save_state.as_deref());
     let cancel = CancelToken::default();
-    stop_on_interrupt(&cancel);
-    match run_on_backend(&options, &cancel) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if cancel.is_cancelled() && is_cancelled(error.as_ref()) => {
-            eprintln!("stopped");
-            ExitCode::from(INTERRUPTED)
+    let stop = Stop::listen(&cancel);
+    if let Err(error) = &stop {
+        say(format!("warning: signals will end the program without tidying up: {error}"));
+    }
+    let progress = Progress::new();
+    let Err(error) = run_on_backend(&options, &cancel, &progress) else {
+        return ExitCode::SUCCESS;
+    };
+    progress.clear_bar();
+    match stop.ok().and_then(|stop| stop.exit_code()) {
+        Some(code) if is_cancelled(error.as_ref()) => {
+            say(progress.describe_stop());
+            code.into()
         }
-        Err(error) => {
-            eprintln!("error: {error}");
+        _ => {
+            say(format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The first Ctrl-C asks the work to stop and to tidy up, a second one ends the program at once.
-fn stop_on_interrupt(cancel: &CancelToken) {
-    let (cancel, asked) = (cancel.clone(), AtomicBool::new(false));
-    let handler = move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
+/// Keeps Vulkan drivers from writing to stderr what is no error of this program, unless the user has set
+/// these variables: Mesa's layer that picks a device looks for a desktop session, and a driver that has
+/// not passed all tests says so.
+#[allow(unsafe_code)]
+fn silence_drivers() {
+    if !cfg!(feature = "wgpu") {
+        return;
+    }
+    for (name, value) in [("NODEVICE_SELECT", "1"), ("MESA_VK_IGNORE_CONFORMANCE_WARNING", "true")]
+    {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: `main` begins with this, so no other thread reads the environment.
+            unsafe { std::env::set_var(name, value) };
         }
-        eprintln!("stopping; Ctrl-C again ends at once");
-        cancel.cancel();
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C will end the program without tidying up: {error}");
     }
 }
 
@@ -61,41 +75,42 @@ fn is_cancelled(error: &(dyn StdError + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(Error::Cancelled))
 }
 
-fn run_on_backend(options: &Options, cancel: &CancelToken) -> Result<()> {
+fn run_on_backend(options: &Options, cancel: &CancelToken, progress: &Progress) -> Result<()> {
     let mut choice = options.backend;
     if choice == BackendChoice::Auto {
         let best = best_backend(&backends()).ok_or("no backend works on this machine")?;
-        eprintln!("backend: {}", best.reason);
+        say(format!("backend: {}", best.reason));
         choice = best.choice;
     }
-    with_backend(choice, Program { options, cancel })?
+    with_backend(choice, Program { options, cancel, progress })?
 }
 
 /// The program, on a backend that is chosen at run time.
 struct Program<'a> {
     options: &'a Options,
     cancel: &'a CancelToken,
+    progress: &'a Progress,
 }
 
 impl WithBackend for Program<'_> {
     type Output = Result<()>;
 
     fn run<B: Backend>(self) -> Result<()> {
-        let Self { options, cancel } = self;
-        let progress = Progress::new();
+        let Self { options, cancel, progress } = self;
         let observer = &mut Observer::new(|event| progress.show(event)).cancelled_by(cancel);
         let pipeline = options.pipeline::<B>().open_with(observer)?;
         progress.reset();
         if options.latents.is_some() {
-            return decode_latents(options, &pipeline, observer, &progress);
+            return decode_latents(options, &pipeline, observer, progress);
         }
         let requests = options.requests(&pipeline.preset())?;
         let plans = match &options.resume {
             Some(file) => pipeline.saved_plans(file)?,
             None => pipeline.plan_batch(&requests)?,
         };
+        memory::foresee(pipeline.memory(&plans), options, progress)?;
         // Everything that could fail at the end is opened before the work begins.
-        let mut outputs = Outputs::open(options, films(&plans))?;
+        let mut outputs = Outputs::open(options, films(&plans), progress, cancel)?;
         if let Some(writer) = outputs.embeddings.take() {
             writer.write(&embed(&pipeline, &requests, observer)?)?;
         }
@@ -103,17 +118,14 @@ impl WithBackend for Program<'_> {
             Some(file) => pipeline.resume(file, observer)?,
             None => pipeline.start(&requests, observer)?,
         };
-        let state = outputs.state.take();
-        match finish(options, &pipeline, &mut run, outputs, observer, &progress) {
-            Ok(Finished::Whole) => Ok(()),
+        let mut saving = Saving::new(options.save_state.as_deref(), outputs.state.take());
+        match finish(options, &pipeline, &mut run, outputs, &mut saving, observer, progress) {
+            Ok(Finished::Whole) => {
+                saving.remove(progress);
+                Ok(())
+            }
             stopped => {
-                if let (Some(writer), Some(file)) = (state, &options.save_state) {
-                    run.save_to(writer)?;
-                    let (done, steps, file) = (run.done(), run.steps(), file.display());
-                    progress.say(&format!(
-                        "{done} of {steps} steps are saved in {file}: --resume {file} goes on"
-                    ));
-                }
+                saving.finish(&run, progress)?;
                 stopped.map(drop)
             }
         }
@@ -151,15 +163,17 @@ fn finish<B: Backend>(
     pipeline: &Pipeline<B>,
     run: &mut Denoising<B>,
     outputs: Outputs,
+    saving: &mut Saving,
     observer: &mut Observer,
     progress: &Progress,
 ) -> Result<Finished> {
-    let start = std::time::Instant::now();
-    let (first, last) = (run.done(), options.stop_after.unwrap_or(usize::MAX));
+    let last = options.stop_after.unwrap_or(usize::MAX);
+    progress.show_step(run.done(), run.steps());
     while run.done() < last
         && let Some(step) = run.step()?
     {
-        progress.show_step(&step, first, start.elapsed());
+        progress.show_step(step.done, step.steps);
+        saving.save_if_due(run, progress);
         if options.preview.is_some_and(|every| step.done.is_multiple_of(every as usize)) {
             outputs.write_previews(run)?;
         }
@@ -190,7 +204,9 @@ fn decode_latents<B: Backend>(
         films.push(Film { spec: VideoSpec { fps, ..pipeline.decoded_spec(&video) }, metadata });
         latents.push(video);
     }
-    write(pipeline, &latents, Outputs::open(options, films)?, observer, progress)
+    memory::foresee(pipeline.memory_to_decode(&latents), options, progress)?;
+    let outputs = Outputs::open(options, films, progress, observer.cancel_token())?;
+    write(pipeline, &latents, outputs, observer, progress)
 }
 
 /// Decodes latents into the files that were opened for them.
@@ -203,7 +219,8 @@ fn write<B: Backend>(
 ) -> Result<()> {
     outputs.write_latents(latents)?;
     let mut written = Vec::new();
-    for (latents, output) in latents.iter().zip(&mut outputs.videos) {
+    for (number, (latents, output)) in (1..).zip(latents.iter().zip(&mut outputs.videos)) {
+        progress.begin_video(number, outputs.count, output.frames());
         pipeline.decode(latents, output, observer)?;
     }
     for output in outputs.videos {
@@ -213,6 +230,12 @@ fn write<B: Backend>(
         written.push(grid.write()?);
     }
     progress.clear();
-    written.iter().for_each(|line| println!("{line}"));
+    match outputs.use_stdout {
+        true => written.iter().for_each(say),
+        // It may be closed already, as by `| head`.
+        false => written.iter().for_each(|line| {
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }),
+    }
     Ok(())
 }

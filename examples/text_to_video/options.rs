@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
@@ -64,8 +64,9 @@ pub(crate) struct Options {
     #[arg(required_unless_present_any = ["resume", "latents", "embeddings"])]
     pub(crate) prompts: Vec<String>,
     /// File to write; its ending decides the kind: .mp4, .gif, .rgb (raw frames), .png (a single
-    /// frame), or / for a folder of PNG frames
-    #[arg(long, value_name = "FILE", default_value = "video.mp4")]
+    /// frame), or / for a folder of PNG frames. A link is followed; a pipe or a device is written in place.
+    /// - is standard output: raw frames, or the kind of the file that it is sent to
+    #[arg(long, value_name = "FILE", default_value = "video.mp4", value_parser = output_parser())]
     pub(crate) out: PathBuf,
     /// Folder of a model, in the layout of diffusers or of the original; or a repository in the
     /// Hugging Face Hub (owner/name); or a built-in model [default: tiny-wan]
@@ -159,9 +160,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     vae_tile: Option<usize>,
     /// Also write the latents, as the last step leaves them, to this safetensors file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_parser())]
     pub(crate) save_latents: Option<PathBuf>,
-    /// Decode latents that --save-latents wrote, in place of making some
+    /// Only decode: make videos of latents that --save-latents wrote, by the same model
     #[arg(
         long,
         value_name = "FILE",
@@ -169,8 +170,9 @@ pub(crate) struct Options {
         conflicts_with_all = ["resume", "embeddings", "save_state", "save_embeddings", "preview"],
     )]
     pub(crate) latents: Option<PathBuf>,
-    /// Write the run to this file if it is stopped or fails, to go on with --resume
-    #[arg(long, value_name = "FILE")]
+    /// Write the run to this file, to go on with --resume: after the first step, then from time to time
+    /// (about 1 % of the time goes into it), and if it is stopped or fails. A run that is done removes it
+    #[arg(long, value_name = "FILE", value_parser = output_parser())]
     pub(crate) save_state: Option<PathBuf>,
     /// Stop after so many steps of the run
     #[arg(long, value_name = "N", requires = "save_state")]
@@ -184,7 +186,7 @@ pub(crate) struct Options {
     )]
     pub(crate) resume: Option<PathBuf>,
     /// Write the embeddings of the prompt and the negative prompt to this file
-    #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
+    #[arg(long, value_name = "FILE", value_parser = output_parser(), conflicts_with = "embeddings")]
     pub(crate) save_embeddings: Option<PathBuf>,
     /// Take embeddings that --save-embeddings wrote; no text encoder is needed then
     #[arg(long, value_name = "FILE")]
@@ -194,7 +196,7 @@ pub(crate) struct Options {
     pub(crate) preview: Option<u32>,
     /// Also write a contact sheet of all videos: rows are prompts, columns seeds and guidance; .mp4,
     /// .gif, .png (the first frames) or / for a folder of PNG frames
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_parser())]
     pub(crate) grid: Option<PathBuf>,
 }
 
@@ -221,6 +223,12 @@ enum PrecisionName {
     F32,
     Bf16,
     F16,
+}
+
+/// Reads the path of an output: `-` is standard output.
+fn output_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .map(|path| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path })
 }
 
 /// Reads `A..B`.

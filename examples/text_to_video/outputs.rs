@@ -1,14 +1,17 @@
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use wan_pipeline::io::files::{Destination, WriteError};
 use wan_pipeline::{
-    Backend, Denoising, EmbeddingsWriter, FrameSink, Latents, LatentsWriter, Metadata, StateWriter,
-    VideoError, VideoSpec, VideoWriter,
+    Backend, CancelToken, Denoising, EmbeddingsWriter, Error, FrameSink, Latents, LatentsWriter,
+    Metadata, StateWriter, VideoError, VideoSpec, VideoWriter,
 };
 
 use crate::Result;
 use crate::grid::Grid;
 use crate::options::Options;
+use crate::progress::Progress;
 
 /// A video to write: its size, and how it is made.
 #[derive(Clone)]
@@ -20,6 +23,10 @@ pub(crate) struct Film {
 /// All files that a run writes, opened before the work begins.
 pub(crate) struct Outputs {
     pub(crate) videos: Vec<Output>,
+    /// How many videos there are.
+    pub(crate) count: usize,
+    /// Whether standard output gets one of them, and so nothing else.
+    pub(crate) use_stdout: bool,
     latents: Option<LatentsWriter>,
     pub(crate) state: Option<StateWriter>,
     pub(crate) embeddings: Option<EmbeddingsWriter>,
@@ -38,7 +45,13 @@ pub(crate) struct Output {
 
 impl Outputs {
     /// Opens everything.
-    pub(crate) fn open(options: &Options, films: Vec<Film>) -> Result<Self> {
+    pub(crate) fn open(
+        options: &Options,
+        films: Vec<Film>,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        check_stream(options, films.len())?;
         let paths: Vec<PathBuf> =
             (1..=films.len()).map(|number| numbered(&options.out, number, films.len())).collect();
         let ending = if films.iter().all(|film| film.spec.frames == 1) { "png" } else { "gif" };
@@ -49,11 +62,14 @@ impl Outputs {
         check_different(options, paths.iter().chain(&previews))?;
         let mut videos = Vec::new();
         for (path, film) in paths.into_iter().zip(&films) {
-            let writer = VideoWriter::create(&path, &film.spec, &film.metadata)?;
+            let writer = open_video(&path, film, progress, cancel)?;
             let kept = options.grid.is_some().then(Vec::new);
             videos.push(Output { path, spec: film.spec, writer, kept });
         }
+        let mut all = all_outputs(options).map(|(_, path)| Destination::of(path));
         Ok(Self {
+            count: videos.len(),
+            use_stdout: all.any(|output| output.is_stdout()),
             videos,
             latents: options.save_latents.as_ref().map(LatentsWriter::create).transpose()?,
             state: options.save_state.as_ref().map(StateWriter::create).transpose()?,
@@ -87,6 +103,10 @@ impl Outputs {
 }
 
 impl Output {
+    pub(crate) fn frames(&self) -> usize {
+        self.spec.frames as usize
+    }
+
     /// Completes the file; says what it is.
     pub(crate) fn finish(self, grid: &mut Option<Grid>) -> Result<String> {
         self.writer.finish()?;
@@ -100,7 +120,11 @@ impl Output {
 /// What a finished video is, in words.
 pub(crate) fn describe(path: &Path, spec: &VideoSpec) -> String {
     let VideoSpec { width, height, fps, frames } = spec;
-    format!("{}: {frames} frames of {width}x{height} at {fps} fps", path.display())
+    let path = match Destination::of(path).is_stdout() {
+        true => "standard output".into(),
+        false => path.display().to_string(),
+    };
+    format!("{path}: {frames} frames of {width}x{height} at {fps} fps")
 }
 
 impl FrameSink for Output {
@@ -141,22 +165,72 @@ fn renamed(path: &Path, suffix: &str, ending: Option<&str>) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Fails if two outputs have the same name.
+/// Opens a video. A named pipe takes a program that reads it, which may come later.
+fn open_video(
+    path: &Path,
+    film: &Film,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<VideoWriter> {
+    let mut said = false;
+    loop {
+        match VideoWriter::create(path, &film.spec, &film.metadata) {
+            Err(VideoError::Write(WriteError::NoReader { .. })) => {
+                if !said {
+                    progress.say(&format!("waiting for a program that reads {}", path.display()));
+                }
+                said = true;
+                cancel.check().map_err(Error::from)?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Fails where a video, or what stands beside it, cannot go to a pipe or a device.
+fn check_stream(options: &Options, videos: usize) -> Result<()> {
+    let (out, name) = (Destination::of(&options.out), options.out.display());
+    if !out.is_stream() {
+        return Ok(());
+    }
+    if videos > 1 {
+        return Err(format!("--out {name} is no file, so it takes one video, not {videos}").into());
+    }
+    if options.preview.is_some() {
+        return Err(format!("--preview writes beside --out, but {name} is no file").into());
+    }
+    if out.is_stdout() && std::io::stdout().is_terminal() {
+        let reason = "a video to standard output would fill the terminal: send it to a file or to a \
+                      program, as in `--out - | ffmpeg ..`";
+        return Err(reason.into());
+    }
+    Ok(())
+}
+
+/// The options that name outputs, where they are given.
+fn all_outputs(options: &Options) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+    [
+        ("--out", Some(&options.out)),
+        ("--save-latents", options.save_latents.as_ref()),
+        ("--save-state", options.save_state.as_ref()),
+        ("--save-embeddings", options.save_embeddings.as_ref()),
+        ("--grid", options.grid.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(option, path)| Some((option, path?)))
+}
+
+/// Fails if two outputs are one file, by name or through links.
 fn check_different<'a>(
     options: &'a Options,
     videos: impl Iterator<Item = &'a PathBuf>,
 ) -> Result<()> {
-    let others = [
-        ("--save-latents", &options.save_latents),
-        ("--save-state", &options.save_state),
-        ("--save-embeddings", &options.save_embeddings),
-        ("--grid", &options.grid),
-    ];
-    let others = others.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?)));
-    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
+    let others = all_outputs(options).skip(1); // `--out`, which can be several
+    let mut seen: Vec<(&str, Destination)> = Vec::new();
     for (option, path) in videos.map(|path| ("--out", path)).chain(others) {
-        let place = std::path::absolute(path)?;
-        if let Some((other, _)) = seen.iter().find(|(_, seen)| *seen == place) {
+        let place = Destination::of(path);
+        if let Some((other, _)) = seen.iter().find(|(_, seen)| seen.is_same(&place)) {
             return Err(format!("{other} and {option} both name {}", path.display()).into());
         }
         seen.push((option, place));

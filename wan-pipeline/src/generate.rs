@@ -105,7 +105,7 @@ impl<B: Backend> Pipeline<B> {
 }
 
 /// The indices of plans that go through the network together, in the order of the first of each group.
-fn groups(plans: &[Plan]) -> Vec<Vec<usize>> {
+pub(crate) fn groups(plans: &[Plan]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (i, plan) in plans.iter().enumerate() {
         match groups.iter_mut().find(|group| plan.is_one_run_with(&plans[group[0]])) {

@@ -14,6 +14,7 @@ mod events;
 mod generate;
 mod latents;
 mod layout;
+mod memory;
 mod observer;
 mod open;
 mod pipeline;
@@ -47,6 +48,9 @@ pub use embeds::{Embeddings, EmbeddingsWriter, PromptEmbeds};
 pub use error::{Error, ModelError};
 pub use events::{Event, PromptRef};
 pub use latents::{Latents, LatentsWriter, SavedLatents};
+pub use memory::{
+    AvailableMemory, MemoryLimit, MemoryPlan, MemoryRemedy, MemoryShortage, Stage, StageMemory,
+};
 pub use observer::Observer;
 pub use open::{Generate, open};
 pub use pipeline::{DTypes, Pipeline};

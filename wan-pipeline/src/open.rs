@@ -5,8 +5,8 @@ use std::path::Path;
 use wan_core::Backend;
 
 use crate::{
-    BackendChoice, Embeddings, Error, Observer, Pipeline, Plan, Request, RequestError, Video,
-    WithBackend, with_backend,
+    BackendChoice, Embeddings, Error, MemoryPlan, Observer, Pipeline, Plan, Request, RequestError,
+    Video, WithBackend, with_backend,
 };
 
 /// A pipeline on any backend: nothing of it depends on the backend's type.
@@ -31,6 +31,9 @@ pub trait Generate: Send + Sync {
     /// # Errors
     /// Those of [`Pipeline::plan`].
     fn plan(&self, request: &Request) -> Result<Plan, Error>;
+
+    /// See [`Pipeline::memory`].
+    fn memory(&self, plans: &[Plan]) -> MemoryPlan;
 
     /// See [`Pipeline::generate_batch_with`].
     ///
@@ -62,6 +65,10 @@ pub trait Generate: Send + Sync {
 impl<B: Backend> Generate for Pipeline<B> {
     fn plan(&self, request: &Request) -> Result<Plan, Error> {
         self.plan(request)
+    }
+
+    fn memory(&self, plans: &[Plan]) -> MemoryPlan {
+        self.memory(plans)
     }
 
     fn generate_batch_with(

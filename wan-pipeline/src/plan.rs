@@ -175,6 +175,23 @@ impl Plan {
         metadata
     }
 
+    /// Predictions in a step, at most.
+    pub(crate) fn passes(&self) -> usize {
+        let guided = self.guidance_scales().iter().any(|&scale| scale > 1.0);
+        if guided { 2 } else { 1 }
+    }
+
+    /// How often latents are held during a run: themselves, the clean prediction, the velocities, and
+    /// what the scheduler and the guide keep.
+    pub(crate) fn copies_of_latents(&self) -> usize {
+        let history = match self.scheduler.kind {
+            SchedulerKind::UniPc => self.scheduler.solver_order + 1,
+            SchedulerKind::DpmPlusPlus => self.scheduler.solver_order,
+            _ => 0,
+        };
+        2 + self.passes() + history + self.guidance.rule.samples_kept()
+    }
+
     /// Whether the guidance of any step needs the negative prompt.
     pub(crate) fn needs_negative(&self) -> Result<bool, RequestError> {
         Ok(self.guidance.needs_unconditional(self.steps())?)
@@ -358,18 +375,9 @@ fn run_bytes(plan: &Plan, model: &Components) -> u64 {
     let latents: usize = plan.latent_shape.iter().product();
     let [_, _, sizes @ ..] = plan.latent_shape;
     let tokens: usize = (0..3).map(|i| sizes[i] / transformer.patch_size[i]).product();
-    let guided = plan.guidance_scales().iter().any(|&scale| scale > 1.0);
-    let passes = if guided { 2 } else { 1 };
-    // The latents, the clean prediction, the velocities, and what the scheduler and the guide keep.
-    let history = match plan.scheduler.kind {
-        SchedulerKind::UniPc => plan.scheduler.solver_order + 1,
-        SchedulerKind::DpmPlusPlus => plan.scheduler.solver_order,
-        _ => 0,
-    };
-    let of_latents = latents * (2 + passes + history + plan.guidance.rule.samples_kept());
     // A residual stream for each pass waits while another is in a block.
-    let streams = passes * tokens * transformer.inner_dim();
-    4 * (of_latents + streams) as u64
+    let streams = plan.passes() * tokens * transformer.inner_dim();
+    4 * (latents * plan.copies_of_latents() + streams) as u64
 }
 
 /// What a model allows.

@@ -2,7 +2,11 @@
 
 mod control;
 mod disks;
+#[cfg(unix)]
+mod endings;
 mod hub;
+mod lines;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,6 +1,7 @@
 //! The files of one model: a folder, or a list that is compiled into the program.
 
 pub(crate) mod atomic;
+mod destination;
 mod open_file;
 
 use std::borrow::Cow;
@@ -11,7 +12,8 @@ use serde_json::Value;
 
 use crate::foreign;
 
-pub use atomic::WriteError;
+pub use atomic::{WriteError, remove_unfinished};
+pub use destination::Destination;
 pub use open_file::OpenFile;
 
 /// The largest JSON file that is read as a config.

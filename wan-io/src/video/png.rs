@@ -36,7 +36,7 @@ impl PngFolderEncoder {
 
 impl FrameEncoder for PngFolderEncoder {
     fn write_frame(&mut self, rgb: &[u8]) -> Result<(), VideoError> {
-        let path = self.folder.join(&format!("frame_{:05}.png", self.written));
+        let path = self.folder.join(&format!("frame_{:05}.png", self.written))?;
         let write = || {
             let mut file = BufWriter::new(File::create(&path)?);
             encode(&mut file, rgb, &self.spec, &self.json)?;

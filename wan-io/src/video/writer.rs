@@ -1,7 +1,7 @@
 //! The writer for every format.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,10 @@ use super::{
     png::{PictureEncoder, PngFolderEncoder},
     raw::RawEncoder,
 };
-use crate::files::atomic::{AtomicFile, AtomicFolder};
+use crate::files::{
+    Destination,
+    atomic::{AtomicFile, AtomicFolder},
+};
 
 /// Takes the frames of a video, one at a time and in order.
 pub trait FrameSink {
@@ -35,9 +38,13 @@ pub(super) trait FrameEncoder {
 
 /// Writes one video file, or folder of frames.
 ///
-/// Until [`finish`](Self::finish) everything stands under a temporary name beside the target.
-/// Dropping the writer earlier, or any error, removes it; a file that stood under the final name
-/// before is then still there.
+/// Nothing stands under the final name before [`finish`](Self::finish). Until then a file has no name
+/// (on Linux) or a temporary one beside its target, as a folder has from its first frame on. Dropping the writer earlier, or any
+/// error, removes it; a file that stood under the final name before is then still there. What a killed
+/// process has left under temporary names is removed when the same output is opened again.
+///
+/// A link is followed. A pipe, a device or a socket that is there, and `/dev/stdout`, are written in
+/// place: frame by frame, but an MP4 at the end, since its head is known last.
 pub struct VideoWriter {
     path: PathBuf,
     spec: VideoSpec,
@@ -47,7 +54,9 @@ pub struct VideoWriter {
 }
 
 impl VideoWriter {
-    /// Opens `path` for a video; [`Format::from_path`] picks the format.
+    /// Opens `path` for a video; [`Format::from_path`] picks the format. What is written in place needs
+    /// no ending: it gets the format of the file that standard output was sent to, if that has one,
+    /// or else raw frames.
     ///
     /// All that can fail early fails here: the name, the folder and the right to write in it, the
     /// size, the encoder. `metadata` is stored inside the file (not in `.rgb`), with `width`,
@@ -61,14 +70,15 @@ impl VideoWriter {
         metadata: &Metadata,
     ) -> Result<Self, VideoError> {
         let path = path.as_ref();
-        let format = Format::from_path(path)?;
+        let format = format(path)?;
         spec.check(format, path)?;
         let metadata = metadata.for_spec(spec);
         let json = metadata.to_json(path)?;
         let encoder: Box<dyn FrameEncoder + Send> = match format {
             #[cfg(feature = "mp4")]
             Format::Mp4 => {
-                Box::new(Mp4Encoder::create(AtomicFile::create(path)?, spec, &metadata, &json)?)
+                let out = AtomicFile::create(path)?.seekable()?;
+                Box::new(Mp4Encoder::create(out, spec, &metadata, &json)?)
             }
             #[cfg(not(feature = "mp4"))]
             Format::Mp4 => {
@@ -124,6 +134,20 @@ impl VideoWriter {
         encoder.write_frame(rgb)?;
         self.written += 1;
         Ok(())
+    }
+}
+
+/// The format that the ending of `path` says, which streams may be without.
+fn format(path: &Path) -> Result<Format, VideoError> {
+    let unknown = match Format::from_path(path) {
+        Err(error @ VideoError::UnknownEnding { .. }) if path.extension().is_none() => error,
+        known => return known,
+    };
+    let Destination::Stream(stream) = Destination::of(path) else { return Err(unknown) };
+    let behind = fs::canonicalize(stream).unwrap_or_default();
+    match Format::from_path(&behind) {
+        Err(VideoError::UnknownEnding { .. }) => Ok(Format::Raw),
+        format => format,
     }
 }
 

@@ -451,10 +451,10 @@ fn nothing_stands_under_the_final_name_before_finish() {
         let mut writer = VideoWriter::create(&path, &SPEC, &Metadata::new("x")).unwrap();
         for frame in frames(&SPEC) {
             writer.write_frame(&frame).unwrap();
-            let [partial] = &names(folder.path())[..] else {
-                panic!("more than one file");
-            };
-            assert!(partial.starts_with(".a b 猫") && partial.ends_with(".partial"));
+            // On Linux files have no name yet.
+            let hidden = |name: &String| name.starts_with(".a b 猫") && name.ends_with(".partial");
+            let names = names(folder.path());
+            assert!(names.len() <= 1 && names.iter().all(hidden), "{names:?}");
         }
         drop(writer);
         assert!(names(folder.path()).is_empty(), "{}", path.display());

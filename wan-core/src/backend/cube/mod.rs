@@ -29,6 +29,11 @@ pub type Cuda = CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>;
 
 /// GPUs by Vulkan, on macOS by Metal. Not burn's alias of this name, which changes with burn's feature
 /// `fusion`.
+///
+/// Some drivers write to stderr what is no error. The variables of the environment that stop it must be
+/// set before the first call, and before there are threads, so a program has to do it, not this library:
+/// `NODEVICE_SELECT=1` for Mesa's layer that picks a device (`error: XDG_RUNTIME_DIR is invalid`),
+/// `MESA_VK_IGNORE_CONFORMANCE_WARNING=true` for Mesa's drivers that have not passed all tests.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
 

@@ -1,0 +1,221 @@
+//! More memory needed than there is, in a sentence.
+
+use std::fmt;
+
+use wan_core::Tiling;
+
+use super::{AvailableMemory, MemoryLimit, MemoryPlan, Run, StageMemory, Workload};
+
+/// A run needs more memory than there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryShortage {
+    need: StageMemory,
+    available: u64,
+    limit: MemoryLimit,
+    is_certain: bool,
+    remedies: Vec<MemoryRemedy>,
+}
+
+/// A change after which a run needs less memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemoryRemedy {
+    /// Videos with fewer frames.
+    FewerFrames,
+    /// Videos of a smaller size.
+    SmallerSize,
+    /// A smaller batch.
+    FewerVideos,
+    /// Decoding in tiles.
+    Tiles,
+    /// Networks that compute in 16 bits.
+    HalfPrecision,
+    /// Embeddings made elsewhere, so that the text encoder is not loaded.
+    SavedEmbeddings,
+}
+
+impl MemoryRemedy {
+    const ALL: [Self; 6] = [
+        Self::FewerFrames,
+        Self::SmallerSize,
+        Self::FewerVideos,
+        Self::Tiles,
+        Self::HalfPrecision,
+        Self::SavedEmbeddings,
+    ];
+
+    /// The work with this change, where it can be made.
+    fn apply(self, plan: &MemoryPlan) -> Option<Workload> {
+        let mut work = plan.work.clone();
+        match self {
+            Self::Tiles if work.tiling.is_none() => work.tiling = Some(Tiling::default()),
+            Self::HalfPrecision if work.element > 2 && plan.halvable => work.element = 2,
+            Self::SavedEmbeddings => work.text = None,
+            Self::FewerFrames | Self::SmallerSize | Self::FewerVideos if !plan.is_settled => {
+                work.runs.iter_mut().for_each(|run| self.shrink(run));
+            }
+            _ => return None,
+        }
+        Some(work)
+    }
+
+    fn shrink(self, run: &mut Run) {
+        let [_, _, frames, height, width] = &mut run.latent_shape;
+        match self {
+            Self::FewerFrames => *frames = frames.div_ceil(2),
+            Self::SmallerSize => {
+                // Patches stay whole.
+                (*height, *width) = ((*height / 4).max(1) * 2, (*width / 4).max(1) * 2);
+            }
+            _ => {
+                (run.passes, run.latents) = (run.passes / run.videos, run.latents / run.videos);
+                run.videos = 1;
+            }
+        }
+    }
+}
+
+impl fmt::Display for MemoryRemedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FewerFrames => "fewer frames",
+            Self::SmallerSize => "a smaller size",
+            Self::FewerVideos => "fewer videos at a time",
+            Self::Tiles => "decoding in tiles",
+            Self::HalfPrecision => "a precision of 16 bits",
+            Self::SavedEmbeddings => "saved embeddings in place of the text encoder",
+        })
+    }
+}
+
+impl MemoryPlan {
+    pub(super) fn compare(&self, available: &AvailableMemory) -> Result<(), MemoryShortage> {
+        let need = self.peak();
+        let (ceiling, highest) = available.ceiling();
+        let weights = self.stages().into_iter().map(|stage| stage.weights).max();
+        let is_certain = weights.unwrap_or(0) > ceiling;
+        if need.bytes() <= available.bytes() && !is_certain {
+            return Ok(());
+        }
+        let (available, limit) = match is_certain {
+            true => (ceiling, highest),
+            false => (available.bytes(), available.limit()),
+        };
+        Err(MemoryShortage { need, available, limit, is_certain, remedies: self.remedies() })
+    }
+
+    /// The changes that would help: each lowers the peak by a twentieth at least.
+    pub fn remedies(&self) -> Vec<MemoryRemedy> {
+        let most = self.peak().bytes() / 20 * 19;
+        let helps = |remedy: &MemoryRemedy| {
+            let changed = remedy.apply(self).map(|work| Self { work, ..self.clone() });
+            changed.is_some_and(|plan| plan.peak().bytes() <= most)
+        };
+        MemoryRemedy::ALL.into_iter().filter(helps).collect()
+    }
+}
+
+impl MemoryShortage {
+    /// The stage that needs most, and what it needs.
+    pub fn need(&self) -> &StageMemory {
+        &self.need
+    }
+
+    /// The bytes that there are: free now or, if the shortage is certain, at best.
+    pub fn available(&self) -> u64 {
+        self.available
+    }
+
+    /// What limits them.
+    pub fn limit(&self) -> MemoryLimit {
+        self.limit
+    }
+
+    /// Whether the weights alone are more than could ever be free, swap included: the run cannot succeed.
+    pub fn is_certain(&self) -> bool {
+        self.is_certain
+    }
+
+    /// The changes that would help.
+    pub fn remedies(&self) -> &[MemoryRemedy] {
+        &self.remedies
+    }
+}
+
+impl fmt::Display for MemoryShortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { need, available, limit, is_certain, remedies } = self;
+        let StageMemory { stage, weights, .. } = need;
+        let all = Size(need.bytes());
+        write!(
+            f,
+            "{stage} needs about {all} of memory, {} of it for weights, but ",
+            Size(*weights)
+        )?;
+        match is_certain {
+            true => write!(f, "there can be at most {} {limit}", Size(*available))?,
+            false => write!(f, "{} are free {limit}", Size(*available))?,
+        }
+        match &in_words(remedies)[..] {
+            "" => Ok(()),
+            remedies => write!(f, ": {remedies} would help"),
+        }
+    }
+}
+
+impl std::error::Error for MemoryShortage {}
+
+/// `fewer frames, a smaller size or fewer videos at a time`
+fn in_words(remedies: &[MemoryRemedy]) -> String {
+    let words: Vec<String> = remedies.iter().map(ToString::to_string).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// Bytes in words.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0..1_000_000_000 => write!(f, "{} MB", self.0.div_ceil(1_000_000)),
+            _ => write!(f, "{:.1} GB", self.0 as f64 / 1e9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Stage;
+
+    fn said(certain: bool, remedies: &[MemoryRemedy]) -> String {
+        let need = StageMemory {
+            stage: Stage::Denoising,
+            weights: 5_700_000_000,
+            working: 12_800_000_000,
+        };
+        let (available, limit) = (940_000_000, MemoryLimit::Container);
+        let remedies = remedies.to_vec();
+        MemoryShortage { need, available, limit, is_certain: certain, remedies }.to_string()
+    }
+
+    #[test]
+    fn a_shortage_is_a_sentence() {
+        use MemoryRemedy::{FewerFrames, SmallerSize, Tiles};
+
+        assert_eq!(
+            said(false, &[FewerFrames, SmallerSize, Tiles]),
+            "denoising needs about 18.5 GB of memory, 5.7 GB of it for weights, but 940 MB are free \
+             within the limit of the container (cgroup): fewer frames, a smaller size or decoding in \
+             tiles would help"
+        );
+        assert!(said(true, &[Tiles]).ends_with(
+            "but there can be at most 940 MB within the limit of the container (cgroup): decoding in \
+             tiles would help"
+        ));
+        assert!(said(false, &[]).ends_with("(cgroup)"));
+    }
+}

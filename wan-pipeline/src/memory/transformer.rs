@@ -1,0 +1,108 @@
+//! The transformer without its numbers: the tensors of `wan_models::transformer` on the CPU, for as
+//! long as they live.
+
+use wan_models::transformer::WanTransformerConfig;
+
+use super::meter::Meter;
+
+/// Bytes of an f32.
+const F32: usize = 4;
+/// Elements of a residual stream up to which passes go through a block at the same time.
+const SMALL_STREAM: usize = 1 << 20;
+/// The most that a matrix product packs: a part of the last cache.
+const MAX_PACKED: u64 = 32 << 20;
+
+/// The bytes of the weights where matrices have elements of `element` bytes.
+pub(super) fn weights(config: &WanTransformerConfig, element: usize) -> u64 {
+    let (inner, ffn) = (config.inner_dim(), config.ffn_dim);
+    let linear = |input: usize, output: usize| (input + 1) * output;
+    let patch: usize = config.patch_size.iter().product();
+    let norm = if config.cross_attn_norm { 2 * inner } else { 0 };
+    let block = 8 * linear(inner, inner) + linear(inner, ffn) + linear(ffn, inner);
+    let block_in_f32 = 6 * inner + 4 * inner + norm;
+    let ends = linear(patch * config.in_channels, inner)
+        + linear(config.text_dim, inner)
+        + linear(inner, inner)
+        + linear(inner, patch * config.out_channels);
+    let ends_in_f32 = linear(config.freq_dim, inner)
+        + linear(inner, inner)
+        + linear(inner, 6 * inner)
+        + 2 * inner;
+    let all = |block: usize, ends: usize, element: usize| {
+        (config.num_layers as u64 * block as u64 + ends as u64) * element as u64
+    };
+    all(block, ends, element) + all(block_in_f32, ends_in_f32, F32)
+}
+
+/// What a prompt of so many rows holds over a run: its keys and values in all blocks.
+pub(super) fn prompt(config: &WanTransformerConfig, rows: usize, element: usize) -> u64 {
+    (2 * config.num_layers as u64 + 1) * (rows * config.inner_dim() * element) as u64
+}
+
+/// The rotary tables of a run.
+pub(super) fn rotary_tables(config: &WanTransformerConfig, tokens: usize) -> u64 {
+    F32 as u64 * tokens as u64 * config.attention_head_dim as u64
+}
+
+/// The residual stream of a pass.
+pub(super) fn stream(config: &WanTransformerConfig, tokens: usize) -> u64 {
+    F32 as u64 * tokens as u64 * config.inner_dim() as u64
+}
+
+/// The most that a step holds beside what is held between steps: the streams of `passes`, and what
+/// those in a block need there.
+pub(super) fn step(
+    config: &WanTransformerConfig,
+    tokens: usize,
+    passes: usize,
+    threads: usize,
+    element: usize,
+) -> u64 {
+    let stream = stream(config, tokens);
+    let together = match tokens * config.inner_dim() <= SMALL_STREAM {
+        true => passes.min(threads),
+        false => 1,
+    };
+    let in_block = block(config, tokens, element) - stream;
+    passes as u64 * stream + together as u64 * in_block
+}
+
+/// The most that a pass holds in a block, its stream included.
+fn block(config: &WanTransformerConfig, tokens: usize, element: usize) -> u64 {
+    let meter = Meter::default();
+    let (inner, ffn) = (config.inner_dim(), config.ffn_dim);
+    let bytes = |sizes: [usize; 3]| sizes.map(|n| n as u64).iter().product::<u64>();
+    let hold = |width: usize, element: usize| meter.hold(bytes([tokens, width, element]));
+    // Matrix products read one operand from a packed copy, a part of its depth at a time.
+    let linear = |input: usize, output: usize, element: usize| {
+        let packed = bytes([element, input.min(512), tokens.max(output)]);
+        let _packed = meter.hold(packed.min(MAX_PACKED));
+        hold(output, element)
+    };
+    let x = hold(inner, F32);
+    {
+        let normed = hold(inner, element);
+        let (q, k) = (linear(inner, inner, F32), linear(inner, inner, F32));
+        let v = linear(inner, inner, element);
+        drop(normed);
+        let attended = hold(inner, element);
+        drop((q, k, v));
+        let y = linear(inner, inner, element);
+        drop((attended, y));
+    }
+    {
+        let normed = hold(inner, element);
+        let q = linear(inner, inner, element);
+        drop(normed);
+        let attended = hold(inner, element);
+        drop(q);
+        let y = linear(inner, inner, element);
+        drop((attended, y));
+    }
+    let normed = hold(inner, element);
+    let hidden = linear(inner, ffn, element);
+    drop(normed);
+    let y = linear(ffn, inner, element);
+    drop((hidden, y, x));
+    meter.peak()
+}

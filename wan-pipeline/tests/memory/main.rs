@@ -1,0 +1,4 @@
+//! What a memory plan says, beside what a process takes.
+
+mod measured;
+mod weights;
