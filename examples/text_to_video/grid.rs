@@ -81,7 +81,12 @@ impl Layout {
             films.iter().any(|film| of(&film.metadata) != of(&films[0].metadata))
         };
         let (seeds, scales) = (distinct(seed), distinct(guidance));
-        let label = |film: &Film| column_label(&film.metadata, seeds, scales);
+        // Seeds that were drawn differ from row to row: a column has none then.
+        let of_column = films
+            .iter()
+            .enumerate()
+            .all(|(i, film)| seed(&film.metadata) == seed(&films[i % per_row].metadata));
+        let label = |film: &Film| column_label(&film.metadata, seeds, scales, of_column);
         let columns = films.iter().take(per_row).map(label).collect();
         let labels = if rows.len() > 1 { ROW_LABELS } else { 0 };
         Self { rows, columns, frame, cell: frame[0].max(MIN_CELL), labels }
@@ -144,12 +149,13 @@ fn seed(metadata: &Metadata) -> String {
 }
 
 /// What makes a column differ from the others.
-fn column_label(metadata: &Metadata, seeds: bool, scales: bool) -> String {
+fn column_label(metadata: &Metadata, seeds: bool, scales: bool, one_seed: bool) -> String {
     let (seed, guidance) = (seed(metadata), guidance(metadata));
-    match (seeds, scales) {
+    match (seeds && one_seed, scales) {
         (true, true) => format!("{seed}, {guidance}"),
         (false, true) => format!("cfg {guidance}"),
-        _ => format!("seed {seed}"),
+        _ if one_seed => format!("seed {seed}"),
+        _ => "random seed".into(),
     }
 }
 

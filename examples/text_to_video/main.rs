@@ -1,6 +1,7 @@
 //! Prompts become videos: `cargo run --release --example text_to_video -- "a red circle moving right on
 //! a black background"`.
 
+mod arguments;
 mod grid;
 mod memory;
 mod options;
@@ -14,7 +15,7 @@ use std::error::Error as StdError;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use wan_io::counted;
 use wan_pipeline::{
     Backend, BackendChoice, CancelToken, Denoising, Embeddings, Error, Latents, Observer, Pipeline,
     Plan, Request, VideoSpec, WithBackend, backends, best_backend, with_backend,
@@ -30,7 +31,7 @@ type Result<T> = std::result::Result<T, Box<dyn StdError>>;
 
 fn main() -> ExitCode {
     silence_drivers();
-    let options = Options::parse(); // exits with 2 where an option is wrong
+    let options = Options::read(); // exits with 2 where an option is wrong
     memory::keep_reserve(options.save_state.as_deref());
     let cancel = CancelToken::default();
     let stop = Stop::listen(&cancel);
@@ -104,6 +105,10 @@ impl WithBackend for Program<'_> {
             return decode_latents(options, &pipeline, observer, progress);
         }
         let requests = options.requests(&pipeline.preset())?;
+        if options.draws_seeds() {
+            let seeds: Vec<_> = requests.iter().map(|request| request.seed.to_string()).collect();
+            progress.say(&format!("seed: {}", seeds.join(", ")));
+        }
         let plans = match &options.resume {
             Some(file) => pipeline.saved_plans(file)?,
             None => pipeline.plan_batch(&requests)?,
@@ -180,7 +185,8 @@ fn finish<B: Backend>(
     }
     if run.done() < run.steps() {
         let (done, steps) = (run.done(), run.steps());
-        progress.say(&format!("stopped after {done} of {steps} steps, as --stop-after says"));
+        let steps = counted(steps as u64, "step");
+        progress.say(&format!("stopped after {done} of {steps}, as --stop-after says"));
         return Ok(Finished::Stopped);
     }
     let latents: Vec<Latents<B>> =

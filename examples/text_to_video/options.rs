@@ -1,13 +1,17 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
+use wan_io::files::expand_home;
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
     Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
 };
 
 use crate::Result;
+use crate::arguments::{with_prompts_last, with_tip};
 
 /// Options of which a saved run has the values already.
 const SAVED_IN_RUN: [&str; 17] = [
@@ -57,41 +61,51 @@ const SAVED_IN_LATENTS: [&str; 16] = [
 ///
 /// Several prompts, seeds or guidance scales make a batch of every combination, in the order prompts,
 /// seeds, guidance: `--out v.mp4` then writes v-1.mp4, v-2.mp4, ..
+///
+/// Of an option that is repeated the last counts.
 #[derive(Parser)]
-#[command(name = "text_to_video")]
+#[command(name = "text_to_video", args_override_self = true)]
 pub(crate) struct Options {
-    /// What the video should show; several prompts make several videos
+    /// What the video should show; several prompts make several videos. Those that begin with a dash come
+    /// last, after --
     #[arg(required_unless_present_any = ["resume", "latents", "embeddings"])]
     pub(crate) prompts: Vec<String>,
     /// File to write; its ending decides the kind: .mp4, .gif, .rgb (raw frames), .png (a single
     /// frame), or / for a folder of PNG frames. A link is followed; a pipe or a device is written in place.
     /// - is standard output: raw frames, or the kind of the file that it is sent to
-    #[arg(long, value_name = "FILE", default_value = "video.mp4", value_parser = output_parser())]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "video.mp4",
+        value_parser = output_parser(),
+        allow_hyphen_values = true
+    )]
     pub(crate) out: PathBuf,
     /// Folder of a model, in the layout of diffusers or of the original; or a repository in the
-    /// Hugging Face Hub (owner/name); or a built-in model [default: tiny-wan]
+    /// Hugging Face Hub (owner/name, owner/name@revision, or its address); or a built-in model [default:
+    /// tiny-wan]
     #[arg(long, value_name = "PATH_OR_NAME")]
     model: Option<PathBuf>,
-    /// Branch, tag or commit of a repository in the hub
-    #[arg(long, value_name = "NAME", default_value = "main")]
-    revision: String,
+    /// Branch, tag or commit of a repository in the hub [default: main]
+    #[arg(long, value_name = "NAME")]
+    revision: Option<String>,
     /// When files are compared with their checksums, where these are known
     #[arg(long, value_enum, default_value = "once")]
     verify: VerifyWhen,
     /// File with the transformer's weights, in place of the model's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     transformer: Option<PathBuf>,
     /// File with the text encoder's weights, in place of the model's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     text_encoder: Option<PathBuf>,
     /// File with the VAE's weights, in place of the model's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     vae: Option<PathBuf>,
     /// tokenizer.json, in place of the model's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     tokenizer: Option<PathBuf>,
-    /// What the video should not show [default: the model's]
-    #[arg(long, value_name = "TEXT")]
+    /// What the video should not show; without guidance it has no effect [default: the model's]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     negative: Option<String>,
     /// Read (words:1.3) in prompts as a weight of these words
     #[arg(long)]
@@ -102,7 +116,14 @@ pub(crate) struct Options {
     /// Guidance scale: how strongly the prompt steers; 1 is without guidance and twice as fast. Or a
     /// scale for each step: 6x10+3x20 (ten steps at 6, twenty at 3), linear:7..1, cosine:7..1. Several,
     /// as in 3,5, make several videos [default: the model's; tiny-wan 3, Wan 2.1 1.3B 6, 14B 5]
-    #[arg(long, value_name = "X", allow_hyphen_values = true, value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_hyphen_values = true,
+        value_delimiter = ',',
+        num_args = 1,
+        action = ArgAction::Set
+    )]
     pub(crate) guidance: Vec<Schedule>,
     /// How the predictions with and without the prompt make one
     #[arg(long, value_name = "RULE", default_value = "cfg", value_parser = guidance_rules())]
@@ -118,10 +139,19 @@ pub(crate) struct Options {
     /// Wan 2.1 1.3B 8, 14B 5]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     shift: Option<f64>,
-    /// Seed of the noise: the same seed gives the same video. Several, as in 1,2,3, make several
+    /// Seed of the noise: the same seed gives the same video. Its low 32 bits count, as in torch.
+    /// `random` or -1 draws one, for each video another, and says it. Several, as in 1,2,3, make several
     /// videos
-    #[arg(long, value_name = "N", default_value = "42", value_delimiter = ',')]
-    pub(crate) seed: Vec<u64>,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "42",
+        allow_hyphen_values = true,
+        value_delimiter = ',',
+        num_args = 1,
+        action = ArgAction::Set
+    )]
+    seed: Vec<Seed>,
     /// Number of frames: 1, 5, 9, .. [default: the model's; tiny-wan 97, Wan 2.1 81]
     #[arg(long, value_name = "N")]
     frames: Option<usize>,
@@ -142,7 +172,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "wan")]
     sigma_grid: Grid,
     /// Video to start from, in place of noise: mp4 with H.264, GIF, PNG, or a folder of PNG frames
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     video: Option<PathBuf>,
     /// How much of --video is made anew: more than 0, at most 1 [default: 0.8]
     #[arg(long, value_name = "X", requires = "video", allow_negative_numbers = true)]
@@ -166,6 +196,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "FILE",
+        value_parser = path(),
         conflicts_with_all = SAVED_IN_LATENTS,
         conflicts_with_all = ["resume", "embeddings", "save_state", "save_embeddings", "preview"],
     )]
@@ -181,6 +212,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "FILE",
+        value_parser = path(),
         conflicts_with_all = SAVED_IN_RUN,
         conflicts_with_all = ["embeddings", "save_embeddings"],
     )]
@@ -189,7 +221,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", value_parser = output_parser(), conflicts_with = "embeddings")]
     pub(crate) save_embeddings: Option<PathBuf>,
     /// Take embeddings that --save-embeddings wrote; no text encoder is needed then
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     embeddings: Option<PathBuf>,
     /// Write a small, rough GIF (of one frame: a PNG) beside the video every so many steps
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -198,6 +230,35 @@ pub(crate) struct Options {
     /// .gif, .png (the first frames) or / for a folder of PNG frames
     #[arg(long, value_name = "FILE", value_parser = output_parser())]
     pub(crate) grid: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Seed {
+    Given(u64),
+    Random,
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "random" | "-1" => Ok(Self::Random),
+            _ => text.parse().map(Self::Given).map_err(|_| {
+                format!("a seed is a whole number from 0 to {}, or random (-1)", u64::MAX)
+            }),
+        }
+    }
+}
+
+impl Seed {
+    /// The seed, drawn if it is to be.
+    fn value(self) -> u64 {
+        match self {
+            Self::Given(seed) => seed,
+            Self::Random => fastrand::u32(..).into(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -225,10 +286,14 @@ enum PrecisionName {
     F16,
 }
 
-/// Reads the path of an output: `-` is standard output.
+/// A path, in which `~` is the user's folder also where no shell has seen to it.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| expand_home(&path))
+}
+
+/// The path of an output: `-` is standard output.
 fn output_parser() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new()
-        .map(|path| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path })
+    path().map(|path| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path })
 }
 
 /// Reads `A..B`.
@@ -241,15 +306,28 @@ fn interval(text: &str) -> std::result::Result<[f64; 2], String> {
 }
 
 impl Options {
+    /// Reads the command line; where it is wrong, says so and exits with 2.
+    pub(crate) fn read() -> Self {
+        let given: Vec<OsString> = std::env::args_os().collect();
+        let options = Self::try_parse_from(with_prompts_last(&given));
+        options.unwrap_or_else(|error| with_tip(error, &given).exit())
+    }
+
     /// Which model, and where its files are.
     pub(crate) fn pipeline<B: Backend>(&self) -> PipelineBuilder<B> {
-        let parts = [&self.transformer, &self.text_encoder, &self.vae, &self.tokenizer];
+        let needs_text_encoder = self.embeddings.is_none() && self.latents.is_none();
+        // A transformer and a text encoder are another model, of which nothing of the default is a part.
+        let is_another_model =
+            self.transformer.is_some() && (self.text_encoder.is_some() || !needs_text_encoder);
         let mut builder = match &self.model {
             Some(model) => Pipeline::builder(model),
-            None if parts.iter().all(|part| part.is_none()) => Pipeline::builder("tiny-wan"),
-            None => PipelineBuilder::from_parts(),
+            None if is_another_model => PipelineBuilder::from_parts(),
+            None => Pipeline::builder("tiny-wan"),
         };
-        builder = builder.revision(&self.revision).verify(match self.verify {
+        if let Some(revision) = &self.revision {
+            builder = builder.revision(revision);
+        }
+        builder = builder.verify(match self.verify {
             VerifyWhen::Once => Verify::OnDownload,
             VerifyWhen::Always => Verify::Always,
             VerifyWhen::Never => Verify::Never,
@@ -275,7 +353,7 @@ impl Options {
         if let Some(size) = self.vae_tile {
             builder = builder.vae_tiling(Tiling::square(size));
         }
-        if self.embeddings.is_some() || self.latents.is_some() {
+        if !needs_text_encoder {
             builder = builder.without_text_encoder();
         }
         builder
@@ -300,9 +378,9 @@ impl Options {
         }
         let mut requests = Vec::new();
         for prompt in &prompts {
-            for &seed in &self.seed {
+            for seed in &self.seed {
                 for guidance in self.guidances(preset) {
-                    let mut request = base.clone().seed(seed);
+                    let mut request = base.clone().seed(seed.value());
                     request.prompt.clone_from(prompt);
                     request.guidance = guidance;
                     requests.push(request);
@@ -310,6 +388,11 @@ impl Options {
             }
         }
         Ok(requests)
+    }
+
+    /// Whether the seeds of [`requests`](Self::requests) are not those of the command line.
+    pub(crate) fn draws_seeds(&self) -> bool {
+        self.resume.is_none() && self.seed.iter().any(|seed| matches!(seed, Seed::Random))
     }
 
     fn base_request(&self) -> Result<Request> {

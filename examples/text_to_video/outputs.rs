@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use wan_io::counted;
 use wan_pipeline::io::files::{Destination, WriteError};
 use wan_pipeline::{
     Backend, CancelToken, Denoising, EmbeddingsWriter, Error, FrameSink, Latents, LatentsWriter,
@@ -124,7 +125,9 @@ pub(crate) fn describe(path: &Path, spec: &VideoSpec) -> String {
         true => "standard output".into(),
         false => path.display().to_string(),
     };
-    format!("{path}: {frames} frames of {width}x{height} at {fps} fps")
+    let rate = if *frames == 1 { String::new() } else { format!(" at {fps} fps") };
+    let frames = counted((*frames).into(), "frame");
+    format!("{path}: {frames} of {width}x{height}{rate}")
 }
 
 impl FrameSink for Output {

@@ -83,8 +83,21 @@ impl Progress {
             Event::Loading { role } => self.set(format!("loading {role}"), "", 0, 0),
             Event::EncodingVideo { .. } => self.set("encoding the video", "", 0, 0),
             Event::PromptCut { prompt, kept, dropped } => self.say(&format!(
-                "warning: the {prompt} is too long: the first {kept} tokens count, the last \
-                 {dropped} have no effect"
+                "warning: the {prompt} is too long: the first {kept} tokens count, the rest \
+                 ({dropped}) has no effect"
+            )),
+            Event::NegativePromptUnused { requests, batch } => {
+                let numbers: Vec<_> = requests.iter().map(|i| (i + 1).to_string()).collect();
+                let on = match numbers.len() == batch {
+                    true => String::new(),
+                    false => format!(" on video {} of {batch}", numbers.join(", ")),
+                };
+                self.say(&format!(
+                    "warning: without guidance (a scale of 1) the negative prompt has no effect{on}"
+                ));
+            }
+            Event::SeedCut { seed, counts } => self.say(&format!(
+                "warning: of a seed the low 32 bits count: {seed} gives the video of {counts}"
             )),
             Event::DecodingInTiles { reason } => {
                 self.say(&format!(

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use wan_io::counted;
 use wan_pipeline::io::files::Destination;
 use wan_pipeline::{Backend, Denoising, StateWriter};
 
@@ -51,9 +52,10 @@ impl Saving {
     pub(crate) fn finish<B: Backend>(self, run: &Denoising<B>, progress: &Progress) -> Result<()> {
         let Some((path, writer)) = self.end else { return Ok(()) };
         run.save_to(writer)?;
-        let (done, steps, file) = (run.done(), run.steps(), path.display());
+        let (done, file) = (run.done(), path.display());
+        let steps = counted(run.steps() as u64, "step");
         progress
-            .say(&format!("{done} of {steps} steps are saved in {file}: --resume {file} goes on"));
+            .say(&format!("{done} of {steps} saved in {file}: --resume {file} goes on"));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod noise;
 pub mod scheduler;
 mod text;
 mod vae;
+mod words;
 
 pub use backend::{Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, Precision};
 pub use cancel::{CancelToken, Cancelled};

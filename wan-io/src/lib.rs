@@ -8,5 +8,7 @@ pub mod pth;
 pub mod text;
 pub mod video;
 pub mod weights;
+mod words;
 
 pub use integrity::verify;
+pub use words::counted;

@@ -10,6 +10,7 @@ use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, Video
 
 use crate::clock::Clock;
 use crate::latents::host;
+use crate::plan::warn;
 use crate::{
     Embeddings, Error, Event, Latents, Observer, Pipeline, Plan, PromptEmbeds, Request,
     RequestError, SourceVideo, Video,
@@ -99,6 +100,7 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Denoising<'_, B>, Error> {
         let plans = self.plan_batch(requests)?;
         check_one_run(&plans)?;
+        warn(&plans, requests, observer)?;
         let pairs: Vec<_> = plans.iter().zip(requests).collect();
         let embeddings = self.embed_all(&pairs, observer)?;
         let videos = pairs.into_iter().zip(embeddings);

@@ -2,6 +2,9 @@
 
 use wan_io::files::ModelFiles;
 
+/// The names of all built-in models.
+pub(crate) const NAMES: &[&str] = if cfg!(feature = "tiny-wan") { &["tiny-wan"] } else { &[] };
+
 /// The built-in model of this name.
 pub(crate) fn find(name: &str) -> Option<ModelFiles> {
     #[cfg(feature = "tiny-wan")]
@@ -14,5 +17,5 @@ pub(crate) fn find(name: &str) -> Option<ModelFiles> {
 
 /// The names of all built-in models, for messages.
 pub(crate) fn names() -> String {
-    if cfg!(feature = "tiny-wan") { "tiny-wan" } else { "none are compiled in" }.into()
+    if NAMES.is_empty() { "none are compiled in".into() } else { NAMES.join(", ") }
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 
 use wan_core::{Backend, TextEncoder};
+use wan_io::counted;
 use wan_io::text::clean_prompt;
 use wan_models::umt5::Umt5Encoder;
 
@@ -145,7 +146,10 @@ impl<B: Backend> Pipeline<B> {
         let (kept, dropped) = (tokens.ids.len(), tokens.dropped);
         if dropped > 0 {
             let which = prompt.which;
-            tracing::warn!("the {which} has {dropped} tokens too many: they have no effect");
+            tracing::warn!(
+                "the {which} is {} too long: what is too much has no effect",
+                counted(dropped as u64, "token")
+            );
             observer.emit(Event::PromptCut { prompt: which, kept, dropped })?;
         }
         let weight = |&(start, end): &(usize, usize)| weighted.weight_of(&(start..end)).to_bits();

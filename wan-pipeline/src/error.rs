@@ -1,6 +1,9 @@
+use std::path::PathBuf;
+
 use wan_core::guidance::GuidanceError;
 use wan_core::scheduler::ScheduleError;
 use wan_core::{Cancelled, DeviceError};
+use wan_io::counted;
 use wan_io::files::FileError;
 use wan_io::hub::HubError;
 use wan_io::integrity::IntegrityError;
@@ -25,6 +28,15 @@ pub enum Error {
     /// A model cannot be downloaded, or is not in the cache.
     #[error(transparent)]
     Download(HubError),
+    /// A name that could be that of a folder or of a repository: there is no such folder, and the hub has no
+    /// such repository or cannot be asked.
+    #[error("{source}; nor is there a folder of this name here{hint}")]
+    NoModel {
+        /// What the hub says, or why it cannot be asked.
+        source: HubError,
+        /// Empty, or what was probably meant.
+        hint: String,
+    },
     /// The request asks for something that cannot be done.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -69,7 +81,7 @@ pub enum ModelError {
     /// There is no model of this name.
     #[error(
         "there is no model {name:?}: neither a folder of this name, nor a built-in model ({known}), \
-         nor the name of a repository in the hub (owner/name{hub})"
+         nor the name of a repository in the hub (owner/name{hub}){hint}"
     )]
     Unknown {
         /// The name.
@@ -78,6 +90,81 @@ pub enum ModelError {
         known: String,
         /// Empty, or why nothing is downloaded.
         hub: &'static str,
+        /// Empty, or what was probably meant.
+        hint: String,
+    },
+    /// The name is the path of a single file.
+    #[error(
+        "{path}: is a file, but a model is a folder or a repository in the hub: {advice}, or pass the \
+         file as a part of a model: --transformer {path}, --text-encoder or --vae",
+        path = path.display()
+    )]
+    SingleFile {
+        /// The file.
+        path: PathBuf,
+        /// What can be named instead.
+        advice: String,
+    },
+    /// The name is that of a folder in a model.
+    #[error(
+        "{}: is a part of the model {}: name that folder", .path.display(), .model.display()
+    )]
+    PartOfModel {
+        /// The folder.
+        path: PathBuf,
+        /// The folder of the model.
+        model: PathBuf,
+    },
+    /// The name is that of a folder with folders of models.
+    #[error("{}: holds no model itself, but {}", .path.display(), match .count {
+        1 => format!("{} does: name that folder", .first.display()),
+        _ => format!("{} folders in it do: name one of them, such as {}", .count, .first.display()),
+    })]
+    ModelsInside {
+        /// The folder.
+        path: PathBuf,
+        /// The first folder of a model in it.
+        first: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// The name is that of a repository's folder in the hub's cache, which does not tell the snapshot.
+    #[error("{}: is the folder of a repository in the hub's cache, but {}", .path.display(), match .count {
+        0 => "nothing of it has been downloaded: name the repository (owner/name)".to_owned(),
+        count => format!(
+            "{:?} is none of its {}: name one of the folders in its `snapshots`",
+            .revision, counted(*count as u64, "snapshot")
+        ),
+    })]
+    Snapshot {
+        /// The folder.
+        path: PathBuf,
+        /// The revision looked for.
+        revision: String,
+        /// How many snapshots there are.
+        count: usize,
+    },
+    /// The name is an address, but none of a model in the hub.
+    #[error(
+        "{address}: is no address of a model in the hub, which is https://huggingface.co/owner/name; \
+         download what lies elsewhere into a folder, and name that"
+    )]
+    Address {
+        /// The address.
+        address: String,
+    },
+    /// The name has a revision in it, and another one is asked for beside it.
+    #[error(
+        "{repo}: the name says revision {found:?}, but {option:?} is asked for beside it: leave one of \
+         them out"
+    )]
+    TwoRevisions {
+        /// The repository.
+        repo: String,
+        /// The revision in the name.
+        found: String,
+        /// The revision beside it.
+        option: String,
     },
     /// The folder holds no model in a known layout.
     #[error(

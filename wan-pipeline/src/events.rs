@@ -39,6 +39,20 @@ pub enum Event {
         /// Tokens that were cut off.
         dropped: usize,
     },
+    /// A negative prompt is given, but the guidance of its request never asks for it: it has no effect.
+    NegativePromptUnused {
+        /// The requests that are meant, counted from 0.
+        requests: Vec<usize>,
+        /// All requests of the batch.
+        batch: usize,
+    },
+    /// A seed has more than the 32 bits that count.
+    SeedCut {
+        /// The seed.
+        seed: u64,
+        /// The seed that gives the same noise.
+        counts: u32,
+    },
     /// A prompt has been encoded. Equal prompts, and those encoded before, are encoded once.
     Encoded {
         /// The prompt.

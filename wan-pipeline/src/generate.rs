@@ -2,6 +2,7 @@
 
 use wan_core::Backend;
 
+use crate::plan::warn;
 use crate::{Error, Latents, Observer, Pipeline, Plan, Request, RequestError, Video};
 
 impl<B: Backend> Pipeline<B> {
@@ -78,6 +79,7 @@ impl<B: Backend> Pipeline<B> {
         requests: &[Request],
         observer: &mut Observer,
     ) -> Result<Vec<Latents<B>>, Error> {
+        warn(plans, requests, observer)?;
         let pairs: Vec<_> = plans.iter().zip(requests).collect();
         let embeddings = self.embed_all(&pairs, observer)?;
         let mut latents: Vec<Option<Latents<B>>> = vec![None; requests.len()];

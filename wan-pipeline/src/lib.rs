@@ -15,6 +15,7 @@ mod generate;
 mod latents;
 mod layout;
 mod memory;
+mod model_name;
 mod observer;
 mod open;
 mod pipeline;

@@ -56,7 +56,11 @@ impl<B: Backend> Pipeline<B> {
     ///   repository (`config.json` of a `WanModel`, `.pth` files); a `SHA256SUMS` in it is honoured;
     /// - the name of a model that is compiled in (`tiny-wan`, with the feature of that name);
     /// - a repository in the Hugging Face hub, such as `Wan-AI/Wan2.1-T2V-14B` (with the feature
-    ///   `hub`): what is needed of it is downloaded into the usual cache and verified.
+    ///   `hub`): what is needed of it is downloaded into the usual cache and verified. The name may end
+    ///   in `@revision`, or be the address of a page of the repository.
+    ///
+    /// A path may begin with `~`, and may be that of a repository in the hub's cache
+    /// (`models--owner--name`), of which the snapshot is used that `refs` tells.
     ///
     /// ```
     /// use wan_pipeline::{Pipeline, backend::Flex};

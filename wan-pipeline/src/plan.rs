@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use wan_core::guidance::Guidance;
 use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
+use wan_io::counted;
 use wan_io::text::clean_prompt;
 use wan_io::video::{FrameRate, Metadata, VideoSpec};
 
 use crate::components::Components;
 use crate::prompt_weights::WeightedPrompt;
-use crate::{Preset, PromptEmbeds, Request, RequestError, SourceVideo};
+use crate::{Error, Event, Observer, Preset, PromptEmbeds, Request, RequestError, SourceVideo};
 
 /// The strength of a video-to-video request that does not name one, as in diffusers.
 const DEFAULT_STRENGTH: f64 = 0.8;
@@ -223,11 +224,10 @@ impl Plan {
     /// What [`is_one_run_with`](Self::is_one_run_with) compares, in words.
     pub(crate) fn run_in_words(&self) -> String {
         let Self { width, height, num_frames, .. } = self;
-        let (steps, scheduler) = (self.steps(), self.scheduler.kind);
-        let shift = self.schedule.flow_shift;
-        format!(
-            "{width}x{height}, {num_frames} frames, {steps} steps of {scheduler}, shift {shift}"
-        )
+        let frames = counted(*num_frames as u64, "frame");
+        let steps = counted(self.steps() as u64, "step");
+        let (scheduler, shift) = (self.scheduler.kind, self.schedule.flow_shift);
+        format!("{width}x{height}, {frames}, {steps} of {scheduler}, shift {shift}")
     }
 
     fn check(&self, limits: &Limits) -> Result<(), RequestError> {
@@ -255,8 +255,7 @@ impl Plan {
             return Ok(());
         }
         let words = |w: usize, h: usize, frames: usize| {
-            let plural = if frames == 1 { "" } else { "s" };
-            format!("{frames} frame{plural} of {w}x{h}")
+            format!("{} of {w}x{h}", counted(frames as u64, "frame"))
         };
         let found = words(width, height, frames);
         let expected = words(self.width, self.height, self.num_frames);
@@ -300,6 +299,35 @@ impl Plan {
         let given = named.into_iter().filter_map(|(which, embeds)| Some((which, embeds?)));
         given.into_iter().try_for_each(|(which, embeds)| self.check_embeds(which, embeds, text_dim))
     }
+}
+
+/// Tells of what is asked for and has no effect.
+pub(crate) fn warn(
+    plans: &[Plan],
+    requests: &[Request],
+    observer: &mut Observer,
+) -> Result<(), Error> {
+    let (mut unused, mut seeds) = (Vec::new(), Vec::new());
+    for (i, (plan, request)) in plans.iter().zip(requests).enumerate() {
+        let given = request.negative_prompt.as_ref().is_some_and(|text| !text.trim().is_empty());
+        if given && !plan.needs_negative()? {
+            unused.push(i);
+        }
+        if plan.seed > u32::MAX.into() && !seeds.contains(&plan.seed) {
+            seeds.push(plan.seed);
+        }
+    }
+    if !unused.is_empty() {
+        tracing::warn!("without guidance the negative prompt has no effect");
+        let batch = requests.len();
+        observer.emit(Event::NegativePromptUnused { requests: unused, batch })?;
+    }
+    for seed in seeds {
+        let counts = seed as u32;
+        tracing::warn!("of seed {seed} only the low 32 bits count: {counts}");
+        observer.emit(Event::SeedCut { seed, counts })?;
+    }
+    Ok(())
 }
 
 /// The scheduler of a request: its own config, or the model's, or the defaults of another kind.

@@ -1,5 +1,6 @@
 use wan_core::guidance::{Guidance, GuidanceError};
 use wan_core::scheduler::{ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
+use wan_io::counted;
 
 use crate::{FrameRate, PromptEmbeds, SourceLatents, SourceVideo};
 
@@ -22,7 +23,7 @@ use crate::{FrameRate, PromptEmbeds, SourceLatents, SourceVideo};
 pub struct Request {
     /// The content of the video, in English or Chinese.
     pub prompt: String,
-    /// Things that the video should not show.
+    /// Things that the video should not show. Without guidance it has no effect.
     pub negative_prompt: Option<String>,
     /// Embeddings that take the place of the prompt.
     pub prompt_embeds: Option<PromptEmbeds>,
@@ -45,7 +46,8 @@ pub struct Request {
     pub guidance: Option<Guidance>,
     /// Flow shift: more spends more of the steps at high noise.
     pub flow_shift: Option<f64>,
-    /// Seed of the noise; the same seed gives the same video. Default: 42.
+    /// Seed of the noise; the same seed gives the same video. The low 32 bits count, as in torch.
+    /// Default: 42.
     pub seed: u64,
     /// The method that integrates the flow. Default: that of the model's scheduler config.
     pub scheduler: Option<SchedulerKind>,
@@ -296,7 +298,10 @@ pub enum RequestError {
         expected: usize,
     },
     /// Embeddings of more tokens than the text length.
-    #[error("{which} have {found} tokens, but the text length is {expected}")]
+    #[error(
+        "{which} have {}, but the text length is {expected}",
+        counted(*.found as u64, "token")
+    )]
     EmbedsLength {
         /// `prompt_embeds` or `negative_prompt_embeds`.
         which: &'static str,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use wan_io::files::ModelFiles;
 #[cfg(feature = "hub")]
-use wan_io::hub::{Hub, HubEvent, HubObserver, HubOptions, Snapshot};
+use wan_io::hub::{Hub, HubError, HubEvent, HubObserver, HubOptions, Snapshot};
 use wan_io::integrity::{self, Verify};
 
 #[cfg(feature = "hub")]
@@ -13,8 +13,11 @@ use crate::ModelSpec;
 use crate::components::Parts;
 #[cfg(feature = "hub")]
 use crate::components::check_config;
-use crate::layout::{CONFIG, INDEX, Layout, SCHEDULER, WeightFiles};
-use crate::{Error, Event, ModelError, Observer, Role, embedded};
+use crate::layout::{INDEX, Layout, SCHEDULER, WeightFiles};
+use crate::model_name::{ModelName, short_name};
+#[cfg(feature = "hub")]
+use crate::model_name::{Repository, did_you_mean};
+use crate::{Error, Event, Observer, Role};
 
 /// What the caller says about where a model comes from.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +28,27 @@ pub(crate) struct Source {
     pub(crate) revision: Option<String>,
     #[cfg(feature = "hub")]
     pub(crate) hub: Option<HubOptions>,
+}
+
+impl Source {
+    /// The revision that the caller says beside the name.
+    pub(crate) fn revision(&self) -> Option<&str> {
+        #[cfg(feature = "hub")]
+        return self.revision.as_deref();
+        #[cfg(not(feature = "hub"))]
+        None
+    }
+
+    /// The address of the hub, where it is known.
+    #[cfg(feature = "hub")]
+    pub(crate) fn endpoint(&self) -> Option<String> {
+        Some(self.hub_options().ok()?.endpoint)
+    }
+
+    #[cfg(feature = "hub")]
+    fn hub_options(&self) -> Result<HubOptions, HubError> {
+        self.hub.clone().map_or_else(HubOptions::from_env, Ok)
+    }
 }
 
 /// A model's folder with all that is needed of it, whole.
@@ -43,35 +67,24 @@ pub(crate) fn find(
         let name = parts.file(Role::Transformer).map(short_name).unwrap_or_default();
         return Ok(ModelLocation { name, folder: None });
     };
-    let name = short_name(model);
-    let text = model.to_string_lossy();
-    // A folder that has the name of a built-in model by chance, and no model in it, does not hide it.
-    let is_built_in = embedded::find(&text).is_some();
-    let has_model = || [INDEX, CONFIG].iter().any(|file| model.join(file).is_file());
-    if model.exists() && (!is_built_in || has_model()) {
-        let files = ModelFiles::folder(model)?;
-        let layout = Layout::detect(&files)?;
-        let needed = NeededFiles::for_layout(layout, parts);
-        verify_folder(model, &files, &needed, source.verify.unwrap_or_default(), observer)?;
-        return Ok(ModelLocation { name, folder: Some((files, layout)) });
-    }
-    if let Some(files) = embedded::find(&text) {
-        let layout = Layout::detect(&files)?;
-        return Ok(ModelLocation { name, folder: Some((files, layout)) });
-    }
-    #[cfg(feature = "hub")]
-    if wan_io::hub::is_repo_id(&text) {
-        let folder = download(source, &text, parts, observer)?;
-        return Ok(ModelLocation { name, folder: Some(folder) });
-    }
-    let hub = if cfg!(feature = "hub") { "" } else { "; but the feature `hub` is off" };
-    let (name, known) = (text.into_owned(), embedded::names());
-    Err(ModelError::Unknown { name, known, hub }.into())
-}
-
-/// The last part of a path or repository.
-fn short_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let found = ModelName::resolve(model, source)?;
+    let name = found.short();
+    let folder = match found {
+        ModelName::Folder(folder) => {
+            let files = ModelFiles::folder(&folder)?;
+            let layout = Layout::detect(&files)?;
+            let needed = NeededFiles::for_layout(layout, parts);
+            verify_folder(&folder, &files, &needed, source.verify.unwrap_or_default(), observer)?;
+            (files, layout)
+        }
+        ModelName::BuiltIn(files) => {
+            let layout = Layout::detect(&files)?;
+            (files, layout)
+        }
+        #[cfg(feature = "hub")]
+        ModelName::Repository(repository) => download(source, &repository, parts, observer)?,
+    };
+    Ok(ModelLocation { name, folder: Some(folder) })
 }
 
 /// The files that a pipeline reads, without those of parts that have files of their own.
@@ -127,16 +140,14 @@ fn verify_folder(
 #[cfg(feature = "hub")]
 fn download(
     source: &Source,
-    repo: &str,
+    repository: &Repository,
     parts: &Parts,
     observer: &mut Observer,
 ) -> Result<(ModelFiles, Layout), Error> {
-    let mut options = match &source.hub {
-        Some(options) => options.clone(),
-        None => HubOptions::from_env()?,
-    };
+    let mut options = source.hub_options()?;
     options.verify = source.verify.unwrap_or(options.verify);
-    let revision = source.revision.as_deref().unwrap_or("main");
+    let Repository { id, revision } = repository;
+    let revision = revision.as_deref().unwrap_or("main");
     let observer = &mut |event: HubEvent| {
         let event = match event {
             HubEvent::Verifying { done, total } => Event::Verifying { done, total },
@@ -144,7 +155,8 @@ fn download(
         };
         flow(observer, event)
     };
-    let snapshot = Hub::new(options)?.open(repo, revision, observer)?;
+    let opened = Hub::new(options)?.open(id, revision, observer);
+    let snapshot = opened.map_err(|error| no_model(error, source, id))?;
     let layout = match snapshot.has(INDEX) {
         true => Layout::Diffusers,
         false => Layout::Original,
@@ -162,6 +174,22 @@ fn download(
     snapshot.fetch(&weights, observer)?;
     snapshot.finish()?;
     Ok((files, layout))
+}
+
+/// The error of a repository that cannot be had; a name that may have been meant for a folder is called that
+/// too.
+#[cfg(feature = "hub")]
+fn no_model(error: HubError, source: &Source, id: &str) -> Error {
+    use HubError::{AuthRequired, NotCached, RepoNotFound, Unreachable};
+    let name = source.model.as_deref().unwrap_or(Path::new(""));
+    match error {
+        AuthRequired { .. } | NotCached { .. } | RepoNotFound { .. } | Unreachable { .. }
+            if name.components().as_path() == Path::new(id) =>
+        {
+            Error::NoModel { source: error, hint: did_you_mean(name) }
+        }
+        other => other.into(),
+    }
 }
 
 /// The files of a part's weights in a repository.

@@ -138,7 +138,7 @@ fn a_run_is_stopped_and_resumed() {
     let stop = ["--save-state", "run", "--stop-after", "2", "--steps", "4", "--out", "v.rgb"];
     let output = folder.run(&[&[PROMPT], &options[..], &stop, &size].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("2 of 4 steps are saved in run"));
+    assert!(text(&output.stderr).contains("2 of 4 steps saved in run"));
     assert_eq!(folder.names(), ["run", "whole", "whole-1.rgb", "whole-2.rgb"]);
     let resume = ["--resume", "run", "--out", "v.rgb", "--save-latents", "resumed"];
     let output = folder.run(&resume);
@@ -199,7 +199,7 @@ fn an_interrupted_run_leaves_its_state() {
     // A slow run has said how far it is before.
     let lines: Vec<&str> = said.lines().skip_while(|line| line.contains(" elapsed")).collect();
     assert_eq!(lines[0], "stopping; Ctrl-C again ends at once");
-    assert!(lines[1].contains("of 500 steps are saved in run: --resume run goes on"), "{said}");
+    assert!(lines[1].contains("of 500 steps saved in run: --resume run goes on"), "{said}");
     assert!(lines[2].starts_with("stopped while denoising, after "), "{said}");
     let left: Vec<String> =
         folder.names().into_iter().filter(|name| name != "v-preview.gif").collect();
@@ -338,7 +338,10 @@ fn a_contact_sheet() {
         let said = folder.make(&[&prompts[..], &lists, &["--grid", sheet]].concat());
         let read = read_video(folder.path(sheet)).unwrap();
         let (width, height) = (read.spec.width, read.spec.height);
-        let line = format!("{sheet}: {frames} frames of {width}x{height} at 24 fps");
+        let line = match frames {
+            1 => format!("{sheet}: 1 frame of {width}x{height}"),
+            _ => format!("{sheet}: {frames} frames of {width}x{height} at 24 fps"),
+        };
         assert_eq!(said.lines().last(), Some(line.as_str()));
         assert_eq!(read.frames.len(), frames);
         if sheet == "sheet.png" {

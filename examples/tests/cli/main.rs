@@ -1,5 +1,6 @@
 //! Runs the example `text_to_video` as a user does, each time in a folder of its own.
 
+mod arguments;
 mod control;
 mod disks;
 #[cfg(unix)]
@@ -376,7 +377,9 @@ fn wrong_usage_exits_with_2() {
         &["a", "--steps", "1.5"],
         &["a", "--steps", "-5"],
         &["a", "--frames", "99999999999999999999999"],
-        &["a", "--seed", "-1"],
+        &["a", "--seed", "-2"],
+        &["a", "--seed", "18446744073709551616"],
+        &["a", "--seed", "any"],
         &["a", "--guidance", "strong"],
         &["a", "--guidance", "NaN"],
         &["a", "--guidance", "inf"],
@@ -465,7 +468,7 @@ fn bad_values_exit_with_1_before_anything_is_done() {
         (&["--save-latents", "there"], &["there", "a folder of that name exists"]),
         (&["--model", "tiny-wam"], &["\"tiny-wam\"", "tiny-wan"]),
         (&["--model", "there"], &["there/model_index.json", "no such file"]),
-        (&["--model", "file"], &["file", "is not a folder"]),
+        (&["--model", "file"], &["file", "is a file", "--transformer"]),
     ] {
         let mut all = vec!["a red circle"];
         for default in

@@ -1,3 +1,5 @@
+use crate::words::plural;
+
 /// A value of a [`Guidance`](super::Guidance) that is out of its range or does not fit the run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -11,7 +13,10 @@ pub enum GuidanceError {
         found: f64,
     },
     /// A schedule gives scales for another number of steps.
-    #[error("the guidance schedule has {found} scales, but the run has {steps} steps")]
+    #[error(
+        "the guidance schedule has {found} scale{}, but the run has {steps} step{}",
+        plural(.found), plural(.steps)
+    )]
     ScheduleLength {
         /// The scales found.
         found: usize,
@@ -31,7 +36,8 @@ pub enum GuidanceError {
     },
     /// An interval so short that no step lies in it.
     #[error(
-        "the guidance interval {start} to {stop} has none of the {steps} steps of the run in it"
+        "the guidance interval {start} to {stop} has none of the {steps} step{} of the run in it",
+        plural(.steps)
     )]
     IntervalWithoutSteps {
         /// Its start.
@@ -42,7 +48,10 @@ pub enum GuidanceError {
         steps: usize,
     },
     /// The zero steps of CFG-Zero* leave nothing to predict.
-    #[error("zero_init_steps is {found}, but must be less than the {steps} steps of the run")]
+    #[error(
+        "zero_init_steps is {found}, but must be less than the {steps} step{} of the run",
+        plural(.steps)
+    )]
     ZeroInitSteps {
         /// The value found.
         found: usize,

@@ -31,6 +31,7 @@ pub use sigmas::{SigmaGrid, Steps};
 
 use crate::BurnBackend;
 use crate::config::ConfigError;
+use crate::words::plural;
 
 /// Integrates the flow of one sample, one call a step.
 ///
@@ -130,8 +131,9 @@ pub enum ScheduleError {
     },
     /// A strength so small that no step is left.
     #[error(
-        "strength is {strength}, which leaves none of the {steps} steps to run: use more steps or \
-         a strength of at least 1 / {steps}"
+        "strength is {strength}, which leaves none of the {steps} step{} to run: use more steps or \
+         a strength of at least 1 / {steps}",
+        plural(.steps)
     )]
     StrengthWithoutSteps {
         /// The strength.
@@ -140,7 +142,10 @@ pub enum ScheduleError {
         steps: usize,
     },
     /// A schedule has more or fewer noise levels than one more than its timesteps.
-    #[error("the schedule has {sigmas} sigmas, but must have one more than its {steps} timesteps")]
+    #[error(
+        "the schedule has {sigmas} sigma{}, but must have one more than its {steps} timestep{}",
+        plural(.sigmas), plural(.steps)
+    )]
     Lengths {
         /// The sigmas found.
         sigmas: usize,
@@ -148,7 +153,10 @@ pub enum ScheduleError {
         steps: usize,
     },
     /// A schedule starts after its last step.
-    #[error("the schedule starts at step {found}, but has {steps} steps, counted from 0")]
+    #[error(
+        "the schedule starts at step {found}, but has {steps} step{}, counted from 0",
+        plural(.steps)
+    )]
     Start {
         /// The start found.
         found: usize,
@@ -156,7 +164,7 @@ pub enum ScheduleError {
         steps: usize,
     },
     /// A saved state has more steps done than the run has.
-    #[error("the saved state has done {found} steps, but the run has {steps}")]
+    #[error("the saved state has done {found} step{}, but the run has {steps}", plural(.found))]
     StepsDone {
         /// The steps of the state.
         found: usize,

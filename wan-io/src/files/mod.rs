@@ -99,6 +99,22 @@ pub enum FileError {
     },
 }
 
+/// The path with the user's folder in place of a leading `~`, which no shell expands in `--option=~/x`.
+/// Something that is really called `~` keeps its name.
+pub fn expand_home(path: &Path) -> PathBuf {
+    // As text, since a slash at the end may count.
+    let below = path.to_str().and_then(|text| text.strip_prefix('~'));
+    let below = below.filter(|below| below.is_empty() || below.starts_with('/'));
+    match (below, std::env::home_dir()) {
+        (Some(below), Some(home)) if !Path::new("~").exists() => {
+            let mut whole = home.into_os_string();
+            whole.push(below);
+            whole.into()
+        }
+        _ => path.to_owned(),
+    }
+}
+
 /// A file compiled into the program: its path inside the model's folder, and its bytes.
 pub type EmbeddedFile = (&'static str, &'static [u8]);
 

@@ -17,6 +17,7 @@ use super::http::{Client, Subject, display_url, header};
 use super::listing::{Entry, file_url, unquoted};
 use super::retry::{Setback, Tries, pause};
 use super::{HubError, wrong_file};
+use crate::counted;
 use crate::integrity::{self, Digest, Expected, Hasher, Verify};
 
 /// Tries without progress: half a minute in all, since much may be lost by giving up.
@@ -247,7 +248,8 @@ impl Download<'_> {
                 reason: error.to_string(),
             })?;
             if read == 0 && partial.done < entry.size {
-                let reason = format!("the connection ended after {} bytes", partial.done);
+                let reason =
+                    format!("the connection ended after {}", counted(partial.done, "byte"));
                 return Err(HubError::Unreachable { url: display_url(&url), reason });
             }
             if partial.done + read as u64 > entry.size {

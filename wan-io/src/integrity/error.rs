@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::Digest;
+use crate::counted;
 
 /// Why files are not what they should be, or cannot be compared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IntegrityError {
     /// A file is cut off, too long, or changed its size while it was read.
-    #[error("{path}: has {found} bytes, but must have {expected}; {AGAIN}", path = path.display())]
+    #[error("{}: has {}, but must have {expected}; {AGAIN}", .path.display(), counted(*.found, "byte"))]
     Size {
         /// The file.
         path: PathBuf,

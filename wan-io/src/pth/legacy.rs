@@ -10,6 +10,7 @@ use super::flatten;
 use super::pickle::{self, MAX_PICKLE};
 use super::tensor::{Numbers, View};
 use super::value::{Container, Pickle, Storage, Value};
+use crate::counted;
 use crate::files::OpenFile;
 
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -94,7 +95,8 @@ fn find_storages(
         }
     }
     if at < file.size() {
-        return Err(broken(format!("{} bytes follow its last storage", file.size() - at)));
+        let rest = counted((file.size() - at) as u64, "byte");
+        return Err(broken(format!("its last storage is followed by {rest}")));
     }
     let take = |storage: &Storage| {
         let reason = || PthError::Storage { key: storage.key.into(), reason: "is missing".into() };
@@ -110,14 +112,17 @@ fn read_storage(file: &OpenFile, at: &mut usize, storage: &Storage) -> Result<Nu
     let length = file.bytes(*at..file.size().min(*at + 8))?;
     match <[u8; 8]>::try_from(&*length).map(u64::from_le_bytes) {
         Ok(found) if found == count as u64 => {}
-        Ok(found) => return wrong(format!("has {found} numbers instead of {count}")),
+        Ok(found) => {
+            return wrong(format!("has {} instead of {count}", counted(found, "number")));
+        }
         Err(_) => return wrong("is cut off".into()),
     }
     let (start, left) = (*at + 8, file.size() - (*at + 8));
     match count.checked_mul(dtype.bitsize() / 8).filter(|bytes| *bytes <= left) {
         Some(bytes) => *at = start + bytes,
         None => {
-            return wrong(format!("has {count} numbers, but only {left} bytes are left for them"));
+            let numbers = counted(count as u64, "number");
+            return wrong(format!("has {numbers}, but only {left} of its bytes are left"));
         }
     }
     Ok(Numbers { dtype, count, start })

@@ -31,6 +31,7 @@ use tensor::Numbers;
 use value::Storage;
 use zip::Archive;
 
+use crate::counted;
 use crate::files::{FileError, OpenFile};
 
 /// So much is looked at of the name of a byte order.
@@ -99,7 +100,11 @@ fn locate(archive: &Archive, root: &str, storage: &Storage) -> Result<Numbers, P
     };
     if count.checked_mul(dtype.bitsize() / 8) != Some(entry.len()) {
         let size = entry.len();
-        return wrong(format!("has {size} bytes, but should have {count} numbers of {dtype}"));
+        return wrong(format!(
+            "has {}, but should have {} of {dtype}",
+            counted(size as u64, "byte"),
+            counted(count as u64, "number")
+        ));
     }
     Ok(Numbers { dtype, count, start: entry.start })
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
+use crate::counted;
 use crate::files::{FileError, OpenFile};
 
 /// How many numbers a tensor may have at most if its storage has fewer: a single number can stand
@@ -62,14 +63,19 @@ impl View {
         let ones = strides.iter_mut().zip(&shape).filter(|(_, dim)| **dim == 1);
         ones.for_each(|(stride, _)| *stride = 0);
         let has = numbers.count;
-        let too_far = || format!("{shape:?} is not inside its storage, which has {has} numbers");
+        let too_far = || {
+            format!(
+                "{shape:?} is not inside its storage, which has {}",
+                counted(has as u64, "number")
+            )
+        };
         let count = count(&shape).ok_or_else(too_far)?;
         let span = span(&shape, &strides).ok_or_else(too_far)?;
         if offset.checked_add(span).is_none_or(|end| end > has) {
             return Err(too_far());
         }
         if count > has.max(MAX_EXPANDED) {
-            return Err(format!("{shape:?} is a view of only {has} numbers"));
+            return Err(format!("{shape:?} is a view of only {}", counted(has as u64, "number")));
         }
         // The storage is inside the file, and so is every part of it.
         let size = numbers.dtype.bitsize() / 8;

@@ -3,6 +3,7 @@
 use std::{io, path::Path, path::PathBuf};
 
 use super::format::ENDINGS;
+use crate::counted;
 use crate::files::WriteError;
 
 /// Why a video could not be written or read.
@@ -55,8 +56,8 @@ pub enum VideoError {
     },
     /// A frame has the wrong number of bytes.
     #[error(
-        "frame {frame} of `{path}` has {found} bytes, but {width}x{height} rgb24 is {expected} \
-         bytes"
+        "frame {frame} of `{path}` has {}, but {width}x{height} rgb24 is {expected} bytes",
+        counted(*.found as u64, "byte")
     )]
     FrameLength {
         /// The path as given.
@@ -73,7 +74,10 @@ pub enum VideoError {
         height: u32,
     },
     /// More frames than announced.
-    #[error("`{path}` was opened for {expected} frames, but one more was written")]
+    #[error(
+        "`{path}` was opened for {}, but one more was written",
+        counted((*.expected).into(), "frame")
+    )]
     TooManyFrames {
         /// The path as given.
         path: PathBuf,
@@ -81,7 +85,10 @@ pub enum VideoError {
         expected: u32,
     },
     /// Finished before all announced frames were written.
-    #[error("`{path}` was opened for {expected} frames, but only {found} were written")]
+    #[error(
+        "`{path}` was opened for {}, but {found} of them came",
+        counted((*.expected).into(), "frame")
+    )]
     TooFewFrames {
         /// The path as given.
         path: PathBuf,

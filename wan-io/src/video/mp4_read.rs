@@ -18,6 +18,7 @@ use super::{
     source::{MAX_TOP_LEVEL_BOXES, Source},
     spec::MAX_FRAMES,
 };
+use crate::counted;
 
 /// Reads a whole MP4 as rgb24, such as [`VideoWriter`](super::VideoWriter) writes.
 ///
@@ -57,7 +58,11 @@ pub fn read_mp4(path: &Path) -> Result<DecodedVideo, VideoError> {
         frames.push(to_rgb(&yuv, &spec).map_err(broken)?);
     }
     if frames.len() != samples {
-        return Err(broken(format!("it has {samples} frames, but only {} decode", frames.len())));
+        return Err(broken(format!(
+            "only {} of {} decode",
+            frames.len(),
+            counted(samples as u64, "frame")
+        )));
     }
     Ok(DecodedVideo { spec, frames })
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::unique::{UniqueMap, insert_once};
 use super::{WeightsFileError, check_name};
+use crate::counted;
 use crate::files::{FileError, OpenFile, from_json};
 use crate::foreign;
 use crate::pth::View;
@@ -58,7 +59,7 @@ pub(super) fn read(file: &OpenFile) -> Result<Content, WeightsFileError> {
 /// Where the data of a file of `size` bytes starts, which begins with `beginning`.
 fn data_start(beginning: &[u8], size: usize) -> Result<usize, String> {
     let Some((length, rest)) = beginning.split_first_chunk() else {
-        return Err(format!("it has only {size} bytes"));
+        return Err(format!("it has only {}", counted(size as u64, "byte")));
     };
     if rest.first().is_some_and(|&byte| byte != b'{') {
         return Err("it does not begin like one".into());

@@ -118,7 +118,11 @@ fn storages() -> Vec<Row> {
             with(|l| l.keys = b"]Na".to_vec()),
             "a storage's name is not text",
         ),
-        fails("bytes at the end", with(|l| l.storages.push(0)), "1 bytes follow its last storage"),
+        fails(
+            "bytes at the end",
+            with(|l| l.storages.push(0)),
+            "its last storage is followed by 1 byte",
+        ),
         is("a count too large", |l| l.storages = numbers(3), "has 3 numbers instead of 2"),
         is(
             "a negative count",
@@ -128,12 +132,12 @@ fn storages() -> Vec<Row> {
         is(
             "a count that overflows",
             huge,
-            "has 2305843009213693952 numbers, but only 8 bytes are left for them",
+            "has 2305843009213693952 numbers, but only 8 of its bytes are left",
         ),
         is(
             "a storage that is cut off",
             |l| l.storages.truncate(15),
-            "has 2 numbers, but only 7 bytes are left for them",
+            "has 2 numbers, but only 7 of its bytes are left",
         ),
         is("a count that is cut off", |l| l.storages.truncate(7), "is cut off"),
         is(

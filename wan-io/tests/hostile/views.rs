@@ -83,7 +83,8 @@ fn arguments() -> Vec<Row> {
 
 fn storages() -> Vec<Row> {
     let size = |count: i64, dtype: &str| {
-        format!(r#"storage "0" has 8 bytes, but should have {count} numbers of {dtype}"#)
+        let plural = if count == 1 { "" } else { "s" };
+        format!(r#"storage "0" has 8 bytes, but should have {count} number{plural} of {dtype}"#)
     };
     let two_ways =
         dict(&[("a", pair("0")), ("b", rebuild(storage("IntStorage", "0", 2), 0, &[2], &[1]))]);

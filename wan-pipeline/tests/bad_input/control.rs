@@ -345,13 +345,13 @@ fn requests_that_do_not_form_one_run() {
         (first().steps(3), "3 steps"),
         (first().shift(5.0), "shift 5"),
         (first().scheduler(SchedulerKind::Euler), "euler"),
-        (first().video(video(16, 16, 1)).strength(0.5), "1 steps"),
+        (first().video(video(16, 16, 1)).strength(0.5), "1 step "),
     ] {
         let error = pipeline.start(&[first(), other], &mut not_yet()).err().unwrap();
         let ok = matches!(error, Error::Request(RequestError::NotOneRun { request: 1, .. }));
         assert!(ok, "{error:?}");
         is_one_sentence(&error);
-        says(&error, &["request 1", found, "the first has 16x16, 1 frames, 2 steps of unipc"]);
+        says(&error, &["request 1", found, "the first has 16x16, 1 frame, 2 steps of unipc"]);
     }
 }
 

@@ -39,24 +39,6 @@ fn a_folder_that_is_no_model() {
 }
 
 #[test]
-fn a_file_instead_of_a_folder() {
-    let model = Model::copy();
-    let error = error_of(model.file(TRANSFORMER_WEIGHTS));
-    assert!(
-        matches!(error, Error::Model(ModelError::File(FileError::NotAFolder { .. }))),
-        "{error:?}"
-    );
-    says(&error, &[TRANSFORMER_WEIGHTS, "is not a folder"]);
-}
-
-#[test]
-fn a_part_instead_of_the_model() {
-    let model = Model::copy();
-    let error = error_of(model.file("transformer"));
-    assert!(matches!(error, Error::Model(ModelError::NotAModel { .. })), "{error:?}");
-}
-
-#[test]
 fn each_file_is_needed() {
     // Without a scheduler's config, a request can name the scheduler.
     for file in FILES.into_iter().filter(|file| *file != SCHEDULER) {

@@ -8,6 +8,7 @@ mod control;
 mod files;
 mod kinds;
 mod model;
+mod names;
 mod prompts;
 mod repackaged;
 mod requests;
