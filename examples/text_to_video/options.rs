@@ -6,8 +6,9 @@ use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, Typ
 use clap::{ArgAction, Parser, ValueEnum};
 use wan_io::files::expand_home;
 use wan_pipeline::{
-    Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline, PipelineBuilder,
-    Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo, Tiling, Verify,
+    Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline,
+    PipelineBuilder, Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo,
+    Tiling, Verify,
 };
 
 use crate::Result;

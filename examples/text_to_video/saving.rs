@@ -54,8 +54,7 @@ impl Saving {
         run.save_to(writer)?;
         let (done, file) = (run.done(), path.display());
         let steps = counted(run.steps() as u64, "step");
-        progress
-            .say(&format!("{done} of {steps} saved in {file}: --resume {file} goes on"));
+        progress.say(&format!("{done} of {steps} saved in {file}: --resume {file} goes on"));
         Ok(())
     }
 

@@ -12,9 +12,9 @@ use std::thread;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use wan_io::files::{Destination, WriteError};
-use wan_io::video::{FrameSink, Metadata, VideoError, VideoSpec, VideoWriter};
+use wan_io::video::{FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter};
 
-const SPEC: VideoSpec = VideoSpec { width: 64, height: 32, fps: 16, frames: 3 };
+const SPEC: VideoSpec = VideoSpec { width: 64, height: 32, fps: FrameRate::new(16), frames: 3 };
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("{source}; nor is there a folder of this name here{hint}")]
     NoModel {
         /// What the hub says, or why it cannot be asked.
-        source: HubError,
+        source: Box<HubError>,
         /// Empty, or what was probably meant.
         hint: String,
     },

@@ -32,10 +32,14 @@ pub(crate) struct Source {
 
 impl Source {
     /// The revision that the caller says beside the name.
+    #[cfg(feature = "hub")]
     pub(crate) fn revision(&self) -> Option<&str> {
-        #[cfg(feature = "hub")]
-        return self.revision.as_deref();
-        #[cfg(not(feature = "hub"))]
+        self.revision.as_deref()
+    }
+
+    /// Without the hub no revision can be asked for.
+    #[cfg(not(feature = "hub"))]
+    pub(crate) fn revision(&self) -> Option<&str> {
         None
     }
 
@@ -186,7 +190,7 @@ fn no_model(error: HubError, source: &Source, id: &str) -> Error {
         AuthRequired { .. } | NotCached { .. } | RepoNotFound { .. } | Unreachable { .. }
             if name.components().as_path() == Path::new(id) =>
         {
-            Error::NoModel { source: error, hint: did_you_mean(name) }
+            Error::NoModel { source: Box::new(error), hint: did_you_mean(name) }
         }
         other => other.into(),
     }

@@ -30,10 +30,11 @@ fn weights_that_shrink_during_a_run_end_it_with_an_error() {
     let folder = Folder::new();
     copy_model(&folder);
     let arguments = ["a red circle", "--model", "model", "--frames", "5", "--steps", "50"];
-    let mut command = folder.command(&[&arguments[..], &["--out", "v.mp4"]].concat());
+    let mut command =
+        folder.command(&[&arguments[..], &["--out", "v.mp4", "--save-state", "run"]].concat());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // The model is open when the output is; the VAE is loaded after the last step.
-    while folder.names().len() < 2 {
+    // The run is saved after its first step; the VAE is loaded after the last one.
+    while !folder.path("run").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before");
         std::thread::yield_now();
     }
@@ -43,5 +44,5 @@ fn weights_that_shrink_during_a_run_end_it_with_an_error() {
     let err = text(&output.stderr);
     assert!(output.status.code().is_some_and(|code| code != 0), "{:?}: {err}", output.status);
     assert!(err.contains(VAE) && err.contains("bytes while it was in use"), "{err}");
-    assert_eq!(folder.names(), ["model"], "{err}");
+    assert_eq!(folder.names(), ["model", "run"], "what was computed is kept: {err}");
 }

@@ -138,7 +138,7 @@ fn a_killed_run_goes_on_from_its_last_state() {
     assert_eq!(folder.names(), ["run"]);
     let output = folder.run(&["--resume", "run", "--save-state", "again", "--stop-after", "0"]);
     let said = text(&output.stderr);
-    assert!(output.status.success() && said.contains("of 1000 steps are saved in again"), "{said}");
+    assert!(output.status.success() && said.contains("of 1000 steps saved in again"), "{said}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn writes_a_video_and_says_where() {
     assert_eq!(out, "video.mp4: 5 frames of 32x32 at 24 fps\n");
     assert_eq!(folder.names(), ["video.mp4"]);
     let spec = read_mp4(&folder.path("video.mp4")).unwrap().spec;
-    assert_eq!((spec.width, spec.height, spec.fps, spec.frames), (32, 32, 24, 5));
+    assert_eq!((spec.width, spec.height, spec.fps, spec.frames), (32, 32, 24.into(), 5));
 }
 
 #[test]

@@ -214,22 +214,7 @@ impl ModelFiles {
     /// # Errors
     /// If it is not there, larger than 1 MiB, or not the JSON that `T` is.
     pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T, FileError> {
-        self.json_up_to(file, MAX_CONFIG_BYTES)
-    }
-
-    pub(crate) fn json_up_to<T: DeserializeOwned>(
-        &self,
-        file: &str,
-        max: u64,
-    ) -> Result<T, FileError> {
-        let opened = self.open(file)?;
-        let (path, size) = (opened.path().to_owned(), opened.size());
-        if let Some(what) =
-            foreign::instead_of_json(&opened.bytes(0..size.min(foreign::START))?, size as u64)
-        {
-            return Err(FileError::Foreign { path, what });
-        }
-        let bytes = self.read(file, max)?;
+        let (bytes, path) = (self.json_bytes(file, MAX_CONFIG_BYTES)?, self.display_path(file));
         // A list would be taken for the values of the fields, in their order.
         let is_list = strict_json(&bytes).trim_ascii_start().starts_with(b"[");
         let read = match is_list {
@@ -238,6 +223,26 @@ impl ModelFiles {
         };
         read.or_else(|reason| without_nulls(&bytes).unwrap_or(Err(reason)))
             .map_err(|reason| FileError::Json { path, reason })
+    }
+
+    pub(crate) fn json_up_to<T: DeserializeOwned>(
+        &self,
+        file: &str,
+        max: u64,
+    ) -> Result<T, FileError> {
+        let (bytes, path) = (self.json_bytes(file, max)?, self.display_path(file));
+        from_json(&bytes).map_err(|reason| FileError::Json { path, reason })
+    }
+
+    /// The content of a file that must be JSON.
+    fn json_bytes(&self, file: &str, max: u64) -> Result<Cow<'static, [u8]>, FileError> {
+        let opened = self.open(file)?;
+        let (path, size) = (opened.path().to_owned(), opened.size());
+        let start = opened.bytes(0..size.min(foreign::START))?;
+        match foreign::instead_of_json(&start, size as u64) {
+            Some(what) => Err(FileError::Foreign { path, what }),
+            None => self.read(file, max),
+        }
     }
 }
 

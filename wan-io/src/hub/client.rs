@@ -108,7 +108,7 @@ impl Hub {
                 return Err(HubError::Cancelled);
             }
         }
-        Ok((listing.commit, Files::Online { client, listed: listing.files }))
+        Ok((listing.commit, Files::Online { client: Box::new(client), listed: listing.files }))
     }
 }
 

@@ -258,8 +258,8 @@ pub(super) fn is_safe_name(name: &str) -> bool {
 /// The address of the next page at the endpoint: `Link: <address>; rel="next"`.
 fn next_page(client: &Client, url: &str, headers: &HeaderMap) -> Result<Option<String>, HubError> {
     let is_next = |text: &str| text.contains("rel=\"next\"") || text.contains("rel=next");
-    let links = headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
-    let Some(link) = links.filter(|link| is_next(link)).last() else { return Ok(None) };
+    let mut links = headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
+    let Some(link) = links.find(|link| is_next(link)) else { return Ok(None) };
     let mut addresses = link.split('<').skip(1).filter_map(|link| link.split_once('>'));
     let next = addresses.find(|(_, parameters)| is_next(parameters)).map(|(address, _)| address);
     match next.map(|next| client.at_endpoint(url, next)) {

@@ -89,8 +89,8 @@ pub(super) fn asked_wait(headers: &HeaderMap) -> Option<u64> {
 /// When a limit that is used up begins anew: the `t` of `"api";r=0;t=55`.
 fn used_up(limit: &str) -> Option<u64> {
     let parameter = |name: &str| {
-        let pairs = limit.split(';').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.filter(|(key, _)| key.trim() == name).last()?;
+        let mut pairs = limit.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(key, _)| key.trim() == name)?;
         value.trim().parse::<u64>().ok()
     };
     parameter("t").filter(|_| parameter("r").is_none_or(|left| left == 0))
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn wait_is_read_as_hubs_and_proxies_send_it() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let rows: [(&[(&str, &str)], Option<u64>); 11] = [
+        type Headers = [(&'static str, &'static str)];
+        let rows: [(&Headers, Option<u64>); 11] = [
             (&[("ratelimit", "\"api\";r=0;t=55")], Some(55)),
             (&[("ratelimit", " \"api\" ; r=0 ; t=7 ")], Some(7)),
             (&[("ratelimit", "\"api\";r=9;t=300, \"resolvers\";r=0;t=12")], Some(12)),

@@ -36,7 +36,7 @@ pub struct Snapshot {
 /// Where the files come from.
 pub(super) enum Files {
     /// From the hub, as it lists them.
-    Online { client: Client, listed: BTreeMap<String, Listed> },
+    Online { client: Box<Client>, listed: BTreeMap<String, Listed> },
     /// Only from the cache, for this reason.
     CacheOnly { reason: String },
 }

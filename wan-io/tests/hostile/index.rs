@@ -124,12 +124,14 @@ fn tensors() -> Vec<Row> {
 
 fn json() -> Vec<Row> {
     let sparse = Content::Sparse(vec![(0, b"{\"weight_map\":".to_vec())], 1 << 30);
-    let too_large = "has 1073741824 bytes, but must have at most 16777216";
+    let large = [&b"{\"weight_map\":"[..], &vec![b' '; 16 << 20][..]].concat();
+    let too_large = "has 16777230 bytes, but must have at most 16777216";
     let mut not_utf8 = with_shard("2.safetensors").into_bytes();
     not_utf8[16] = 0xff;
     let two = r#"{"weight_map":{"a":"1.safetensors","a":"2.safetensors","b":"2.safetensors"}}"#;
     vec![
-        model("a gigabyte", sparse, Expected::Error(format!("{INDEX}: {too_large}"))),
+        model("zeros", sparse, Expected::Error(format!("{INDEX}: is no JSON, but binary data"))),
+        model("a large file", large, Expected::Error(format!("{INDEX}: {too_large}"))),
         model(
             "not UTF-8",
             not_utf8,

@@ -326,10 +326,10 @@ mod tests {
                 let (_, left) = recognise(&[(&own, 1), (beside, 2)], "blocks.0.in.weight").unwrap();
                 assert_eq!(left.len() == 2, is_left, "{beside} beside {own}");
             }
-            let inside = |name: &str| format!("{prefix}{name}");
             for (name, is_left) in [("decoder.x", false), ("position_ids", false), ("lm", true)] {
-                let both = [(&*own, 1), (&*inside(name), 2)];
-                let (_, left) = recognise(&both, "blocks.0.in.weight").unwrap();
+                let inside = format!("{prefix}{name}");
+                let (_, left) =
+                    recognise(&[(&own, 1), (&inside, 2)], "blocks.0.in.weight").unwrap();
                 assert_eq!(left.len() == 2, is_left, "{name} inside of {own}");
             }
         }
@@ -374,18 +374,16 @@ mod tests {
 
     #[test]
     fn large_copies_are_compared_at_many_places() {
+        fn tensor<'a>(shape: &'a [usize], bytes: &'a [u8]) -> StoredTensor<'a> {
+            StoredTensor::in_memory(Dtype::U8, shape, bytes)
+        }
         let shape = [257 << 20];
         let one = vec![1; shape[0]];
         let mut other = one.clone();
-        let tensor = |bytes| StoredTensor::in_memory(Dtype::U8, &shape, bytes);
-        assert!(is_same(&tensor(&*one), &tensor(&*other)).unwrap());
+        assert!(is_same(&tensor(&shape, &one), &tensor(&shape, &other)).unwrap());
         other.iter_mut().step_by(500_000).for_each(|byte| *byte = 2);
-        assert!(!is_same(&tensor(&*one), &tensor(&*other)).unwrap());
-        let shape = [1];
-        assert!(
-            !is_same(&tensor(&*one), &StoredTensor::in_memory(Dtype::U8, &shape, &[1][..]))
-                .unwrap()
-        );
+        assert!(!is_same(&tensor(&shape, &one), &tensor(&shape, &other)).unwrap());
+        assert!(!is_same(&tensor(&shape, &one), &tensor(&[1], &[1])).unwrap());
     }
 
     #[test]

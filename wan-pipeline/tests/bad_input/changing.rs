@@ -28,7 +28,8 @@ fn overwrite(path: &Path) {
 
 #[test]
 fn before_a_part_is_loaded() {
-    let changes: [(fn(&Path), &str); 2] =
+    type Change = fn(&Path);
+    let changes: [(Change, &str); 2] =
         [(cut_off, " to 1000 bytes while it was in use"), (overwrite, "was changed while it was")];
     for (change, message) in changes {
         for file in WEIGHTS {

@@ -405,6 +405,7 @@ fn another_model_in_the_original_layout() {
         for (from, to) in [
             ("dit/diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors"),
             ("t5/models_t5_umt5-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.pth"),
+            ("vae/Wan2.1_VAE.pth", "Wan2.1_VAE.pth"),
         ] {
             fs::copy(parity.join(from), folder.path().join(to)).unwrap();
         }
@@ -432,7 +433,7 @@ fn needs_a_scheduler(model: &Model) -> Error {
     let own = SchedulerConfig::new(SchedulerKind::Euler).with_flow_shift(2.0);
     let plan = pipeline.plan(&smallest("a red circle").scheduler_config(own.clone())).unwrap();
     assert_eq!(plan.scheduler(), &own);
-    let error = Error::from(pipeline.plan(&smallest("a red circle")).unwrap_err());
+    let error = pipeline.plan(&smallest("a red circle")).unwrap_err();
     assert!(matches!(error, Error::Request(RequestError::NoScheduler { .. })), "{error:?}");
     says(&error, &["the request must name a scheduler"]);
     error

@@ -226,7 +226,7 @@ fn source_videos_that_do_not_fit() {
     // A longer one is cut at the end.
     let plan = tiny_wan().plan(&Request::new("a").video(video(16, 32, 8))).unwrap();
     let spec = plan.video_spec();
-    assert_eq!((spec.width, spec.height, spec.frames, spec.fps), (16, 32, 5, 24));
+    assert_eq!((spec.width, spec.height, spec.frames, spec.fps), (16, 32, 5, 24.into()));
 }
 
 #[test]

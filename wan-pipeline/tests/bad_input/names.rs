@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use wan_mock_hub::{MockHub, models};
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{Error, HubError, HubOptions, ModelError, Pipeline, PipelineBuilder, Verify};
+use wan_pipeline::{
+    Error, HubError, HubOptions, ModelError, Network, Pipeline, PipelineBuilder, Verify,
+};
 
 use crate::model::{FILES, Model, TRANSFORMER_WEIGHTS, says, smallest};
 
@@ -33,6 +35,7 @@ impl Hub {
             token: None,
             offline: false,
             verify: Verify::default(),
+            network: Network::default(),
         })
     }
 

@@ -164,7 +164,9 @@ fn eight_bit(tensors: &Tensors, generation: Generation) -> [Tensors; 2] {
         }
         let layer = name.strip_suffix(".weight").unwrap();
         let numbers = bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes));
-        let (encode, decode): (fn(f16) -> u8, fn(u8) -> f32) =
+        type Encode = fn(f16) -> u8;
+        type Decode = fn(u8) -> f32;
+        let (encode, decode): (Encode, Decode) =
             if i % 2 == 0 { (e4m3, from_e4m3) } else { (e5m2, from_e5m2) };
         let bits: Vec<u8> = numbers.map(encode).collect();
         let mut dtype = if i % 2 == 0 { Dtype::F8_E4M3 } else { Dtype::F8_E5M2 };
@@ -587,8 +589,12 @@ fn files_that_are_something_else_are_called_what_they_are() {
 fn hub(model: &Model) -> (wan_mock_hub::MockHub, tempfile::TempDir, HubOptions) {
     let (hub, cache) = (wan_mock_hub::MockHub::start(), tempfile::tempdir().unwrap());
     hub.add(wan_mock_hub::Repo::from_folder("owner/model", model.path()));
-    let mut options = HubOptions::from_vars(|_| None).unwrap();
-    (options.endpoint, options.cache) = (hub.endpoint(), cache.path().into());
+    let options = HubOptions::from_vars(|name| match name {
+        "HF_ENDPOINT" => Some(hub.endpoint()),
+        "HF_HUB_CACHE" => Some(cache.path().display().to_string()),
+        _ => None,
+    });
+    let options = options.unwrap();
     (hub, cache, options)
 }
 
