@@ -38,7 +38,9 @@ impl Saving {
     /// reason to end the run.
     pub(crate) fn save_if_due<B: Backend>(&mut self, run: &Denoising<B>, progress: &Progress) {
         let now = self.start.elapsed();
-        let Some(file) = self.file.as_ref().filter(|_| self.saves.is_due(now)) else { return };
+        // Decoding needs the most memory, and is where a run is most easily lost.
+        let due = run.done() == run.steps() || self.saves.is_due(now);
+        let Some(file) = self.file.as_ref().filter(|_| due) else { return };
         match run.save(file) {
             Ok(()) => self.saved = true,
             Err(error) => {
