@@ -242,11 +242,7 @@ impl Opening<'_> {
             return Ok((Tokenizer::open(file)?, file.display().to_string()));
         }
         let (files, layout) = self.folder(Role::Tokenizer)?;
-        let spiece = layout.tokenizer().replace("tokenizer.json", "spiece.model");
-        let file = match files.has(layout.tokenizer()) || !files.has(&spiece) {
-            true => layout.tokenizer(),
-            false => &spiece,
-        };
+        let file = layout.tokenizer_among(|file| files.has(file));
         let path = files.display_path(file);
         let bytes = files.read(file, Tokenizer::MAX_BYTES)?;
         Ok((Tokenizer::from_named_bytes(&bytes, &path)?, path))

@@ -96,11 +96,21 @@ impl Layout {
         Err(ModelError::NotAModel { path, config }.into())
     }
 
-    pub(crate) fn tokenizer(self) -> &'static str {
+    fn tokenizer(self) -> &'static str {
         match self {
             Self::Diffusers => "tokenizer/tokenizer.json",
             Self::Original => "google/umt5-xxl/tokenizer.json",
         }
+    }
+
+    /// The file of the tokenizer in a model that `has` some files: a SentencePiece model where there is no
+    /// other.
+    pub(crate) fn tokenizer_among(self, has: impl Fn(&str) -> bool) -> &'static str {
+        let sentencepiece = match self {
+            Self::Diffusers => "tokenizer/spiece.model",
+            Self::Original => "google/umt5-xxl/spiece.model",
+        };
+        if !has(self.tokenizer()) && has(sentencepiece) { sentencepiece } else { self.tokenizer() }
     }
 
     /// The files of a part with weights.

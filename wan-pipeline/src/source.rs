@@ -77,7 +77,7 @@ pub(crate) fn find(
         ModelName::Folder(folder) => {
             let files = ModelFiles::folder(&folder)?;
             let layout = Layout::detect(&files)?;
-            let needed = NeededFiles::for_layout(layout, parts);
+            let needed = NeededFiles::for_layout(layout, parts, |file| files.has(file));
             verify_folder(&folder, &files, &needed, source.verify.unwrap_or_default(), observer)?;
             (files, layout)
         }
@@ -98,13 +98,13 @@ struct NeededFiles {
 }
 
 impl NeededFiles {
-    fn for_layout(layout: Layout, parts: &Parts) -> Self {
+    fn for_layout(layout: Layout, parts: &Parts, has: impl Fn(&str) -> bool) -> Self {
         let (mut small, mut weights) = (Vec::new(), Vec::new());
         if layout == Layout::Diffusers {
             small.extend([INDEX.to_owned(), SCHEDULER.to_owned()]);
         }
         if parts.is_in_folder(Role::Tokenizer) {
-            small.push(layout.tokenizer().to_owned());
+            small.push(layout.tokenizer_among(has).to_owned());
         }
         for role in Role::NETWORKS.into_iter().filter(|role| parts.is_in_folder(*role)) {
             let files = layout.files(role);
@@ -165,7 +165,7 @@ fn download(
         true => Layout::Diffusers,
         false => Layout::Original,
     };
-    let mut needed = NeededFiles::for_layout(layout, parts);
+    let mut needed = NeededFiles::for_layout(layout, parts, |file| snapshot.has(file));
     // Without it a request can name the scheduler.
     needed.small.retain(|file| file != SCHEDULER || snapshot.has(file));
     snapshot.fetch(&needed.small, observer)?;

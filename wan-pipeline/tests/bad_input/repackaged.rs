@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use half::f16;
 use safetensors::Dtype;
-use serde_json::json;
+use serde_json::{Value, json};
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{Error, HubOptions, ModelError, Observer, Pipeline, PipelineBuilder};
 
@@ -622,4 +622,29 @@ fn other_forms_are_found_in_the_hub_too() {
     let files = ["model.bf16.safetensors", "model.fp16.safetensors", "--text-encoder"];
     says_in_a_sentence(&error, &files);
     assert!(mock.requests().iter().all(|request| !request.file.ends_with(".safetensors")));
+}
+
+/// The tokenizer as a SentencePiece model: its pieces with their scores.
+fn sentencepiece(model: &Model) -> Vec<u8> {
+    fn field(id: u8, bytes: &[u8]) -> Vec<u8> {
+        [&[id, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    }
+    let json: Value = serde_json::from_slice(&model.read(TOKENIZER)).unwrap();
+    let pieces = json["model"]["vocab"].as_array().unwrap();
+    let piece = |piece: &Value| {
+        let text = field(0x0a, piece[0].as_str().unwrap().as_bytes());
+        let score = (piece[1].as_f64().unwrap() as f32).to_le_bytes();
+        field(0x0a, &[&text[..], &[0x15], &score].concat())
+    };
+    pieces.iter().flat_map(piece).collect()
+}
+
+#[test]
+fn a_sentencepiece_model_serves_where_there_is_no_other_tokenizer() {
+    let model = Model::copy();
+    model.write("tokenizer/spiece.model", sentencepiece(&model));
+    remove(&model, TOKENIZER);
+    same(model.open());
+    let (_mock, _cache, options) = hub(&model);
+    same(Pipeline::<Flex>::builder("owner/model").hub(options).open());
 }
