@@ -8,18 +8,19 @@ use wan_io::files::expand_home;
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline,
     PipelineBuilder, Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo,
-    Tiling, Verify,
+    Steps, Tiling, Verify,
 };
 
 use crate::Result;
 use crate::arguments::{with_prompts_last, with_tip};
 
 /// Options of which a saved run has the values already.
-const SAVED_IN_RUN: [&str; 17] = [
+const SAVED_IN_RUN: [&str; 18] = [
     "prompts",
     "negative",
     "prompt_weighting",
     "steps",
+    "timesteps",
     "guidance",
     "guidance_rule",
     "guidance_rescale",
@@ -36,11 +37,12 @@ const SAVED_IN_RUN: [&str; 17] = [
 ];
 
 /// Options that have no effect on latents that are finished.
-const SAVED_IN_LATENTS: [&str; 16] = [
+const SAVED_IN_LATENTS: [&str; 17] = [
     "prompts",
     "negative",
     "prompt_weighting",
     "steps",
+    "timesteps",
     "guidance",
     "guidance_rule",
     "guidance_rescale",
@@ -114,6 +116,17 @@ pub(crate) struct Options {
     /// Denoising steps [default: the model's; tiny-wan 20, Wan 2.1 50]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
+    /// The timesteps themselves, falling from 1000 at most, as models of few steps are made for some:
+    /// 1000,757,522; the flow shift does not change them
+    #[arg(
+        long,
+        value_name = "T",
+        value_delimiter = ',',
+        num_args = 1,
+        action = ArgAction::Set,
+        conflicts_with = "steps"
+    )]
+    timesteps: Vec<f64>,
     /// Guidance scale: how strongly the prompt steers; 1 is without guidance and twice as fast. Or a
     /// scale for each step: 6x10+3x20 (ten steps at 6, twenty at 3), linear:7..1, cosine:7..1. Several,
     /// as in 3,5, make several videos [default: the model's; tiny-wan 3, Wan 2.1 1.3B 6, 14B 5]
@@ -411,7 +424,10 @@ impl Options {
             });
         request.negative_prompt.clone_from(&self.negative);
         request.fps = self.fps;
-        request.steps = self.steps.map(Into::into);
+        request.steps = match self.timesteps.is_empty() {
+            true => self.steps.map(Into::into),
+            false => Some(Steps::Timesteps(self.timesteps.clone())),
+        };
         if let Some(file) = &self.video {
             request.video = Some(SourceVideo::open(file)?);
         }

@@ -96,6 +96,31 @@ fn every_scheduler_makes_another_video() {
     }
 }
 
+/// As models of few steps are run.
+#[test]
+fn timesteps_of_ones_own() {
+    let folder = Folder::new();
+    let run = |steps: [&str; 2]| {
+        let options = ["--scheduler", "lcm", "--guidance", "1", "--out", "v.gif"];
+        let size = ["--frames", "5", "--width", "32", "--height", "32"];
+        folder.run(&[&[PROMPT], &options[..], &size, &steps].concat())
+    };
+    let made = |steps| {
+        let output = run(steps);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::read(folder.path("v.gif")).unwrap()
+    };
+    let few = made(["--timesteps", "1000,757,522"]);
+    let stored = read_metadata(&folder.path("v.gif")).unwrap().unwrap();
+    assert_eq!(stored.num_inference_steps, Some(3));
+    assert!(made(["--steps", "3"]) != few, "they have no effect");
+    for (timesteps, code) in [("522,757", 1), ("1001,500", 1), ("nan", 1), ("1000,now", 2), ("", 2)]
+    {
+        let output = run(["--timesteps", timesteps]);
+        assert_eq!(output.status.code(), Some(code), "{timesteps}: {}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_video_to_start_from() {
     let folder = Folder::new();
