@@ -75,7 +75,7 @@ impl<B: Backend> PipelineBuilder<B> {
     }
 
     /// The transformer's weights in this file: safetensors or `.pth`, one of several shards or their
-    /// index, under the names of diffusers or the original. All names may begin with anything, such as
+    /// index, or the folder of this part as diffusers has it; under the names of diffusers or the original. All names may begin with anything, such as
     /// `model.diffusion_model.`; of two models in the file, the one below a name with `ema` (the mean
     /// over the training) is taken. A `config.json` beside it counts; without one the shapes of the
     /// tensors tell the config.
@@ -83,7 +83,7 @@ impl<B: Backend> PipelineBuilder<B> {
         self.part(Role::Transformer, file)
     }
 
-    /// The text encoder's weights in this file, as for [`transformer`](Self::transformer).
+    /// The text encoder's weights in this file or folder, as for [`transformer`](Self::transformer).
     pub fn text_encoder(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::TextEncoder, file)
     }

@@ -280,14 +280,21 @@ fn from_folder<C: NetworkConfig>(
     Component::new(config, path, tensors, weights)
 }
 
-/// Opens a network in a single file of either layout. A `config.json` beside it counts if it is one
-/// of this network; otherwise the tensors tell.
+/// Opens a network in a single file of either layout, or in a folder of its own as diffusers has it. A
+/// `config.json` beside the weights counts if it is one of this network; otherwise the tensors tell.
 fn from_file<C: NetworkConfig>(file: &Path, role: Role) -> Result<Component<C>, Error> {
-    let weights = Arc::new(Weights::open_path(file)?);
+    let (files, weights) = if file.is_dir() {
+        let files = ModelFiles::folder(file)?;
+        let weights = Layout::Diffusers.files(role).weights.open_alone(&files)?;
+        (files, weights)
+    } else {
+        let folder = file.parent().filter(|parent| *parent != Path::new(""));
+        let weights = Weights::open_path(file)?;
+        (ModelFiles::folder(folder.unwrap_or(Path::new(".")))?, weights)
+    };
+    let weights = Arc::new(weights);
     check_kind(weights.as_ref(), role)?;
     let tensors = C::canonical_names(weights.clone())?;
-    let folder = file.parent().filter(|parent| *parent != Path::new(""));
-    let files = ModelFiles::folder(folder.unwrap_or(Path::new(".")))?;
     let (config, path) = match config_beside::<C>(&files, tensors.as_ref())? {
         Some(config) => (config, files.display_path(CONFIG)),
         None => (C::infer(tensors.as_ref())?, inferred(tensors.as_ref())),

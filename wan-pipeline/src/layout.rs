@@ -121,6 +121,11 @@ impl Layout {
 }
 
 impl WeightFiles {
+    /// Opens them in a folder that holds nothing but this part.
+    pub(crate) fn open_alone(self, files: &ModelFiles) -> Result<Weights, WeightsFileError> {
+        Weights::open(files, "", self.stem)
+    }
+
     pub(crate) fn open(self, files: &ModelFiles) -> Result<Weights, WeightsFileError> {
         Weights::open(files, self.folder, self.stem).map_err(|error| self.missing(files, error))
     }

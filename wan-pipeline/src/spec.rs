@@ -193,7 +193,7 @@ impl Index<'_> {
         if found.is_null() || *found == Value::Bool(false) {
             return Ok(());
         }
-        Err(self.error(field, found, format!("null: {what} are not supported yet")))
+        Err(self.error(field, found, format!("null or false: {what} are not supported yet")))
     }
 
     /// The scheduler's own config, which must be of the class that the index names; or why there is

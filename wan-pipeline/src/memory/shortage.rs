@@ -14,6 +14,7 @@ pub struct MemoryShortage {
     limit: MemoryLimit,
     is_certain: bool,
     remedies: Vec<MemoryRemedy>,
+    suffices: bool,
 }
 
 /// A change after which a run needs less memory.
@@ -101,17 +102,27 @@ impl MemoryPlan {
             true => (ceiling, highest),
             false => (available.bytes(), available.limit()),
         };
-        Err(MemoryShortage { need, available, limit, is_certain, remedies: self.remedies() })
+        let all = self.remedies();
+        let is_enough =
+            |remedy: &MemoryRemedy| self.peak_with(*remedy).is_some_and(|peak| peak <= available);
+        let enough: Vec<MemoryRemedy> = all.iter().copied().filter(is_enough).collect();
+        let suffices = !enough.is_empty();
+        let remedies = if suffices { enough } else { all };
+        Err(MemoryShortage { need, available, limit, is_certain, remedies, suffices })
     }
 
     /// The changes that would help: each lowers the peak by a twentieth at least.
     pub fn remedies(&self) -> Vec<MemoryRemedy> {
         let most = self.peak().bytes() / 20 * 19;
-        let helps = |remedy: &MemoryRemedy| {
-            let changed = remedy.apply(self).map(|work| Self { work, ..self.clone() });
-            changed.is_some_and(|plan| plan.peak().bytes() <= most)
-        };
+        let helps =
+            |remedy: &MemoryRemedy| self.peak_with(*remedy).is_some_and(|peak| peak <= most);
         MemoryRemedy::ALL.into_iter().filter(helps).collect()
+    }
+
+    /// The peak in bytes after a change, where it can be made.
+    fn peak_with(&self, remedy: MemoryRemedy) -> Option<u64> {
+        let work = remedy.apply(self)?;
+        Some(Self { work, ..self.clone() }.peak().bytes())
     }
 }
 
@@ -136,7 +147,7 @@ impl MemoryShortage {
         self.is_certain
     }
 
-    /// The changes that would help.
+    /// The changes that would do, each by itself; if there is none, those that would at least help.
     pub fn remedies(&self) -> &[MemoryRemedy] {
         &self.remedies
     }
@@ -144,7 +155,7 @@ impl MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need, available, limit, is_certain, remedies } = self;
+        let Self { need, available, limit, is_certain, remedies, suffices } = self;
         let StageMemory { stage, weights, .. } = need;
         let all = Size(need.bytes());
         write!(
@@ -158,7 +169,8 @@ impl fmt::Display for MemoryShortage {
         }
         match &in_words(remedies)[..] {
             "" => Ok(()),
-            remedies => write!(f, ": {remedies} would help"),
+            remedies if *suffices => write!(f, ": {remedies} would do"),
+            remedies => write!(f, ": {remedies} would help, but not by itself be enough"),
         }
     }
 }
@@ -199,7 +211,8 @@ mod tests {
         };
         let (available, limit) = (940_000_000, MemoryLimit::Container);
         let remedies = remedies.to_vec();
-        MemoryShortage { need, available, limit, is_certain: certain, remedies }.to_string()
+        let (is_certain, suffices) = (certain, !certain);
+        MemoryShortage { need, available, limit, is_certain, remedies, suffices }.to_string()
     }
 
     #[test]
@@ -210,11 +223,11 @@ mod tests {
             said(false, &[FewerFrames, SmallerSize, Tiles]),
             "denoising needs about 18.5 GB of memory, 5.7 GB of it for weights, but 940 MB are free \
              within the limit of the container (cgroup): fewer frames, a smaller size or decoding in \
-             tiles would help"
+             tiles would do"
         );
         assert!(said(true, &[Tiles]).ends_with(
             "but there can be at most 940 MB within the limit of the container (cgroup): decoding in \
-             tiles would help"
+             tiles would help, but not by itself be enough"
         ));
         assert!(said(false, &[]).ends_with("(cgroup)"));
     }

@@ -648,3 +648,16 @@ fn a_sentencepiece_model_serves_where_there_is_no_other_tokenizer() {
     let (_mock, _cache, options) = hub(&model);
     same(Pipeline::<Flex>::builder("owner/model").hub(options).open());
 }
+
+/// The folders of single parts, as diffusers has them.
+#[test]
+fn a_folder_can_be_a_part() {
+    let model = Model::copy();
+    let part = |name| model.path().join(name);
+    let builder = Pipeline::<Flex>::builder("tiny-wan");
+    same(builder.transformer(part("transformer")).vae(part("vae")).open());
+    let error = Pipeline::<Flex>::builder("tiny-wan").transformer(part("vae")).open().err();
+    says_in_a_sentence(&error.unwrap(), &["vae", "is a Wan 2.1 VAE, not a transformer"]);
+    let error = Pipeline::<Flex>::builder("tiny-wan").transformer(part("scheduler")).open().err();
+    says_in_a_sentence(&error.unwrap(), &["scheduler", "there is neither this file"]);
+}
