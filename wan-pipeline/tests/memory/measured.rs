@@ -76,8 +76,12 @@ fn measure() {
 /// What is told and taken by each stage of a job, in a process of its own.
 fn stages(job: &str) -> Vec<(String, [i64; 2])> {
     let mut test = Command::new(std::env::current_exe().unwrap());
-    let output =
-        test.args(["measured::measure", "--exact", "--nocapture"]).env(JOB, job).output().unwrap();
+    let output = test
+        .args(["measured::measure", "--exact", "--nocapture"])
+        .env(JOB, job)
+        .env("RAYON_NUM_THREADS", "2")
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let stage = |line: &str| {
