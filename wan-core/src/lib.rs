@@ -11,7 +11,9 @@ mod text;
 mod vae;
 mod words;
 
-pub use backend::{Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, Precision};
+pub use backend::{
+    Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision,
+};
 pub use cancel::{CancelToken, Cancelled};
 pub use denoiser::{Branch, Conditioning, Denoiser, Pass};
 pub use text::{TextConditioning, TextEncoder};

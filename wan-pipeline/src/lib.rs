@@ -70,7 +70,9 @@ pub use wan_core::guidance::{
 pub use wan_core::scheduler::{
     FlowSchedule, ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps,
 };
-pub use wan_core::{Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, Precision, Tiling};
+pub use wan_core::{
+    Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision, Tiling,
+};
 pub use wan_io::hub::{HubError, HubEvent};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubOptions, Network, Token};

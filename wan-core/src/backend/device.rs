@@ -43,6 +43,15 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
+/// The memory of a device that has its own, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What is free now.
+    pub free: u64,
+    /// All that it has.
+    pub total: u64,
+}
+
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

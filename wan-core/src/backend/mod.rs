@@ -25,7 +25,7 @@ pub use burn::tensor::backend::Backend as BurnBackend;
 pub use cube::Cuda;
 #[cfg(feature = "wgpu")]
 pub use cube::Wgpu;
-pub use device::{DeviceError, DeviceInfo, DeviceKind};
+pub use device::{DeviceError, DeviceInfo, DeviceKind, DeviceMemory};
 pub use portable::AttentionPlan;
 pub use precision::Precision;
 
@@ -64,6 +64,11 @@ pub trait Backend: BurnBackend {
     /// The dtype that [`Precision::Auto`] stands for on `device`.
     fn auto_dtype(_device: &Self::Device) -> DType {
         DType::F32
+    }
+
+    /// The memory of `device`; `None` where it computes in the host's, or its driver does not tell.
+    fn device_memory(_device: &Self::Device) -> Option<DeviceMemory> {
+        None
     }
 
     /// Does independent pieces of small work, such as passes through a miniature network: one after

@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use wan_core::DeviceMemory;
+
 /// What the C library reserves of the address space for each thread that allocates.
 const ARENA: u64 = 64 << 20;
 
@@ -21,6 +23,8 @@ pub struct AvailableMemory {
 pub enum MemoryLimit {
     /// The memory of the machine.
     Machine,
+    /// The memory of the GPU.
+    Device,
     /// The limit of a container or of another group of processes (cgroup).
     Container,
     /// The limit on the address space of the process (`ulimit -v`).
@@ -43,6 +47,7 @@ impl fmt::Display for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Machine => "on this machine",
+            Self::Device => "on the device",
             Self::Container => "within the limit of the container (cgroup)",
             Self::AddressSpace => "within the limit on the address space (ulimit -v)",
             Self::Data => "within the limit on the data of a process (ulimit -d)",
@@ -54,6 +59,11 @@ impl AvailableMemory {
     /// What there is now; `None` where the system does not tell, which is so on all but Linux.
     pub fn now() -> Option<Self> {
         Self::read(Path::new("/"))
+    }
+
+    pub(super) fn of_device(memory: DeviceMemory) -> Self {
+        let (free, ceiling) = (memory.free, memory.total);
+        Self { limits: vec![Limit { kind: MemoryLimit::Device, free, ceiling }] }
     }
 
     /// The bytes that are free: the smallest of all limits.

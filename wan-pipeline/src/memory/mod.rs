@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use burn::tensor::DType;
-use wan_core::{Backend, Tiling};
+use wan_core::{Backend, DeviceMemory, Tiling};
 use wan_io::text::clean_prompt;
 use wan_models::transformer::WanTransformerConfig;
 use wan_models::umt5::Umt5Config;
@@ -87,12 +87,19 @@ impl StageMemory {
 pub struct MemoryPlan {
     work: Workload,
     left_out: Vec<Stage>,
-    /// Whether the backend computes in the memory of the host.
-    on_host: bool,
+    place: Place,
     /// Whether the networks could compute in 16 bits.
     halvable: bool,
     /// Whether the videos are begun, so that their size and number cannot be changed.
     is_settled: bool,
+}
+
+/// The memory that a backend computes in.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Host,
+    /// That of a device, where its driver tells how much there is.
+    Device(Option<DeviceMemory>),
 }
 
 /// All that memory depends on.
@@ -169,7 +176,10 @@ impl<B: Backend> Pipeline<B> {
             work,
             left_out: Vec::new(),
             is_settled: false,
-            on_host: ["flex", "ndarray"].contains(&B::name(&self.device).as_str()),
+            place: match ["flex", "ndarray"].contains(&B::name(&self.device).as_str()) {
+                true => Place::Host,
+                false => Place::Device(B::device_memory(&self.device)),
+            },
             halvable: B::supports_dtype(&self.device, DType::BF16),
         }
     }
@@ -242,17 +252,18 @@ impl MemoryPlan {
         self
     }
 
-    /// Compares the peak with the memory that there is now, where the system tells it and the backend
-    /// computes in the host's memory.
+    /// Compares the peak with the memory that there is now, where the system tells it: that of the host for
+    /// a CPU backend, else that of the device, as it was when the plan was made.
     ///
     /// # Errors
     /// If there is less. It is an estimate unless the shortage [is certain](MemoryShortage::is_certain):
     /// a caller may go on.
     pub fn check(&self) -> Result<(), MemoryShortage> {
-        match AvailableMemory::now() {
-            Some(available) if self.on_host => self.compare(&available),
-            _ => Ok(()),
-        }
+        let available = match self.place {
+            Place::Host => AvailableMemory::now(),
+            Place::Device(memory) => memory.map(AvailableMemory::of_device),
+        };
+        available.map_or(Ok(()), |available| self.compare(&available))
     }
 }
 
@@ -393,7 +404,8 @@ mod tests {
     }
 
     fn plan(work: Workload) -> MemoryPlan {
-        MemoryPlan { work, left_out: Vec::new(), on_host: true, halvable: true, is_settled: false }
+        let (place, left_out) = (Place::Host, Vec::new());
+        MemoryPlan { work, left_out, place, halvable: true, is_settled: false }
     }
 
     #[test]
@@ -424,6 +436,22 @@ mod tests {
         let denoising = plan(work);
         assert_eq!(denoising.peak().stage, Stage::Denoising);
         assert_eq!(denoising.remedies(), [FewerFrames, SmallerSize, FewerVideos, HalfPrecision]);
+    }
+
+    #[test]
+    fn the_memory_of_a_device_is_compared_where_it_is_told() {
+        let on_device = |memory| MemoryPlan { place: Place::Device(memory), ..plan(wan()) };
+        let peak = plan(wan()).peak().bytes();
+        assert!(on_device(None).check().is_ok());
+        assert!(on_device(Some(DeviceMemory { free: peak, total: peak })).check().is_ok());
+        let busy = on_device(Some(DeviceMemory { free: peak / 2, total: peak })).check();
+        let busy = busy.unwrap_err();
+        assert!(
+            !busy.is_certain() && busy.to_string().contains("are free on the device"),
+            "{busy}"
+        );
+        let small = on_device(Some(DeviceMemory { free: 1 << 30, total: 1 << 30 })).check();
+        assert!(small.unwrap_err().is_certain());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cudarc::driver::result;
 
 use super::{Cuda, Devices, start};
-use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Precision};
+use crate::backend::{DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision};
 
 const NAME: &str = "cuda";
 
@@ -27,6 +27,26 @@ impl Devices for CudaRuntime {
     fn auto_precision(_: &CudaDevice) -> Precision {
         Precision::Bf16
     }
+
+    fn memory(device: &CudaDevice) -> Option<DeviceMemory> {
+        let index = device.index;
+        // The context that is current on a thread stays so: this one ends.
+        std::thread::spawn(move || memory(index)).join().ok()?
+    }
+}
+
+fn memory(index: usize) -> Option<DeviceMemory> {
+    let device = result::device::get(i32::try_from(index).ok()?).ok()?;
+    // SAFETY: the driver gave the device, and its primary context is held while it is current here.
+    #[allow(unsafe_code)]
+    let memory = unsafe {
+        let context = result::primary_ctx::retain(device).ok()?;
+        let memory = result::ctx::set_current(context).and_then(|()| result::mem_get_info());
+        let _ = result::primary_ctx::release(device);
+        memory
+    };
+    let (free, total) = memory.ok()?;
+    Some(DeviceMemory { free: free as u64, total: total as u64 })
 }
 
 /// How many devices there are, after a look at everything that is needed to use one.

@@ -18,8 +18,8 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::{
-    AttentionArgs, Backend, BurnBackend, Conv3dArgs, DeviceError, DeviceInfo, LayerNormArgs,
-    ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
+    AttentionArgs, Backend, BurnBackend, Conv3dArgs, DeviceError, DeviceInfo, DeviceMemory,
+    LayerNormArgs, ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
 };
 
 /// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
@@ -47,6 +47,11 @@ trait Devices: CubeRuntime {
 
     /// See [`Backend::auto_dtype`].
     fn auto_precision(device: &Self::CubeDevice) -> Precision;
+
+    /// See [`Backend::device_memory`].
+    fn memory(_device: &Self::CubeDevice) -> Option<DeviceMemory> {
+        None
+    }
 }
 
 type Cube<R, BT> = CubeBackend<R, f32, i32, BT>;
@@ -66,6 +71,10 @@ macro_rules! cube_backend {
 
             fn auto_dtype(device: &Self::Device) -> DType {
                 <$runtime>::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
+            }
+
+            fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {
+                <$runtime>::memory(device)
             }
 
             fn wan_linear_weight(weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
