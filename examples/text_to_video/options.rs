@@ -234,8 +234,13 @@ pub(crate) struct Options {
     /// Write the embeddings of the prompt and the negative prompt to this file
     #[arg(long, value_name = "FILE", value_parser = output_parser(), conflicts_with = "embeddings")]
     pub(crate) save_embeddings: Option<PathBuf>,
-    /// Take embeddings that --save-embeddings wrote; no text encoder is needed then
-    #[arg(long, value_name = "FILE", value_parser = path())]
+    /// Take embeddings that --save-embeddings wrote, in place of texts; no text encoder is needed then
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = path(),
+        conflicts_with_all = ["prompts", "negative", "prompt_weighting"],
+    )]
     embeddings: Option<PathBuf>,
     /// Write a small, rough GIF (of one frame: a PNG) beside the video every so many steps
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

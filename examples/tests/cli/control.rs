@@ -468,7 +468,9 @@ fn bad_usage() {
         (&["--resume", "run", "--steps", "3"], "--resume"),
         (&["--latents", "l", "--steps", "3"], "--latents"),
         (&["--latents", "l", "--resume", "run"], "--resume"),
-        (&["a", "--embeddings", "e", "--save-embeddings", "f"], "--embeddings"),
+        (&["--embeddings", "e", "--save-embeddings", "f"], "--embeddings"),
+        (&["a", "--embeddings", "e"], "--embeddings"),
+        (&["--negative", "a", "--embeddings", "e"], "--embeddings"),
     ] {
         fails(&folder, arguments, 2, &[part, "--help"]);
     }

@@ -248,6 +248,8 @@ impl ModelFiles {
 
 /// The names of the files in a folder, sorted; none if it cannot be read.
 pub(crate) fn files_in(folder: &Path) -> Vec<String> {
+    // The path of a file without a folder before it has an empty one.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.path().is_file());
     let mut names: Vec<String> =
@@ -322,6 +324,13 @@ fn presentable(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `--transformer model-00001-of-00002.safetensors` looks for the others beside it.
+    #[test]
+    fn an_empty_path_is_the_working_directory() {
+        assert_eq!(files_in(Path::new("")), files_in(Path::new(".")));
+        assert!(!files_in(Path::new("")).is_empty(), "tests run in the folder of their package");
+    }
 
     #[test]
     fn what_python_writes_is_made_json() {
