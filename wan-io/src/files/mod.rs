@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 mod destination;
 mod open_file;
+mod temporary;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use serde_json::Value;
 
 use crate::foreign;
 
-pub use atomic::{WriteError, remove_unfinished};
+pub use atomic::WriteError;
 pub use destination::Destination;
 pub use open_file::OpenFile;
+pub use temporary::remove_unfinished;
 
 /// The largest JSON file that is read as a config.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
