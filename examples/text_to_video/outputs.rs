@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -230,13 +231,11 @@ fn check_different<'a>(
     videos: impl Iterator<Item = &'a PathBuf>,
 ) -> Result<()> {
     let others = all_outputs(options).skip(1); // `--out`, which can be several
-    let mut seen: Vec<(&str, Destination)> = Vec::new();
+    let mut seen = HashMap::new();
     for (option, path) in videos.map(|path| ("--out", path)).chain(others) {
-        let place = Destination::of(path);
-        if let Some((other, _)) = seen.iter().find(|(_, seen)| seen.is_same(&place)) {
+        if let Some(other) = seen.insert(Destination::of(path).place(), option) {
             return Err(format!("{other} and {option} both name {}", path.display()).into());
         }
-        seen.push((option, place));
     }
     Ok(())
 }

@@ -42,16 +42,13 @@ impl Destination {
         }
     }
 
-    /// Whether both are one file, folder or stream.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let place = |(Self::Entry(path) | Self::Stream(path)): &Self| {
-            let parent = path.parent().filter(|parent| *parent != Path::new(""));
-            let parent = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
-            Some(parent.join(path.file_name()?))
-        };
-        match (place(self), place(other)) {
-            (Some(a), Some(b)) => a == b,
-            _ => self == other,
+    /// Where it is, by the one name that a file, folder or stream has without links.
+    pub fn place(&self) -> PathBuf {
+        let (Self::Entry(path) | Self::Stream(path)) = self;
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        match (fs::canonicalize(parent.unwrap_or(Path::new("."))), path.file_name()) {
+            (Ok(parent), Some(name)) => parent.join(name),
+            _ => path.clone(),
         }
     }
 
