@@ -61,11 +61,36 @@ const OTHER_PIPELINES: [(&str, &str); 14] = [
     ("Helios", "Helios models"),
 ];
 
-/// Parts that a pipeline must have, and the classes that they may be of.
-const PARTS: [(&str, &[&str]); 3] = [
-    ("text_encoder", &["UMT5EncoderModel"]),
-    ("transformer", &["WanTransformer3DModel"]),
-    ("vae", &["AutoencoderKLWan"]),
+/// A part that a pipeline must have.
+struct Part {
+    role: Role,
+    /// Its field in `model_index.json`.
+    field: &'static str,
+    /// The classes that it may be of.
+    classes: &'static [&'static str],
+    /// The kinds of weights that it may have.
+    kinds: &'static [CheckpointKind],
+}
+
+const PARTS: [Part; 3] = [
+    Part {
+        role: Role::TextEncoder,
+        field: "text_encoder",
+        classes: &["UMT5EncoderModel"],
+        kinds: &[CheckpointKind::Umt5],
+    },
+    Part {
+        role: Role::Transformer,
+        field: "transformer",
+        classes: &["WanTransformer3DModel"],
+        kinds: &[CheckpointKind::TextToVideo, CheckpointKind::FastWan],
+    },
+    Part {
+        role: Role::Vae,
+        field: "vae",
+        classes: &["AutoencoderKLWan"],
+        kinds: &[CheckpointKind::Vae21],
+    },
 ];
 
 /// Fields that only pipelines of other kinds have, and what those are.
@@ -75,25 +100,18 @@ const ABSENT: [(&str, &str); 3] = [
     ("expand_timesteps", "models with a timestep for each token (Wan 2.2 TI2V-5B)"),
 ];
 
-/// The kinds of weights that each part may be.
-const KINDS: [(Role, &[CheckpointKind]); 3] = [
-    (Role::TextEncoder, &[CheckpointKind::Umt5]),
-    (Role::Transformer, &[CheckpointKind::TextToVideo, CheckpointKind::FastWan]),
-    (Role::Vae, &[CheckpointKind::Vae21]),
-];
-
 /// Refuses weights for a part that are known to be something else. Those of a kind that nobody knows
 /// pass: what is wrong with them shows when they are compared with the config.
 pub(crate) fn check_kind(weights: &dyn TensorSource, role: Role) -> Result<(), ModelError> {
     let path = weights.origin();
     let kinds = CheckpointKind::of_source(weights).into_iter().map(|kind| kind.at_path(&path));
     let kinds: Vec<CheckpointKind> = kinds.collect();
-    let role_of = |kind| KINDS.iter().find(|(_, kinds)| kinds.contains(&kind)).map(|row| row.0);
+    let role_of = |kind| PARTS.iter().find(|part| part.kinds.contains(&kind)).map(|part| part.role);
     let Some(&kind) = kinds.first() else { return Ok(()) };
     if kinds.iter().any(|&kind| role_of(kind) == Some(role)) {
         return Ok(());
     }
-    let expected = KINDS.iter().find(|row| row.0 == role).map(|(_, kinds)| kinds[0]);
+    let expected = PARTS.iter().find(|part| part.role == role).map(|part| part.kinds[0]);
     let problem = match (kind, role_of(kind), expected) {
         (CheckpointKind::Lora | CheckpointKind::Lycoris, ..) => {
             ", not a whole model; such adapters are not supported yet".into()
@@ -134,8 +152,8 @@ impl ModelSpec {
     fn read_index(files: &ModelFiles) -> Result<Self, Error> {
         let index = Index { files, fields: files.json(INDEX)? };
         let task = index.task()?;
-        for (part, classes) in PARTS {
-            index.require_part(part, classes)?;
+        for Part { field, classes, .. } in PARTS {
+            index.require_part(field, classes)?;
         }
         ABSENT.into_iter().try_for_each(|(field, what)| index.require_absent(field, what))?;
         if files.has(SCHEDULER) {
