@@ -74,11 +74,11 @@ impl<B: Backend> PipelineBuilder<B> {
         Self { source, parts, options, backend: PhantomData }
     }
 
-    /// The transformer's weights in this file: safetensors or `.pth`, one of several shards or their
-    /// index, or the folder of this part as diffusers has it; under the names of diffusers or the original. All names may begin with anything, such as
-    /// `model.diffusion_model.`; of two models in the file, the one below a name with `ema` (the mean
-    /// over the training) is taken. A `config.json` beside it counts; without one the shapes of the
-    /// tensors tell the config.
+    /// The transformer's weights in this file: safetensors or `.pth`, one of several shards or
+    /// their index, or the folder of this part as diffusers has it; under the names of diffusers or
+    /// the original. All names may begin with anything, such as `model.diffusion_model.`; of two
+    /// models in the file, the one below a name with `ema` (the mean over the training) is taken. A
+    /// `config.json` beside it counts; without one the shapes of the tensors tell the config.
     pub fn transformer(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::Transformer, file)
     }

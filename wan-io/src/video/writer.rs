@@ -39,9 +39,10 @@ pub(super) trait FrameEncoder {
 /// Writes one video file, or folder of frames.
 ///
 /// Nothing stands under the final name before [`finish`](Self::finish). Until then a file has no name
-/// (on Linux) or a temporary one beside its target, as a folder has from its first frame on. Dropping the writer earlier, or any
-/// error, removes it; a file that stood under the final name before is then still there. What a killed
-/// process has left under temporary names is removed when the same output is opened again.
+/// (on Linux) or a temporary one beside its target, as a folder has from its first frame on. Dropping the
+/// writer earlier, or any error, removes it; a file that stood under the final name before is then still
+/// there. What a killed process has left under temporary names is removed when the same output is opened
+/// again.
 ///
 /// A link is followed. A pipe, a device or a socket that is there, and `/dev/stdout`, are written in
 /// place: frame by frame, but an MP4 at the end, since its head is known last.

@@ -1,8 +1,9 @@
 //! From a checkpoint to a network.
 //!
-//! [`Network::load`] asks a [`Scope`] for its tensors by name and shape. [`load`] runs it twice: once to compare names, shapes and dtypes with the checkpoint without reading any data,
-//! and, if all agree, once to read it. So the modules themselves are the only list of what a
-//! checkpoint must hold.
+//! [`Network::load`] asks a [`Scope`] for its tensors by name and shape. [`load`] runs it twice:
+//! once to compare names, shapes and dtypes with the checkpoint without reading any data, and, if
+//! all agree, once to read it. So the modules themselves are the only list of what a checkpoint
+//! must hold.
 //!
 //! Networks ask for tensors by canonical names, those of diffusers and transformers.
 //! [`NetworkConfig::canonical_names`] recognises the layout of a file by its names and answers under

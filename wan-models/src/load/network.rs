@@ -17,9 +17,10 @@ pub trait Network<B: Backend>: Sized {
 
     /// Asks for all tensors of the network; `config` must be valid.
     ///
-    /// It runs once without data, to compare the checkpoint with the config. Tensors are placeholders
-    /// of shape `[1, ..]` then, and also after the reading was cancelled or has failed: they can be passed on,
-    /// cast, permuted and reshaped to sizes taken from their own, but not joined or compared.
+    /// It runs once without data, to compare the checkpoint with the config. Tensors are
+    /// placeholders of shape `[1, ..]` then, and also after the reading was cancelled or has
+    /// failed: they can be passed on, cast, permuted and reshaped to sizes taken from their own,
+    /// but not joined or compared.
     fn load(config: &Self::Config, scope: &Scope<B>) -> Self;
 }
 
