@@ -4,9 +4,12 @@ use std::{
     fs,
     fs::File,
     io,
-    io::{BufWriter, Seek, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
+
+#[cfg(feature = "mp4")]
+use std::io::Seek;
 
 use super::destination::{Destination, open_stream};
 use super::temporary::{Target, Temporary, new_file, new_folder, unnamed_file};
