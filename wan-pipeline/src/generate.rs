@@ -3,7 +3,7 @@
 use wan_core::Backend;
 
 use crate::plan::warn;
-use crate::{Error, Latents, Observer, Pipeline, Plan, Request, RequestError, Stage, Video};
+use crate::{Error, Latents, Observer, Pipeline, Plan, Request, RequestError, Video};
 
 impl<B: Backend> Pipeline<B> {
     /// Makes a video.
@@ -50,7 +50,6 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Vec<Video>, Error> {
         let plans = self.plan_batch(requests)?;
-        self.memory(&plans).keeping_frames().check()?;
         let latents = self.denoise_plans(&plans, requests, observer)?;
         let mut videos = Vec::new();
         for (index, (plan, latents)) in plans.iter().zip(&latents).enumerate() {
@@ -71,9 +70,7 @@ impl<B: Backend> Pipeline<B> {
         requests: &[Request],
         observer: &mut Observer,
     ) -> Result<Vec<Latents<B>>, Error> {
-        let plans = self.plan_batch(requests)?;
-        self.memory(&plans).without(Stage::Decoding).check()?;
-        self.denoise_plans(&plans, requests, observer)
+        self.denoise_plans(&self.plan_batch(requests)?, requests, observer)
     }
 
     fn denoise_plans(

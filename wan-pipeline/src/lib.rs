@@ -50,8 +50,7 @@ pub use error::{Error, ModelError};
 pub use events::{Event, PromptRef};
 pub use latents::{Latents, LatentsWriter, SavedLatents};
 pub use memory::{
-    AvailableMemory, Calibration, MemoryLimit, MemoryPlan, MemoryRemedy, MemoryShortage, Placement,
-    Stage, StageMemory, TimeEstimate,
+    AvailableMemory, MemoryLimit, MemoryPlan, MemoryRemedy, MemoryShortage, Stage, StageMemory,
 };
 pub use observer::Observer;
 pub use open::{Generate, open};
@@ -81,7 +80,6 @@ pub use wan_io::integrity::{IntegrityError, Verify, verify};
 pub use wan_io::video::{
     FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata,
 };
-pub use wan_models::load::Residency;
 pub use worker::{Job, Worker};
 
 /// The backends that are compiled in, each under the feature of its name.

@@ -1,7 +1,4 @@
 //! What a memory plan says, beside what a process takes.
 
-mod ghosts;
-mod limits;
 mod measured;
-mod residency;
 mod weights;
