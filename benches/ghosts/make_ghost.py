@@ -6,7 +6,6 @@ disk space. Nothing is downloaded and nothing but Python 3.9 is needed.
     benches/ghosts/make_ghost.py wan2.1-t2v-1.3b target/ghosts/1.3b
     benches/ghosts/make_ghost.py all target/ghosts            one folder for each model
     benches/ghosts/make_ghost.py --random wan2.1-t2v-1.3b target/ghosts/1.3b-random
-    benches/ghosts/make_ghost.py --random --only vae wan2.1-t2v-1.3b target/ghosts/vae
     benches/ghosts/make_ghost.py --check
 
 With zeros some work is trivial: every hidden state is zero, pages of a hole are never read from a disk. Where
@@ -772,7 +771,6 @@ def main():
     parser.add_argument("name", nargs="?", choices=[*models(), "all"], help="a model, or all of them")
     parser.add_argument("folder", nargs="?", type=Path, help="the folder to make; with `all`, the one for all")
     parser.add_argument("--random", action="store_true", help="normal values instead of holes: takes the disk space")
-    parser.add_argument("--only", metavar="PART", help="write the weights of one part alone, such as vae")
     parser.add_argument("--check", action="store_true", help="compare with fixtures and with what is published")
     options = parser.parse_args()
     if options.check:
@@ -784,9 +782,6 @@ def main():
         ghosts = {name: (model, options.folder / name) for name, model in models().items()}
     else:
         ghosts = {options.name: (models()[options.name], options.folder)}
-    if options.only:
-        for model, _ in ghosts.values():
-            model.networks = [network for network in model.networks if network[0] == options.only]
     for _, folder in ghosts.values():
         for path in (folder, partial_of(folder)):
             if path.exists():

@@ -104,9 +104,6 @@ impl Progress {
                     "warning: decoding again in tiles, for want of memory: {reason}"
                 ));
             }
-            Event::DecodingTile { done, total, .. } => {
-                self.set(self.decoding_name(), "tiles", done, total);
-            }
             Event::Frame { done, frames, .. } => self.decoding(done, frames),
             _ => {}
         }
@@ -127,14 +124,11 @@ impl Progress {
     }
 
     fn decoding(&self, done: usize, frames: usize) {
-        self.set(self.decoding_name(), "frames", done, frames);
-    }
-
-    fn decoding_name(&self) -> String {
-        match self.video.get() {
+        let name = match self.video.get() {
             (_, 1) => "decoding".into(),
             (number, count) => format!("decoding video {number} of {count}"),
-        }
+        };
+        self.set(name, "frames", done, frames);
     }
 
     fn show_download(&self, event: HubEvent) {

@@ -6,12 +6,11 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::guidance::{Guidance, Guide, Passes, Predictions};
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::{Scheduler, add_noise};
-use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, VaeMemory, VideoVae};
+use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, VideoVae};
 
 use crate::clock::Clock;
 use crate::latents::host;
 use crate::plan::warn;
-use crate::source_video::FirstFrames;
 use crate::{
     Embeddings, Error, Event, Latents, Observer, Pipeline, Plan, PromptEmbeds, Request,
     RequestError, SourceVideo, Video,
@@ -190,9 +189,12 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Tensor<B, 5>, Error> {
         let vae = self.vae(observer)?;
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
-        let frames = FirstFrames { video, count: plan.num_frames, device: &self.device };
-        let memory = VaeMemory::new().tiling(self.tiling);
-        let clean = vae.encode(&frames, memory, observer.cancel_token())?;
+        let spec = video.spec();
+        let [frames, height, width] = [spec.frames, spec.height, spec.width].map(|n| n as usize);
+        let data = TensorData::new(video.values(), [1, 3, frames, height, width]);
+        let values: Tensor<B, 5> = Tensor::from_data(data, (&self.device, DType::F32));
+        let values = values.narrow(2, 0, plan.num_frames);
+        let clean = vae.encode(values, self.tiling, observer.cancel_token())?;
         check_finite(|| "encoding the video".into(), &clean)?;
         Ok(clean)
     }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use wan_core::guidance::GuidanceError;
 use wan_core::scheduler::ScheduleError;
-use wan_core::{Cancelled, DeviceError, VaeError};
+use wan_core::{Cancelled, DeviceError};
 use wan_io::counted;
 use wan_io::files::FileError;
 use wan_io::hub::HubError;
@@ -63,9 +63,6 @@ pub enum Error {
         /// The device's message.
         reason: String,
     },
-    /// The temporary file that decoded tiles wait in cannot be written or read.
-    #[error("the temporary file of decoded tiles: {0}")]
-    TemporaryFile(#[source] std::io::Error),
     /// A video cannot be read or written.
     #[error(transparent)]
     Video(#[from] VideoError),
@@ -294,15 +291,6 @@ by_way_of! {
 impl From<Cancelled> for Error {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
-    }
-}
-
-impl From<VaeError> for Error {
-    fn from(error: VaeError) -> Self {
-        match error {
-            VaeError::TemporaryFile(error) => Self::TemporaryFile(error),
-            _ => Self::Cancelled,
-        }
     }
 }
 

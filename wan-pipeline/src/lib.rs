@@ -72,7 +72,6 @@ pub use wan_core::scheduler::{
 };
 pub use wan_core::{
     Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision, Tiling,
-    VaeMemory,
 };
 pub use wan_io::hub::{HubError, HubEvent};
 #[cfg(feature = "hub")]

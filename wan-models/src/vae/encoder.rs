@@ -51,31 +51,30 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// The next frame `[B, 1, H, W, 3]` of a video. A latent frame comes of the first and then of every
-    /// fourth: the others wait where time is halved.
+    /// One chunk of frames `[B, t, H, W, 3]`: the first of a video alone, then four each.
     pub(super) fn forward(
         &self,
-        frame: Tensor<B, 5>,
+        frames: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
         mut trace: Trace<'_, impl Probe<B>>,
-    ) -> Option<Tensor<B, 5>> {
+    ) -> Tensor<B, 5> {
         cache.rewind();
-        let mut x = trace.seen_frames("conv_in", self.conv_in.forward(frame, cache.slot()));
+        let mut x = trace.seen_frames("conv_in", self.conv_in.forward(frames, cache.slot()));
         for (i, block) in self.down_blocks.iter().enumerate() {
-            x = trace.seen_frames(&format!("down_blocks.{i}"), block.forward(x, cache)?);
+            x = trace.seen_frames(&format!("down_blocks.{i}"), block.forward(x, cache));
         }
         let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
         let x = trace.seen_frames("mid_block", x);
         trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
         let x = self.norm_out.forward_silu(x);
-        Some(trace.seen_frames("output", self.conv_out.forward(x, cache.slot())))
+        trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
     }
 }
 
 impl<B: Backend> DownBlock<B> {
-    fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Option<Tensor<B, 5>> {
+    fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
         match self {
-            Self::Residual(block) => Some(block.forward(x, cache)),
+            Self::Residual(block) => block.forward(x, cache),
             Self::Downsample(block) => block.forward(x, cache),
         }
     }

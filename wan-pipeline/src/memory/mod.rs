@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use burn::tensor::DType;
-use wan_core::{Backend, DeviceMemory, Tiling, VaeMemory};
+use wan_core::{Backend, DeviceMemory, Tiling};
 use wan_io::text::clean_prompt;
 use wan_models::transformer::WanTransformerConfig;
 use wan_models::umt5::Umt5Config;
@@ -270,7 +270,6 @@ impl MemoryPlan {
 impl Workload {
     fn stages(&self) -> Vec<StageMemory> {
         let Self { vae, tiling, threads, .. } = self;
-        let memory = VaeMemory::new().tiling(*tiling);
         let vae_weights = 4 * vae::parameters(vae);
         let mut stages = Vec::new();
         if let Some(text) = &self.text {
@@ -280,7 +279,7 @@ impl Workload {
         }
         let most = |bytes: &dyn Fn(&Run) -> u64| self.runs.iter().map(bytes).max().unwrap_or(0);
         if self.encodes_video {
-            let working = most(&|run: &Run| vae::encoding(vae, run.video(vae), memory));
+            let working = most(&|run: &Run| vae::encoding(vae, run.video(vae), *tiling));
             let weights = vae_weights;
             stages.push(StageMemory { stage: Stage::EncodingVideo, weights, working });
         }
@@ -300,7 +299,7 @@ impl Workload {
         }
         let decode = |run: &Run| {
             let [_, _, size @ ..] = run.latent_shape;
-            self.between_steps(run) + vae::decoding(vae, size, memory)
+            self.between_steps(run) + vae::decoding(vae, size, *tiling)
         };
         let kept = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(vae));
         let working = most(&decode) + kept.sum::<u64>();
@@ -429,8 +428,9 @@ mod tests {
         work.text = None;
         let decoding = plan(work.clone());
         assert_eq!(decoding.peak().stage, Stage::Decoding);
-        assert_eq!(decoding.remedies(), [SmallerSize, Tiles, HalfPrecision]);
-        assert_eq!(decoding.resumed().remedies(), [Tiles, HalfPrecision]);
+        // Each tile remembers its own frames, so that tiles save nothing here.
+        assert_eq!(decoding.remedies(), [SmallerSize, HalfPrecision]);
+        assert_eq!(decoding.resumed().remedies(), [HalfPrecision]);
         // So many videos that their streams are the peak.
         (work.runs[0].videos, work.runs[0].passes) = (64, 128);
         let denoising = plan(work);
