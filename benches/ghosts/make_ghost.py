@@ -8,6 +8,9 @@ disk space. Nothing is downloaded and nothing but Python 3.9 is needed.
     benches/ghosts/make_ghost.py --random wan2.1-t2v-1.3b target/ghosts/1.3b-random
     benches/ghosts/make_ghost.py --check
 
+`--bf16` and `--layers N` make variants: as the files that are repackaged for other programs, and the widths of
+a model with a few of its layers.
+
 With zeros some work is trivial: every hidden state is zero, pages of a hole are never read from a disk. Where
 time matters, --random writes small normal values (norms 1, biases 0), which takes the whole disk space.
 
@@ -462,6 +465,24 @@ class Model:
         if "image_encoder" in present:
             self.networks.append(("image_encoder", IMAGE_ENCODER, image_encoder(IMAGE_ENCODER), "BF16", "model"))
 
+    def use_bf16(self):
+        """All networks but the VAE in bf16."""
+        self.networks = [
+            (part, config, table, dtype if part == "vae" else "BF16", stem)
+            for part, config, table, dtype, stem in self.networks
+        ]
+
+    def keep_layers(self, count):
+        """The widths of the model, with fewer layers."""
+        make = {"transformer": transformer, "transformer_2": transformer, "text_encoder": text_encoder}
+        smaller = []
+        for part, config, table, dtype, stem in self.networks:
+            if part in make:
+                config = {**config, "num_layers": count}
+                table = make[part](config)
+            smaller.append((part, config, table, dtype, stem))
+        self.networks = smaller
+
     def bytes(self):
         return sum(parameters(table) * BYTES[dtype] for _, _, table, dtype, _ in self.networks)
 
@@ -771,6 +792,8 @@ def main():
     parser.add_argument("name", nargs="?", choices=[*models(), "all"], help="a model, or all of them")
     parser.add_argument("folder", nargs="?", type=Path, help="the folder to make; with `all`, the one for all")
     parser.add_argument("--random", action="store_true", help="normal values instead of holes: takes the disk space")
+    parser.add_argument("--bf16", action="store_true", help="transformers and text encoder in bf16, as repackaged")
+    parser.add_argument("--layers", type=int, metavar="N", help="only N layers of transformers and text encoder")
     parser.add_argument("--check", action="store_true", help="compare with fixtures and with what is published")
     options = parser.parse_args()
     if options.check:
@@ -782,6 +805,11 @@ def main():
         ghosts = {name: (model, options.folder / name) for name, model in models().items()}
     else:
         ghosts = {options.name: (models()[options.name], options.folder)}
+    for model, _ in ghosts.values():
+        if options.layers is not None:
+            model.keep_layers(options.layers)
+        if options.bf16:
+            model.use_bf16()
     for _, folder in ghosts.values():
         for path in (folder, partial_of(folder)):
             if path.exists():

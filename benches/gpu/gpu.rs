@@ -229,7 +229,10 @@ impl<'a, B: Backend> Bench<'a, B> {
         let tokens: u32 = self.of_model("prompt_tokens")?;
         let ids: Vec<u32> = (1..=tokens).collect();
         self.measure("text encoding", &[1, tokens as usize], || {
-            encoder.encode(&ids).expect("ids of the vocabulary")
+            encoder
+                .encode(&[&ids], &CancelToken::default())
+                .expect("ids of the vocabulary")
+                .remove(0)
         })
     }
 

@@ -17,8 +17,9 @@ use std::process::ExitCode;
 
 use wan_io::counted;
 use wan_pipeline::{
-    Backend, BackendChoice, CancelToken, Denoising, Embeddings, Error, Latents, Observer, Pipeline,
-    Plan, Request, VideoSpec, WithBackend, backends, best_backend, with_backend,
+    Backend, BackendChoice, CancelToken, Denoising, Embeddings, Error, Latents, MemoryPlan,
+    Observer, Pipeline, Plan, Request, VideoSpec, WithBackend, backends, best_backend,
+    with_backend,
 };
 
 use options::Options;
@@ -110,7 +111,11 @@ impl WithBackend for Program<'_> {
             Some(file) => pipeline.saved_plans(file)?,
             None => pipeline.plan_batch(&requests)?,
         };
-        memory::foresee(pipeline.memory(&plans), options, progress)?;
+        let memory = memory::plan_of(pipeline.memory(&plans), options);
+        if options.plan {
+            return print_plan(&pipeline, &memory);
+        }
+        memory::foresee(&memory, progress)?;
         // Everything that could fail at the end is opened before the work begins.
         let mut outputs = Outputs::open(options, films(&plans), progress, cancel)?;
         if let Some(writer) = outputs.embeddings.take() {
@@ -132,6 +137,16 @@ impl WithBackend for Program<'_> {
             }
         }
     }
+}
+
+fn print_plan<B: Backend>(pipeline: &Pipeline<B>, plan: &MemoryPlan) -> Result<()> {
+    let time = pipeline.estimate_time(plan);
+    let stage = |(stage, time): &(_, _)| format!("{stage} {}", pace::about(*time));
+    let stages: Vec<String> = time.stages.iter().map(stage).collect();
+    let (stages, step) = (stages.join(", "), pace::about(time.step));
+    // It may be closed already, as by `| head`.
+    let _ = writeln!(std::io::stdout(), "{plan}\ntime, about: {stages}; a step {step}");
+    Ok(())
 }
 
 /// The embeddings of requests for one prompt, with the negative prompt if any of them needs it.
@@ -175,6 +190,7 @@ fn finish<B: Backend>(
         && let Some(step) = run.step()?
     {
         progress.show_step(step.done, step.steps);
+        run.tell_of_slow_disk(observer)?;
         saving.save_if_due(run, progress);
         if options.preview.is_some_and(|every| step.done.is_multiple_of(every as usize)) {
             outputs.write_previews(run)?;
@@ -207,7 +223,11 @@ fn decode_latents<B: Backend>(
         films.push(Film { spec: VideoSpec { fps, ..pipeline.decoded_spec(&video) }, metadata });
         latents.push(video);
     }
-    memory::foresee(pipeline.memory_to_decode(&latents), options, progress)?;
+    let memory = memory::plan_of(pipeline.memory_to_decode(&latents), options);
+    if options.plan {
+        return print_plan(pipeline, &memory);
+    }
+    memory::foresee(&memory, progress)?;
     let outputs = Outputs::open(options, films, progress, observer.cancel_token())?;
     write(pipeline, &latents, outputs, observer, progress)
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use wan_pipeline::MemoryPlan;
+use wan_pipeline::{MemoryPlan, Stage};
 
 use crate::Result;
 use crate::options::Options;
@@ -22,35 +22,31 @@ use crate::progress::Progress;
 /// What the program exits with when memory runs out: the number of `ENOMEM`.
 const OUT_OF_MEMORY: i32 = 12;
 
-/// `off` makes a run begin that seems to have too little memory.
-const CHECK: &str = "WAN_MEMORY_CHECK";
-
-/// Compares what a run needs with what there is, and says so if there is less.
-///
-/// # Errors
-/// If even the weights alone are more than there can ever be.
-pub(crate) fn foresee(mut plan: MemoryPlan, options: &Options, progress: &Progress) -> Result<()> {
+/// The plan of this run, with what the options leave out.
+pub(crate) fn plan_of(mut plan: MemoryPlan, options: &Options) -> MemoryPlan {
     if options.resume.is_some() {
         plan = plan.resumed();
+    }
+    if options.embeddings.is_some() {
+        plan = plan.without(Stage::EncodingPrompts);
     }
     if options.grid.is_some() {
         plan = plan.keeping_frames();
     }
+    plan
+}
+
+/// Compares what a run needs with what there is.
+///
+/// # Errors
+/// If it is more.
+pub(crate) fn foresee(plan: &MemoryPlan, progress: &Progress) -> Result<()> {
     let remedies: Vec<String> = plan.remedies().iter().map(ToString::to_string).collect();
     drop(REMEDIES.set(remedies.join(" or ")));
-    if std::env::var_os(CHECK).is_some_and(|value| value == "off") {
-        return Ok(());
+    if let Some(excess) = plan.excess() {
+        progress.say(&format!("warning: {excess}"));
     }
-    match plan.check() {
-        Err(shortage) if shortage.is_certain() => {
-            Err(format!("{shortage} ({CHECK}=off begins all the same)").into())
-        }
-        Err(shortage) => {
-            progress.say(&format!("warning: memory may run out: {shortage}"));
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
+    Ok(plan.check()?)
 }
 
 /// What would lower the peak, for [`end`], which must not allocate much.

@@ -7,8 +7,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 use wan_io::files::expand_home;
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline,
-    PipelineBuilder, Precision, Preset, Request, Schedule, SchedulerKind, SigmaGrid, SourceVideo,
-    Steps, Tiling, Verify,
+    PipelineBuilder, Precision, Preset, Request, Residency, Schedule, SchedulerKind, SigmaGrid,
+    SourceVideo, Steps, Tiling, Verify,
 };
 
 use crate::Result;
@@ -200,7 +200,18 @@ pub(crate) struct Options {
     /// What the text encoder and the transformer compute in; the VAE computes in f32
     #[arg(long, value_enum, default_value = "auto")]
     precision: PrecisionName,
-    /// Decode in tiles of so many pixels, which needs less memory [default: whole frames]
+    /// The most memory to take, such as 8GB or 7.5GiB: of the GPU's on a GPU. It decides what stays in
+    /// memory, and whether frames are decoded in tiles [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    memory: Option<u64>,
+    /// Print what the run would take, stage by stage, and end
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Where the weights of the text encoder and the transformer are: in memory, there as they are stored,
+    /// or read from the disk in each step [default: the fastest that fits]
+    #[arg(long, value_enum, value_name = "WHERE")]
+    weights: Option<WeightsWhere>,
+    /// Decode in tiles of so many pixels, which needs less memory [default: as large as fits, at best whole]
     #[arg(long, value_name = "N")]
     vae_tile: Option<usize>,
     /// Also write the latents, as the last step leaves them, to this safetensors file
@@ -241,7 +252,7 @@ pub(crate) struct Options {
         value_parser = path(),
         conflicts_with_all = ["prompts", "negative", "prompt_weighting"],
     )]
-    embeddings: Option<PathBuf>,
+    pub(crate) embeddings: Option<PathBuf>,
     /// Write a small, rough GIF (of one frame: a PNG) beside the video every so many steps
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) preview: Option<u32>,
@@ -305,6 +316,16 @@ enum PrecisionName {
     F16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum WeightsWhere {
+    /// In memory, in the precision that is computed in
+    Memory,
+    /// In the memory of the host as the files have them, which is half as much where they have 16 bits
+    Stored,
+    /// In their files: a layer at a time is read
+    Disk,
+}
+
 /// A path, in which `~` is the user's folder also where no shell has seen to it.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| expand_home(&path))
@@ -313,6 +334,29 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 /// The path of an output: `-` is standard output.
 fn output_parser() -> impl TypedValueParser<Value = PathBuf> {
     path().map(|path| if path.as_os_str() == "-" { "/dev/stdout".into() } else { path })
+}
+
+/// Reads a number of bytes, with a unit if there is one.
+fn memory_size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1000 * 1000,
+        "g" | "gb" => 1000 * 1000 * 1000,
+        "t" | "tb" => 1000 * 1000 * 1000 * 1000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1_u64 << 40,
+        _ => return Err("is no size such as 8GB, 7.5GiB or a number of bytes".into()),
+    };
+    match number.parse::<f64>() {
+        // Beyond the largest number of bytes it is that.
+        Ok(number) => Ok((number * factor as f64) as u64),
+        Err(_) => Err("is no size such as 8GB, 7.5GiB or a number of bytes".into()),
+    }
 }
 
 /// Reads `A..B`.
@@ -368,6 +412,17 @@ impl Options {
         }
         if let Some(file) = &self.tokenizer {
             builder = builder.tokenizer(file);
+        }
+        if let Some(bytes) = self.memory {
+            builder = builder.memory_limit(bytes);
+        }
+        if let Some(weights) = self.weights {
+            let residency = match weights {
+                WeightsWhere::Memory => Residency::Resident,
+                WeightsWhere::Stored => Residency::Stored,
+                WeightsWhere::Disk => Residency::Streamed,
+            };
+            builder = builder.transformer_residency(residency).text_encoder_residency(residency);
         }
         if let Some(size) = self.vae_tile {
             builder = builder.vae_tiling(Tiling::square(size));

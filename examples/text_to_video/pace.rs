@@ -95,6 +95,14 @@ impl Log {
     }
 }
 
+/// `3.5 s`, or `1:02:03` where it is long.
+pub(crate) fn about(time: Duration) -> String {
+    match time.as_secs() {
+        0..100 => format!("{:.1} s", time.as_secs_f64()),
+        _ => clock(time),
+    }
+}
+
 /// `1:02:03`
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -99,6 +99,11 @@ impl Progress {
             Event::SeedCut { seed, counts } => self.say(&format!(
                 "warning: of a seed the low 32 bits count: {seed} gives the video of {counts}"
             )),
+            Event::SlowDisk { role, bytes_per_second } => self.say(&format!(
+                "the weights of the {role} come from the disk at {:.0} MB/s, more slowly than they are \
+                 used: a faster disk or more memory would help",
+                bytes_per_second / 1e6
+            )),
             Event::DecodingInTiles { reason } => {
                 self.say(&format!(
                     "warning: decoding again in tiles, for want of memory: {reason}"

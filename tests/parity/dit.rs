@@ -8,7 +8,7 @@ use wan_core::{Backend, CancelToken, Conditioning, Pass, TextConditioning};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::Probe;
-use wan_models::load::{TensorSource, load};
+use wan_models::load::{ReadOptions, Residency, TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 
 use crate::fixture::{
@@ -98,6 +98,31 @@ pub fn half_precision<B: Backend>(backend: &str) {
     }
 }
 
+/// Weights that are kept as they are stored, or read during the pass, change no bit.
+pub fn residencies<B: Backend>(_backend: &str) {
+    for folder in folders_of("text-to-video transformer", is_kind) {
+        let fixture = Fixture::open(&folder);
+        let open =
+            |residency| open_as::<B>(&folder, ReadOptions::new(DType::F32).residency(residency));
+        let resident = open(Residency::Resident);
+        for case in fixture.inputs.cases(".hidden_states") {
+            let (latents, timestep, text) = inputs::<B>(&fixture, &case);
+            let text = TextConditioning::new(text);
+            let velocity = |transformer: &WanTransformer<B>| {
+                Array::of(predict(transformer, &latents, &timestep, &text, &mut ())).values
+            };
+            let expected = velocity(&resident);
+            for residency in [Residency::Stored, Residency::Streamed] {
+                let transformer = open(residency);
+                for pass in 0..2 {
+                    let found = velocity(&transformer);
+                    assert!(found == expected, "{}/{case}: {residency}, {pass}", fixture.name());
+                }
+            }
+        }
+    }
+}
+
 /// The velocity of latents `[B, C, T, H, W]`, as one pass over one branch.
 fn predict<B: Backend>(
     transformer: &WanTransformer<B>,
@@ -115,12 +140,16 @@ fn predict<B: Backend>(
 }
 
 fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
+    open_as(folder, ReadOptions::new(dtype))
+}
+
+fn open_as<B: Backend>(folder: &Path, options: ReadOptions) -> WanTransformer<B> {
     let files = ModelFiles::folder(folder).unwrap();
     let config: WanTransformerConfig = files.json("config.json").unwrap();
     let weights = Weights::open(&files, ".", "diffusion_pytorch_model").unwrap();
     let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
-    load(&source, &device, dtype, &config).unwrap()
+    load(&source, &device, options, &config).unwrap()
 }
 
 fn inputs<B: Backend>(fixture: &Fixture, case: &str) -> (Tensor<B, 5>, Vec<f32>, Tensor<B, 3>) {

@@ -52,7 +52,9 @@ on_each_backend! {
     umt5: umt5::hidden_states;
     umt5_half: umt5::half_precision;
     umt5_large_activations: umt5::large_activations;
+    umt5_residencies: umt5::residencies;
     dit: dit::velocity;
+    dit_residencies: dit::residencies;
     dit_half: dit::half_precision;
     vae: vae::round_trip;
     vae_half: vae::half_precision;

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::DType;
-use wan_core::{Backend, TextEncoder};
+use wan_core::{Backend, CancelToken, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Dtype, StoredTensor, Weights};
-use wan_models::load::{TensorSource, load};
+use wan_models::Probe;
+use wan_models::load::{ReadOptions, Residency, TensorSource, load};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
 
 use crate::fixture::{
@@ -30,7 +31,7 @@ pub fn hidden_states<B: Backend>(backend: &str) {
         for case in fixture.inputs.cases(".input_ids") {
             for (sample, ids) in prompts(&fixture.inputs, &case).iter().enumerate() {
                 let mut recorder = Recorder::default();
-                let states = Array::of(encoder.forward(ids, &mut recorder).unwrap());
+                let states = states_of(&encoder, ids, &mut recorder);
                 let part = |output: &Array| output.rows_of(sample, ids.len());
                 checked += recorder.check_part(&fixture, backend, &case, part);
                 check_states(&fixture, backend, &case, sample, &states);
@@ -38,6 +39,41 @@ pub fn hidden_states<B: Backend>(backend: &str) {
             check_buckets(&fixture, &config, &case);
         }
         assert!(checked > 0, "{} has no intermediate tensors", fixture.name());
+    }
+}
+
+/// The states of one prompt.
+pub fn states_of<B: Backend>(
+    encoder: &Umt5Encoder<B>,
+    ids: &[u32],
+    probe: &mut impl Probe<B>,
+) -> Array {
+    let mut states = encoder.forward(&[ids], &CancelToken::default(), probe).unwrap();
+    Array::of(states.remove(0))
+}
+
+/// Weights that are kept as they are stored, or read during the pass, change no bit; nor do other prompts
+/// beside one.
+pub fn residencies<B: Backend>(_backend: &str) {
+    for folder in folders_of("umt5", is_kind) {
+        let (fixture, config, source) =
+            (Fixture::open(&folder), config_of(&folder), source_of(&folder));
+        let device = B::open_device(0).unwrap();
+        let open = |residency| -> Umt5Encoder<B> {
+            let options = ReadOptions::new(DType::F32).residency(residency);
+            load(&source, &device, options, &config).unwrap()
+        };
+        let cases = fixture.inputs.cases(".input_ids");
+        let all: Vec<_> = cases.iter().flat_map(|case| prompts(&fixture.inputs, case)).collect();
+        let together: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
+        let resident = open(Residency::Resident);
+        let expected: Vec<_> =
+            all.iter().map(|ids| states_of(&resident, ids, &mut ()).values).collect();
+        for residency in [Residency::Resident, Residency::Stored, Residency::Streamed] {
+            let states = open(residency).encode(&together, &CancelToken::default()).unwrap();
+            let found: Vec<_> = states.into_iter().map(|states| Array::of(states).values).collect();
+            assert!(found == expected, "{}: {residency}", fixture.name());
+        }
     }
 }
 
@@ -66,7 +102,7 @@ pub fn half_precision<B: Backend>(backend: &str) {
             let encoder = open::<B>(source_of(&folder), &config_of(&folder), dtype);
             for case in fixture.inputs.cases(".input_ids") {
                 for (sample, ids) in prompts(&fixture.inputs, &case).iter().enumerate() {
-                    let states = Array::of(encoder.encode(ids).unwrap());
+                    let states = states_of(&encoder, ids, &mut ());
                     let name = format!("{case}.last_hidden_state");
                     let exact = fixture.outputs.get(&name).rows_of(sample, ids.len());
                     let name = format!("{}/{name}[{sample}]", fixture.name());
@@ -89,8 +125,8 @@ pub fn large_activations<B: Backend>(backend: &str) {
         let half = open::<B>(source, &config, DType::F16);
         for case in fixture.inputs.cases(".input_ids") {
             for ids in prompts(&fixture.inputs, &case) {
-                let exact = Array::of(exact.encode(&ids).unwrap());
-                let found = Array::of(half.encode(&ids).unwrap());
+                let exact = states_of(&exact, &ids, &mut ());
+                let found = states_of(&half, &ids, &mut ());
                 let name = format!("{}/{case} with large activations", fixture.name());
                 compare_half(backend, &name, (Stage::Text, DType::F16), &found, &exact);
             }

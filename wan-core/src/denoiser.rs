@@ -1,8 +1,10 @@
 //! The network that predicts the velocity of the flow from noise to video.
 
 use std::any::Any;
+use std::error::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use burn::tensor::Tensor;
 
@@ -90,10 +92,54 @@ pub trait Denoiser<B: Backend>: Send + Sync {
     /// on what else is in the list.
     ///
     /// # Errors
-    /// [`Cancelled`] soon after `cancel` says so: it is asked before each block of each pass.
+    /// [`ForwardError::Cancelled`] soon after `cancel` says so: it is asked before each layer of each
+    /// pass. [`ForwardError::Weights`] if weights are read during the pass, and cannot be.
     fn velocities(
         &self,
         passes: &[Pass<'_, B>],
         cancel: &CancelToken,
-    ) -> Result<Vec<Tensor<B, 5>>, Cancelled>;
+    ) -> Result<Vec<Tensor<B, 5>>, ForwardError>;
+
+    /// How the reading of weights has gone so far, where they are read during each pass.
+    fn reading(&self) -> Option<ReadingPace> {
+        None
+    }
+}
+
+/// Why a forward pass has ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// The caller asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Weights that are read during the pass cannot be read.
+    #[error(transparent)]
+    Weights(Box<dyn Error + Send + Sync>),
+}
+
+/// How weights come from their files while a network computes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct ReadingPace {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Time in which they were read.
+    pub reading: Duration,
+    /// Time in which the computation waited for them.
+    pub waiting: Duration,
+    /// Time of the passes in all.
+    pub total: Duration,
+}
+
+impl ReadingPace {
+    /// Whether the computation waits for the disk most of the time.
+    pub fn is_slower_than_computation(&self) -> bool {
+        2 * self.waiting > self.total && 2 * self.reading > self.total
+    }
+
+    /// Bytes read in a second.
+    pub fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.reading.as_secs_f64().max(1e-9)
+    }
 }

@@ -15,6 +15,6 @@ pub use backend::{
     Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision,
 };
 pub use cancel::{CancelToken, Cancelled};
-pub use denoiser::{Branch, Conditioning, Denoiser, Pass};
+pub use denoiser::{Branch, Conditioning, Denoiser, ForwardError, Pass, ReadingPace};
 pub use text::{TextConditioning, TextEncoder};
 pub use vae::{DecodedFrames, Tiling, VideoVae};

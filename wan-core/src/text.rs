@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::{Backend, BurnBackend};
+use crate::{Backend, BurnBackend, CancelToken};
 
 /// Embeddings of a text for [cross-attention](crate::Denoiser), with their padding.
 ///
@@ -65,9 +65,17 @@ pub trait TextEncoder<B: Backend>: Send + Sync {
     /// The error of a prompt that cannot be encoded.
     type Error;
 
-    /// The states `[1, S, D]` of one prompt of `S` ids, in f32. The ids come without padding.
+    /// The states `[1, S, D]` of each prompt of `S` ids, in f32. The ids come without padding.
+    ///
+    /// The prompts go through the network together, so that its weights are touched once for all of
+    /// them; but each is computed alone.
     ///
     /// # Errors
-    /// If an id is none of the vocabulary, or there is none.
-    fn encode(&self, ids: &[u32]) -> Result<Tensor<B, 3>, Self::Error>;
+    /// If an id is none of the vocabulary, or a prompt has none; if weights cannot be read; or soon
+    /// after `cancel` says so.
+    fn encode(
+        &self,
+        prompts: &[&[u32]],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor<B, 3>>, Self::Error>;
 }

@@ -5,8 +5,10 @@ use wan_core::{Backend, Precision, Tiling};
 #[cfg(feature = "hub")]
 use wan_io::hub::HubOptions;
 use wan_io::integrity::Verify;
+use wan_models::load::Residency;
 
 use crate::components::{Components, Parts};
+use crate::memory::Wishes;
 use crate::source::{Source, find};
 use crate::{Error, Observer, Pipeline, Role};
 
@@ -51,7 +53,8 @@ pub(crate) struct Options {
     pub(crate) device: usize,
     pub(crate) precision: Precision,
     pub(crate) vae_precision: Option<Precision>,
-    pub(crate) vae_tiling: Option<Tiling>,
+    pub(crate) wishes: Wishes,
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) require_finite: bool,
     pub(crate) skip_finite_checks: bool,
 }
@@ -160,9 +163,36 @@ impl<B: Backend> PipelineBuilder<B> {
         self
     }
 
-    /// Decode frames in tiles, which needs less memory. Default: whole frames.
+    /// Encode and decode frames in tiles, which needs less memory. Default: as large as the
+    /// [limit](Self::memory_limit) allows, at best whole.
     pub fn vae_tiling(mut self, tiling: Tiling) -> Self {
-        self.options.vae_tiling = Some(tiling);
+        self.options.wishes.tiling = Some(tiling);
+        self
+    }
+
+    /// The most memory that the process may take, in bytes: of the host's where the backend is the CPU, else
+    /// of the device's. Default: what is free when a run begins, less a margin; no limit where the
+    /// system does not tell.
+    ///
+    /// It decides how the parts of the model are held: as a whole in memory, or read layer by layer while they
+    /// compute; frames as a whole or in tiles. Results do not depend on it, but for tiles. A run that does
+    /// not fit is refused with [`Error::Memory`].
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.options.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Where the weights of the text encoder are between two uses. Default: a large one comes layer by layer,
+    /// since it is needed once in a run.
+    pub fn text_encoder_residency(mut self, residency: Residency) -> Self {
+        self.options.wishes.text_encoder = Some(residency);
+        self
+    }
+
+    /// Where the weights of the transformer are between two steps. Default: the fastest way that the
+    /// [limit](Self::memory_limit) allows.
+    pub fn transformer_residency(mut self, residency: Residency) -> Self {
+        self.options.wishes.transformer = Some(residency);
         self
     }
 

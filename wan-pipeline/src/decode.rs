@@ -63,13 +63,19 @@ impl<B: Backend> Pipeline<B> {
             let expected = format!("[1, {z_dim}, T, H, W]");
             return Err(TensorFileError::shape("latents", &found, expected).into());
         }
+        let memory = self.memory_to_decode(std::slice::from_ref(latents));
+        memory.check()?;
+        let tiling = memory.placement().tiling;
+        if memory.placement().drops_transformer {
+            self.transformer.unload();
+        }
         let mut decoding = Decoding { pipeline: self, video, latents, sink, observer };
-        let (frames, reason) = match decoding.run(self.tiling, 0) {
+        let (frames, reason) = match decoding.run(tiling, 0) {
             Ok(()) => return Ok(()),
             Err(Stop::Other(error)) => return Err(error),
             Err(Stop::Memory { frames, reason }) => (frames, reason),
         };
-        if self.tiling.is_some() {
+        if tiling.is_some() {
             return Err(out_of_memory(reason));
         }
         tracing::warn!("decoding again in tiles: {reason}");

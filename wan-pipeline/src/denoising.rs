@@ -6,14 +6,14 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::guidance::{Guidance, Guide, Passes, Predictions};
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::{Scheduler, add_noise};
-use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, VideoVae};
+use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, ReadingPace, VideoVae};
 
 use crate::clock::Clock;
 use crate::latents::host;
 use crate::plan::warn;
 use crate::{
     Embeddings, Error, Event, Latents, Observer, Pipeline, Plan, PromptEmbeds, Request,
-    RequestError, SourceVideo, Video,
+    RequestError, Role, SourceVideo, Stage, Video,
 };
 
 /// A run of some videos through the network, stepped by the caller:
@@ -42,7 +42,8 @@ use crate::{
 /// computed once. Each video has its own prompt, seed and guidance, and is the same as in a run alone.
 pub struct Denoising<'p, B: Backend> {
     pub(crate) pipeline: &'p Pipeline<B>,
-    denoiser: Arc<dyn Denoiser<B>>,
+    /// `None` after the last step: its memory is free for decoding.
+    denoiser: Option<Arc<dyn Denoiser<B>>>,
     pub(crate) videos: Vec<VideoRun<B>>,
     pub(crate) done: usize,
     cancel: CancelToken,
@@ -100,6 +101,7 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Denoising<'_, B>, Error> {
         let plans = self.plan_batch(requests)?;
         check_one_run(&plans)?;
+        self.memory(&plans).check()?;
         warn(&plans, requests, observer)?;
         let pairs: Vec<_> = plans.iter().zip(requests).collect();
         let embeddings = self.embed_all(&pairs, observer)?;
@@ -136,7 +138,12 @@ impl<B: Backend> Pipeline<B> {
         done: usize,
         observer: &mut Observer,
     ) -> Result<Denoising<'_, B>, Error> {
-        let denoiser: Arc<dyn Denoiser<B>> = self.transformer(observer)?;
+        let plans: Vec<Plan> = parts.iter().map(|(plan, ..)| plan.clone()).collect();
+        let memory = self.memory(&plans);
+        memory.clone().only(Stage::Denoising).check()?;
+        self.make_room(Stage::Denoising, &memory);
+        let residency = memory.placement().transformer;
+        let denoiser: Arc<dyn Denoiser<B>> = self.transformer(residency, observer)?;
         let prompts = parts.iter().flat_map(|(plan, embeddings, ..)| {
             let all = [&embeddings.prompt].into_iter().chain(&embeddings.negative_prompt);
             all.map(move |embeds| (embeds, plan))
@@ -157,6 +164,7 @@ impl<B: Backend> Pipeline<B> {
             });
         }
         let cancel = observer.cancel_token().clone();
+        let denoiser = Some(denoiser);
         Ok(Denoising { pipeline: self, denoiser, videos, done, cancel })
     }
 
@@ -187,6 +195,10 @@ impl<B: Backend> Pipeline<B> {
         plan: &Plan,
         observer: &mut Observer,
     ) -> Result<Tensor<B, 5>, Error> {
+        let memory = self.memory(std::slice::from_ref(plan));
+        memory.clone().only(Stage::EncodingVideo).check()?;
+        self.make_room(Stage::EncodingVideo, &memory);
+        let tiling = memory.placement().tiling;
         let vae = self.vae(observer)?;
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
         let spec = video.spec();
@@ -194,7 +206,7 @@ impl<B: Backend> Pipeline<B> {
         let data = TensorData::new(video.values(), [1, 3, frames, height, width]);
         let values: Tensor<B, 5> = Tensor::from_data(data, (&self.device, DType::F32));
         let values = values.narrow(2, 0, plan.num_frames);
-        let clean = vae.encode(values, self.tiling, observer.cancel_token())?;
+        let clean = vae.encode(values, tiling, observer.cancel_token())?;
         check_finite(|| "encoding the video".into(), &clean)?;
         Ok(clean)
     }
@@ -227,7 +239,24 @@ impl<B: Backend> Denoising<'_, B> {
             video.advance(self.done, velocity);
         }
         self.done += 1;
+        if self.done == self.steps() {
+            self.denoiser = None;
+        }
         Ok(Some(self.last_step()))
+    }
+
+    /// Tells `observer` if weights come more slowly from their files than the network computes; once for a
+    /// pipeline. [`run`](Self::run) does it after each step.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], if the observer says so.
+    pub fn tell_of_slow_disk(&self, observer: &mut Observer) -> Result<(), Error> {
+        self.pipeline.tell_of_slow_reading(Role::Transformer, self.reading(), observer)
+    }
+
+    /// How the reading of weights has gone so far, where they are read in each step.
+    pub fn reading(&self) -> Option<ReadingPace> {
+        self.denoiser.as_ref()?.reading()
     }
 
     /// Steps done.
@@ -388,6 +417,7 @@ impl<B: Backend> Denoising<'_, B> {
         self.set_cancel_token(observer.cancel_token());
         while let Some(step) = self.step()? {
             observer.emit(clock.event(&step))?;
+            self.tell_of_slow_disk(observer)?;
         }
         Ok(())
     }
@@ -407,7 +437,7 @@ impl<B: Backend> Denoising<'_, B> {
             videos.flat_map(|(video, wanted)| video.passes(step, *wanted)).collect();
         let velocities = match passes.is_empty() {
             true => Vec::new(),
-            false => self.denoiser.velocities(&passes, &self.cancel)?,
+            false => denoiser(&self.denoiser).velocities(&passes, &self.cancel)?,
         };
         let (mut velocities, videos) = (velocities.into_iter(), self.videos.iter_mut());
         let guided =
@@ -442,7 +472,8 @@ impl<B: Backend> Denoising<'_, B> {
         }
         let observer = &mut Observer::silent().cancelled_by(&self.cancel);
         let embeds = self.pipeline.embed_negative(video, plan, observer)?;
-        let branches = Branches::new(self.pipeline, self.denoiser.as_ref(), [(&embeds, plan)]);
+        let Some(denoiser) = &self.denoiser else { return Ok(()) }; // no step needs it any more
+        let branches = Branches::new(self.pipeline, denoiser.as_ref(), [(&embeds, plan)]);
         let branch = branches.get(&embeds, plan);
         let run = self.video_mut(video)?;
         run.unconditional = Some(branch);
@@ -500,6 +531,11 @@ impl<B: Backend> VideoRun<B> {
         self.prediction = Some(latents.clone() - velocity.clone() * sigma);
         self.latents = self.scheduler.step(velocity, latents);
     }
+}
+
+/// The denoiser of a run that is not at its end.
+fn denoiser<B: Backend>(denoiser: &Option<Arc<dyn Denoiser<B>>>) -> &dyn Denoiser<B> {
+    denoiser.as_deref().expect("it is there until the last step is done")
 }
 
 /// The branches of a run: one for each different prompt.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 
+use burn::tensor::Tensor;
 use wan_core::{Backend, TextEncoder};
 use wan_io::counted;
 use wan_io::text::clean_prompt;
@@ -11,7 +12,9 @@ use wan_models::umt5::Umt5Encoder;
 use crate::events::PromptRef;
 use crate::latents::host;
 use crate::prompt_weights::WeightedPrompt;
-use crate::{Embeddings, Error, Event, Observer, Pipeline, Plan, PromptEmbeds, Request};
+use crate::{
+    Embeddings, Error, Event, Observer, Pipeline, Plan, PromptEmbeds, Request, Role, Stage,
+};
 
 /// Prompts whose embeddings are kept: some megabytes of the largest model.
 const CACHED_PROMPTS: usize = 32;
@@ -78,7 +81,8 @@ impl<B: Backend> Pipeline<B> {
                 prompts.push(Prompt::negative(request, plan));
             }
         }
-        let mut encoded = self.encode_prompts(&prompts, observer)?.into_iter();
+        let plans: Vec<Plan> = batch.iter().map(|(plan, _)| (*plan).clone()).collect();
+        let mut encoded = self.encode_prompts(&prompts, &plans, observer)?.into_iter();
         let mut next = || encoded.next().expect("one for each prompt");
         let mut embeddings = Vec::new();
         for (plan, given) in batch {
@@ -99,12 +103,14 @@ impl<B: Backend> Pipeline<B> {
         plan: &Plan,
         observer: &mut Observer,
     ) -> Result<PromptEmbeds, Error> {
-        Ok(self.encode_prompts(&[Prompt::negative(video, plan)], observer)?.remove(0))
+        let (prompts, plans) = ([Prompt::negative(video, plan)], [plan.clone()]);
+        Ok(self.encode_prompts(&prompts, &plans, observer)?.remove(0))
     }
 
     fn encode_prompts(
         &self,
         prompts: &[Prompt],
+        plans: &[Plan],
         observer: &mut Observer,
     ) -> Result<Vec<PromptEmbeds>, Error> {
         let mut contents = Vec::new();
@@ -116,20 +122,28 @@ impl<B: Backend> Pipeline<B> {
         let mut cache = self.embeds.lock().unwrap_or_else(PoisonError::into_inner);
         // The cache may hold fewer prompts than the batch has.
         let mut known: HashMap<&Content, PromptEmbeds> = HashMap::new();
+        let mut unknown: Vec<(PromptRef, &Content)> = Vec::new();
         for (prompt, content) in prompts.iter().zip(&contents) {
-            if known.contains_key(content) {
-                continue;
-            }
             if let Some(cached) = cache.embeds.get(content) {
                 known.insert(content, cached.clone());
-                continue;
+            } else if !unknown.iter().any(|(_, other)| *other == content) {
+                unknown.push((prompt.which, content));
             }
-            let encoder = lease.get_or_load(|| self.load_text_encoder(observer))?;
-            let encoded = encode(&encoder, content, prompt.which)?;
-            let (prompt, tokens) = (prompt.which, encoded.tokens());
-            observer.emit(Event::Encoded { prompt, tokens })?;
-            cache.insert(content.clone(), encoded.clone());
-            known.insert(content, encoded);
+        }
+        for prompts in unknown.chunks(CACHED_PROMPTS) {
+            let memory = self.memory(plans);
+            self.make_room(Stage::EncodingPrompts, &memory);
+            let residency = memory.placement().text_encoder;
+            let load = || self.load_text_encoder(residency, observer);
+            let encoder = lease.get_or_load_as(residency, load)?;
+            for (&(prompt, content), encoded) in
+                prompts.iter().zip(encode(&encoder, prompts, observer)?)
+            {
+                observer.emit(Event::Encoded { prompt, tokens: encoded.tokens() })?;
+                cache.insert(content.clone(), encoded.clone());
+                known.insert(content, encoded);
+            }
+            self.tell_of_slow_reading(Role::TextEncoder, encoder.reading(), observer)?;
         }
         Ok(contents.iter().map(|content| known[content].clone()).collect())
     }
@@ -175,16 +189,26 @@ impl<'a> Prompt<'a> {
     }
 }
 
-/// Encodes a prompt alone and without padding: masked positions would not change it.
+/// Encodes prompts together, but each alone and without padding: masked positions would not change it.
 fn encode<B: Backend>(
     encoder: &Umt5Encoder<B>,
+    prompts: &[(PromptRef, &Content)],
+    observer: &Observer,
+) -> Result<Vec<PromptEmbeds>, Error> {
+    let ids: Vec<&[u32]> = prompts.iter().map(|(_, content)| &content.ids[..]).collect();
+    let states = encoder.encode(&ids, observer.cancel_token())?;
+    let pairs = states.into_iter().zip(prompts);
+    pairs.map(|(states, &(which, content))| weighted(states, content, which)).collect()
+}
+
+/// The embeddings of each token times its weight, as is usual for encoders of the T5 family.
+fn weighted<B: Backend>(
+    states: Tensor<B, 3>,
     content: &Content,
     which: PromptRef,
 ) -> Result<PromptEmbeds, Error> {
-    let states = encoder.encode(&content.ids)?;
     let [_, tokens, width] = states.dims();
     let mut states = host(states);
-    // The embeddings of a token times its weight, as is usual for encoders of the T5 family.
     for (row, weight) in states.chunks_exact_mut(width).zip(&content.weights) {
         row.iter_mut().for_each(|value| *value *= f32::from_bits(*weight));
     }

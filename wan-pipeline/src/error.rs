@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use wan_core::guidance::GuidanceError;
 use wan_core::scheduler::ScheduleError;
-use wan_core::{Cancelled, DeviceError};
+use wan_core::{Cancelled, DeviceError, ForwardError};
 use wan_io::counted;
 use wan_io::files::FileError;
 use wan_io::hub::HubError;
@@ -15,7 +15,7 @@ use wan_models::kind::CheckpointKind;
 use wan_models::load::{CheckpointError, LoadError, WeightsError};
 use wan_models::umt5::Umt5Error;
 
-use crate::{RequestError, Role, TensorFileError};
+use crate::{MemoryShortage, RequestError, Role, TensorFileError};
 
 /// Why there is no video. The variants differ in what a caller can do about it; the causes are in
 /// [`source`](std::error::Error::source), and in the message.
@@ -55,6 +55,9 @@ pub enum Error {
         /// The stage.
         stage: String,
     },
+    /// A run needs more memory than there is, or than the limit allows. Nothing of it was computed.
+    #[error(transparent)]
+    Memory(Box<MemoryShortage>),
     /// The device has too little memory, also for tiles.
     #[error("{stage} ran out of memory: {reason}")]
     OutOfMemory {
@@ -270,6 +273,9 @@ pub enum ModelError {
     /// The text encoder has no embedding for a token of the tokenizer.
     #[error(transparent)]
     TextEncoder(#[from] Umt5Error),
+    /// A denoiser of another crate cannot read its weights.
+    #[error(transparent)]
+    Denoiser(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Errors that reach the caller as one of the broader kinds.
@@ -284,13 +290,43 @@ macro_rules! by_way_of {
 }
 
 by_way_of! {
-    Model: FileError, WeightsFileError, CheckpointError, WeightsError, TextError, Umt5Error;
+    Model: FileError, WeightsFileError, CheckpointError, WeightsError, TextError;
     Request: ScheduleError, GuidanceError;
+}
+
+impl From<MemoryShortage> for Error {
+    fn from(shortage: MemoryShortage) -> Self {
+        Self::Memory(Box::new(shortage))
+    }
 }
 
 impl From<Cancelled> for Error {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
+    }
+}
+
+/// Weights that are read during a pass fail as those that are read before it.
+impl From<Umt5Error> for Error {
+    fn from(error: Umt5Error) -> Self {
+        match error {
+            Umt5Error::Weights(error) => error.into(),
+            Umt5Error::Cancelled(_) => Self::Cancelled,
+            other => ModelError::TextEncoder(other).into(),
+        }
+    }
+}
+
+impl From<ForwardError> for Error {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::Cancelled(_) => Self::Cancelled,
+            ForwardError::Weights(error) => match error.downcast::<LoadError>() {
+                Ok(error) => (*error).into(),
+                Err(other) => ModelError::Denoiser(other).into(),
+            },
+            other => ModelError::Denoiser(other.into()).into(),
+        }
     }
 }
 

@@ -60,6 +60,14 @@ pub enum Event {
         /// Its tokens, the end token included.
         tokens: usize,
     },
+    /// Weights that are read while a part computes come more slowly than it computes. Told once for each
+    /// part.
+    SlowDisk {
+        /// The part.
+        role: Role,
+        /// The rate at which its files are read.
+        bytes_per_second: f64,
+    },
     /// The video to start from is being encoded.
     EncodingVideo {
         /// Its frames.

@@ -3,7 +3,7 @@
 use wan_core::Backend;
 
 use crate::plan::warn;
-use crate::{Error, Latents, Observer, Pipeline, Plan, Request, RequestError, Video};
+use crate::{Error, Latents, Observer, Pipeline, Plan, Request, RequestError, Stage, Video};
 
 impl<B: Backend> Pipeline<B> {
     /// Makes a video.
@@ -50,6 +50,7 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Vec<Video>, Error> {
         let plans = self.plan_batch(requests)?;
+        self.memory(&plans).keeping_frames().check()?;
         let latents = self.denoise_plans(&plans, requests, observer)?;
         let mut videos = Vec::new();
         for (index, (plan, latents)) in plans.iter().zip(&latents).enumerate() {
@@ -70,7 +71,9 @@ impl<B: Backend> Pipeline<B> {
         requests: &[Request],
         observer: &mut Observer,
     ) -> Result<Vec<Latents<B>>, Error> {
-        self.denoise_plans(&self.plan_batch(requests)?, requests, observer)
+        let plans = self.plan_batch(requests)?;
+        self.memory(&plans).without(Stage::Decoding).check()?;
+        self.denoise_plans(&plans, requests, observer)
     }
 
     fn denoise_plans(

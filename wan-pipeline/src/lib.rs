@@ -50,7 +50,8 @@ pub use error::{Error, ModelError};
 pub use events::{Event, PromptRef};
 pub use latents::{Latents, LatentsWriter, SavedLatents};
 pub use memory::{
-    AvailableMemory, MemoryLimit, MemoryPlan, MemoryRemedy, MemoryShortage, Stage, StageMemory,
+    AvailableMemory, Calibration, MemoryLimit, MemoryPlan, MemoryRemedy, MemoryShortage, Placement,
+    Stage, StageMemory, TimeEstimate,
 };
 pub use observer::Observer;
 pub use open::{Generate, open};
@@ -80,6 +81,7 @@ pub use wan_io::integrity::{IntegrityError, Verify, verify};
 pub use wan_io::video::{
     FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata,
 };
+pub use wan_models::load::Residency;
 pub use worker::{Job, Worker};
 
 /// The backends that are compiled in, each under the feature of its name.

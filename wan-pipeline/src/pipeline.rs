@@ -1,10 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::DType;
-use wan_core::{Backend, Precision, Tiling};
-use wan_models::load::{Network, ReadOptions, load};
+use wan_core::{Backend, Precision, ReadingPace};
+use wan_models::load::{Network, ReadOptions, Residency, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::WanVae;
@@ -13,6 +14,7 @@ use crate::builder::Options;
 use crate::components::{Component, Components};
 use crate::encode::EmbedsCache;
 use crate::latents::LatentsFile;
+use crate::memory::Wishes;
 use crate::preview::Colours;
 use crate::resident::Resident;
 use crate::{
@@ -29,13 +31,15 @@ pub struct Pipeline<B: Backend> {
     pub(crate) model: Components,
     pub(crate) device: B::Device,
     dtypes: DTypes,
-    pub(crate) tiling: Option<Tiling>,
+    pub(crate) wishes: Wishes,
+    pub(crate) memory_limit: Option<u64>,
     require_finite: bool,
     pub(crate) checks_finite: bool,
-    pub(crate) text_encoder: Resident<Umt5Encoder<B>>,
-    transformer: Resident<WanTransformer<B>>,
-    vae: Resident<WanVae<B>>,
+    pub(crate) text_encoder: Resident<Umt5Encoder<B>, Residency>,
+    pub(crate) transformer: Resident<WanTransformer<B>, Residency>,
+    pub(crate) vae: Resident<WanVae<B>>,
     pub(crate) embeds: Mutex<EmbedsCache>,
+    told_of_slow_disk: Mutex<BTreeSet<Role>>,
     pub(crate) colours: Resident<Colours>,
 }
 
@@ -84,7 +88,7 @@ impl<B: Backend> Pipeline<B> {
     }
 
     pub(crate) fn new(model: Components, options: &Options) -> Result<Self, Error> {
-        if let Some(tiling) = options.vae_tiling {
+        if let Some(tiling) = options.wishes.tiling {
             let path = format!("options for {}", model.name);
             let checked = tiling.validate(model.vae.config.spatial_factor());
             checked.map_err(|source| ModelError::Config { path, source })?;
@@ -97,7 +101,8 @@ impl<B: Backend> Pipeline<B> {
         model.check_weights::<B>(&device)?;
         Ok(Self {
             dtypes,
-            tiling: options.vae_tiling,
+            wishes: options.wishes,
+            memory_limit: options.memory_limit,
             require_finite: options.require_finite,
             checks_finite: !options.skip_finite_checks,
             model,
@@ -106,6 +111,7 @@ impl<B: Backend> Pipeline<B> {
             transformer: Resident::kept(),
             vae: Resident::kept(),
             embeds: Mutex::default(),
+            told_of_slow_disk: Mutex::default(),
             colours: Resident::kept(),
         })
     }
@@ -130,7 +136,8 @@ impl<B: Backend> Pipeline<B> {
         &self.model.spec
     }
 
-    /// A request with every value resolved: its own, else the model's default.
+    /// A request with every value resolved: its own, else the model's default. [`memory`](Self::memory)
+    /// tells what it takes.
     ///
     /// # Errors
     /// If the model cannot work with a value. [`generate`](Self::generate) finds this before it
@@ -173,41 +180,60 @@ impl<B: Backend> Pipeline<B> {
     /// Loads the text encoder.
     pub(crate) fn load_text_encoder(
         &self,
+        residency: Residency,
         observer: &mut Observer,
     ) -> Result<Umt5Encoder<B>, Error> {
         let component = self.model.text_encoder()?;
-        self.load_part(Role::TextEncoder, component, self.dtypes.networks, observer)
+        let options = ReadOptions::new(self.dtypes.networks).residency(residency);
+        self.load_part(Role::TextEncoder, component, options, observer)
     }
 
-    /// The transformer, loaded the first time.
+    /// The transformer, loaded the first time. One that is held in another way is let go.
     pub(crate) fn transformer(
         &self,
+        residency: Residency,
         observer: &mut Observer,
     ) -> Result<Arc<WanTransformer<B>>, Error> {
-        let (component, dtype) = (&self.model.transformer, self.dtypes.networks);
-        self.transformer
-            .lease()
-            .get_or_load(|| self.load_part(Role::Transformer, component, dtype, observer))
+        let component = &self.model.transformer;
+        let options = ReadOptions::new(self.dtypes.networks).residency(residency);
+        let load = || self.load_part(Role::Transformer, component, options, observer);
+        self.transformer.lease().get_or_load_as(residency, load)
     }
 
     /// The VAE, loaded the first time.
     pub(crate) fn vae(&self, observer: &mut Observer) -> Result<Arc<WanVae<B>>, Error> {
-        let (component, dtype) = (&self.model.vae, self.dtypes.vae);
-        self.vae.lease().get_or_load(|| self.load_part(Role::Vae, component, dtype, observer))
+        let (component, options) = (&self.model.vae, ReadOptions::new(self.dtypes.vae));
+        self.vae.lease().get_or_load(|| self.load_part(Role::Vae, component, options, observer))
+    }
+
+    /// Tells of weights that come more slowly than a part computes; of each part once.
+    pub(crate) fn tell_of_slow_reading(
+        &self,
+        role: Role,
+        pace: Option<ReadingPace>,
+        observer: &mut Observer,
+    ) -> Result<(), Error> {
+        let Some(pace) = pace.filter(ReadingPace::is_slower_than_computation) else {
+            return Ok(());
+        };
+        if !self.told_of_slow_disk.lock().unwrap_or_else(PoisonError::into_inner).insert(role) {
+            return Ok(());
+        }
+        let bytes_per_second = pace.bytes_per_second();
+        observer.emit(Event::SlowDisk { role, bytes_per_second })
     }
 
     fn load_part<N: Network<B>>(
         &self,
         role: Role,
         component: &Component<N::Config>,
-        dtype: DType,
+        options: ReadOptions,
         observer: &mut Observer,
     ) -> Result<N, Error> {
         let start = Instant::now();
         observer.emit(Event::Loading { role })?;
-        let options = ReadOptions::new(dtype)
-            .require_finite(self.require_finite)
-            .cancel(observer.cancel_token().clone());
+        let options =
+            options.require_finite(self.require_finite).cancel(observer.cancel_token().clone());
         let network = load::<B, N>(&component.tensors, &self.device, options, &component.config)?;
         observer.emit(Event::Loaded { role, elapsed: start.elapsed() })?;
         Ok(network)

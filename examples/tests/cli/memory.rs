@@ -1,5 +1,5 @@
-//! Too little memory: a word before the run, and a sentence where it runs out all the same. Limits are
-//! those of a shell, which every Unix has.
+//! Little memory: a run keeps to its limit, says so where it cannot, and ends in a sentence where memory runs
+//! out all the same. Limits are those of a shell, which every Unix has.
 
 #![cfg(target_os = "linux")]
 
@@ -32,36 +32,71 @@ const LARGE: [&str; 11] = [
     PROMPT, "--frames", "5", "--width", "256", "--height", "256", "--steps", "2", "--out", "v.rgb",
 ];
 
+/// More than any machine has: what fits is not asked then.
+const NO_LIMIT: [&str; 2] = ["--memory", "900TB"];
+
 #[test]
-fn what_may_not_fit_is_warned_of() {
+fn what_does_not_fit_is_refused_with_what_would_help() {
     let folder = Folder::new();
     let output = limited(&folder, TIGHT, &LARGE).output().unwrap();
     let said = text(&output.stderr);
-    let warning = said.lines().find(|line| line.starts_with("warning: ")).expect(&said);
-    assert!(warning.contains("decoding needs about "), "{warning}");
-    assert!(warning.contains("free within the limit on the data of a process"), "{warning}");
-    for remedy in ["fewer frames", "a smaller size"] {
-        assert!(warning.contains(remedy), "{remedy}: {warning}");
-    }
-    assert!(!warning.contains("16 bits"), "it would not help: {warning}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let error = said.lines().find(|line| line.starts_with("error: ")).expect(&said);
+    assert!(error.contains("decoding needs about "), "{error}");
+    assert!(error.contains("free within the limit on the data of a process"), "{error}");
+    assert!(error.contains("a smaller size"), "{error}");
+    assert_eq!(folder.names(), [""; 0]);
 }
 
 #[test]
-fn what_fits_is_not_warned_of() {
+fn a_plan_is_printed_and_nothing_else_is_done() {
     let folder = Folder::new();
-    let output = limited(&folder, 600_000, &LARGE).output().unwrap();
-    assert!(output.status.success());
-    assert!(!text(&output.stderr).contains("warning: "), "{}", text(&output.stderr));
+    let output =
+        folder.command(&[&LARGE[..], &["--plan", "--memory", "4GB"]].concat()).output().unwrap();
+    let plan = text(&output.stdout);
+    assert!(output.status.success(), "{plan}");
+    for words in [
+        "encoding the prompts",
+        "denoising",
+        "decoding",
+        "transformer: resident",
+        "vae: whole frames",
+        "attention: ",
+        "the limit is 4.0 GB within the limit that was set",
+        "time, about: ",
+    ] {
+        assert!(plan.contains(words), "{words}: {plan}");
+    }
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn sizes_that_are_none_are_told() {
+    let folder = Folder::new();
+    for size in ["eight", "8XB", "", "-1", "1.2.3GB"] {
+        let memory = format!("--memory={size}");
+        let output = folder.command(&[PROMPT, &memory]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{size}: {said}");
+        assert!(said.contains("is no size such as 8GB"), "{size}: {said}");
+    }
+    for size in ["0", "1MB", "1 MiB"] {
+        let output = folder.command(&[PROMPT, "--memory", size]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{size}: {said}");
+        assert!(said.contains("; the smallest limit that would do is "), "{size}: {said}");
+    }
 }
 
 #[test]
 fn where_memory_runs_out_it_is_said() {
     let folder = Folder::new();
-    let output = limited(&folder, TIGHT, &LARGE).output().unwrap();
+    let output = limited(&folder, TIGHT, &[&LARGE[..], &NO_LIMIT].concat()).output().unwrap();
     let said = text(&output.stderr);
+    assert!(said.contains("warning: the memory limit of "), "{said}");
     assert_eq!(output.status.code(), Some(OUT_OF_MEMORY), "{said}");
     let end = said.lines().find(|line| line.starts_with("error: ")).expect(&said);
-    assert!(end.contains("memory has run out: ") && end.contains("fewer frames"), "{end}");
+    assert!(end.contains("memory has run out: ") && end.contains("a smaller size"), "{end}");
     assert!(!said.contains("memory allocation of"), "{said}");
     assert_eq!(folder.names(), [""; 0], "nothing is left");
 }
@@ -69,7 +104,7 @@ fn where_memory_runs_out_it_is_said() {
 #[test]
 fn the_steps_that_were_saved_are_named_and_go_on() {
     let folder = Folder::new();
-    let saving = [&LARGE[..], &["--save-state", "s.safetensors"]].concat();
+    let saving = [&LARGE[..], &NO_LIMIT, &["--save-state", "s.safetensors"]].concat();
     let output = limited(&folder, TIGHT, &saving).output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(OUT_OF_MEMORY), "{said}");
@@ -89,8 +124,8 @@ fn an_older_file_is_not_taken_for_what_was_saved() {
     let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
     let file = fs::File::options().write(true).open(folder.path("s.safetensors")).unwrap();
     file.set_modified(yesterday).unwrap();
-    let saving = [&LARGE[..], &["--save-state", "s.safetensors"]].concat();
-    let output = limited(&folder, TINY, &saving).env("WAN_MEMORY_CHECK", "off").output().unwrap();
+    let saving = [&LARGE[..], &NO_LIMIT, &["--save-state", "s.safetensors"]].concat();
+    let output = limited(&folder, TINY, &saving).output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(OUT_OF_MEMORY), "{said}");
     assert!(!said.contains("--resume"), "{said}");
@@ -102,6 +137,20 @@ fn what_cannot_fit_is_refused() {
     let output = limited(&folder, TINY, &LARGE).output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("there can be at most") && said.contains("WAN_MEMORY_CHECK"), "{said}");
+    assert!(said.contains("within the limit on the data of a process"), "{said}");
+    assert!(said.contains("; the smallest limit that would do is "), "{said}");
     assert_eq!(folder.names(), [""; 0]);
+}
+
+/// Weights that are read in each step, or kept as they are stored, give the same frames.
+#[test]
+fn weights_may_be_anywhere() {
+    let folder = Folder::new();
+    let job = [PROMPT, "--frames", "5", "--steps", "2"];
+    folder.run(&[&job[..], &["--out", "memory.rgb"]].concat());
+    let expected = fs::read(folder.path("memory.rgb")).unwrap();
+    for place in ["memory", "stored", "disk"] {
+        folder.run(&[&job[..], &["--weights", place, "--out", "v.rgb"]].concat());
+        assert!(fs::read(folder.path("v.rgb")).unwrap() == expected, "{place}");
+    }
 }

@@ -106,6 +106,11 @@ pub trait Backend: BurnBackend {
         portable::attention(args)
     }
 
+    /// How [`wan_attention`](Self::wan_attention) cuts scores `[B, H, Sq, Sk]` into pieces.
+    fn attention_plan(_device: &Self::Device, scores: [usize; 4]) -> AttentionPlan {
+        AttentionPlan::new(scores, portable::MAX_SCORE_BYTES)
+    }
+
     /// Rotates the pairs `(2i, 2i + 1)` of the last axis (rotary position embedding, interleaved),
     /// computed in f32: `[B, S, H, D]` in `dtype`.
     fn wan_rope(args: RopeArgs<Self>) -> Tensor<Self, 4> {

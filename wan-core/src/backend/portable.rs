@@ -46,7 +46,7 @@ impl AttentionPlan {
 }
 
 /// The most bytes that the scores of the portable attention take at a time.
-const MAX_SCORE_BYTES: usize = 64 << 20;
+pub(super) const MAX_SCORE_BYTES: usize = 64 << 20;
 
 pub(super) fn linear<B: BurnBackend, const D: usize>(
     x: Tensor<B, D>,

@@ -3,6 +3,7 @@
 
 use std::array;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use burn::tensor::{DType, TensorData};
 use half::slice::HalfFloatSliceExt;
@@ -12,19 +13,23 @@ use rayon::prelude::*;
 use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
+use super::meter::ReadMeter;
+
 /// Elements that go through f32 on their way from or to f16, which processors convert by the vector.
 const BLOCK: usize = 256;
 
 /// The elements of a stored tensor in the dtype that a network computes in, with no other copy. If
-/// there is a `scale`, one number or one for each row, they are multiplied with it in f32.
+/// there is a `scale`, one number or one for each row, they are multiplied with it in f32. A `meter` counts
+/// what is read.
 pub(crate) fn decode(
     raw: &StoredTensor,
     scale: &[f32],
     dtype: DType,
     shape: &[usize],
+    meter: Option<&ReadMeter>,
 ) -> Result<TensorData, FileError> {
     if !scale.is_empty() {
-        let scaled = scaled(raw, scale)?;
+        let scaled = scaled(raw, scale, meter)?;
         return Ok(match dtype {
             DType::F16 => TensorData::new(Vec::<f16>::from_f32_slice(&scaled), shape),
             DType::BF16 => {
@@ -37,14 +42,20 @@ pub(crate) fn decode(
     // Zeros of plain numbers are memory as the system gives it, whose pages come when they are written.
     let bits = || vec![0_u16; raw.count()];
     Ok(match dtype {
-        DType::F16 => TensorData::new(fill(bits().reinterpret_into(), raw, to_f16)?, shape),
-        DType::BF16 => TensorData::new(fill(bits().reinterpret_into(), raw, to_bf16)?, shape),
-        _ => TensorData::new(fill(vec![0.0; raw.count()], raw, to_f32_slice)?, shape),
+        DType::F16 => TensorData::new(fill(bits().reinterpret_into(), raw, meter, to_f16)?, shape),
+        DType::BF16 => {
+            TensorData::new(fill(bits().reinterpret_into(), raw, meter, to_bf16)?, shape)
+        }
+        _ => TensorData::new(fill(vec![0.0; raw.count()], raw, meter, to_f32_slice)?, shape),
     })
 }
 
-fn scaled(raw: &StoredTensor, scale: &[f32]) -> Result<Vec<f32>, FileError> {
-    let mut values = fill(vec![0.0; raw.count()], raw, to_f32_slice)?;
+fn scaled(
+    raw: &StoredTensor,
+    scale: &[f32],
+    meter: Option<&ReadMeter>,
+) -> Result<Vec<f32>, FileError> {
+    let mut values = fill(vec![0.0; raw.count()], raw, meter, to_f32_slice)?;
     let row = values.len().div_ceil(scale.len()).max(1);
     values.par_chunks_mut(row).zip(scale).for_each(|(values, scale)| {
         values.par_iter_mut().for_each(|value| *value *= scale);
@@ -76,12 +87,15 @@ pub(crate) fn first_not_finite(raw: &StoredTensor) -> Result<Option<usize>, File
 fn fill<T: Send>(
     mut out: Vec<T>,
     raw: &StoredTensor,
+    meter: Option<&ReadMeter>,
     cast: impl Fn(Dtype, &[u8], &mut [T]) + Sync,
 ) -> Result<Vec<T>, FileError> {
     let piece = raw.piece();
     let pieces = out.par_chunks_mut(piece).enumerate();
     pieces.try_for_each_init(Vec::new, |buffer, (i, out)| {
+        let start = Instant::now();
         let bytes = raw.read(i * piece..i * piece + out.len(), buffer)?;
+        meter.inspect(|meter| meter.count(bytes.len(), start.elapsed()));
         cast(raw.dtype, bytes, out);
         Ok::<_, FileError>(())
     })?;
@@ -216,12 +230,14 @@ mod tests {
                     scale,
                     computed,
                     &shape,
+                    None,
                 );
                 let wide = decode(
                     &StoredTensor::in_memory(Dtype::F32, &shape, &*product),
                     &[],
                     computed,
                     &shape,
+                    None,
                 );
                 assert_eq!(narrow.unwrap(), wide.unwrap(), "{dtype} {scale:?} {computed:?}");
             }

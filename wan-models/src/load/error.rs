@@ -1,6 +1,6 @@
 //! Errors of loading.
 
-use wan_core::Cancelled;
+use wan_core::{Cancelled, ForwardError};
 use wan_io::files::FileError;
 
 use super::WeightsError;
@@ -17,4 +17,13 @@ pub enum LoadError {
     /// The [token](super::ReadOptions::cancel) was cancelled.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<LoadError> for ForwardError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            other => Self::Weights(Box::new(other)),
+        }
+    }
 }

@@ -9,9 +9,16 @@
 //! [`NetworkConfig::canonical_names`] recognises the layout of a file by its names and answers under
 //! the canonical ones; errors name tensors as the file does.
 
+use burn::tensor::{DType, TensorData};
+use wan_io::files::FileError;
+use wan_io::weights::StoredTensor;
+
 mod cast;
 mod checkpoint_error;
 mod error;
+mod kept;
+mod layers;
+mod meter;
 mod mismatch;
 mod names;
 mod network;
@@ -27,13 +34,22 @@ mod table;
 
 pub use checkpoint_error::CheckpointError;
 pub use error::LoadError;
+pub(crate) use layers::Layers;
 pub use mismatch::{Mismatch, WeightsError};
 pub(crate) use names::{Layout, Layouts, Row, split_index};
 pub use network::{Network, NetworkConfig};
-pub use options::ReadOptions;
+pub use options::{ReadOptions, Residency};
 pub use reading::{check, load};
 pub(crate) use renamed::NameMap;
 pub use scope::Scope;
 pub(crate) use shapes::Shapes;
 pub use source::TensorSource;
 pub use table::HostTable;
+
+/// The elements of a stored tensor in the dtype that a network computes in, read and cast on all threads.
+///
+/// # Errors
+/// If they cannot be read, or the file has changed since it was opened.
+pub fn decode(tensor: &StoredTensor, dtype: DType) -> Result<TensorData, FileError> {
+    cast::decode(tensor, &[], dtype, tensor.shape, None)
+}

@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn::tensor::DType;
-use wan_core::Backend;
+use rayon::ThreadPool;
+use wan_core::{Backend, BurnBackend};
 use wan_io::files::FileError;
 
-use super::{LoadError, Mismatch, Network, ReadOptions, Scope, TensorSource, WeightsError};
+use super::kept::Kept;
+use super::meter::ReadMeter;
+use super::{
+    LoadError, Mismatch, Network, ReadOptions, Residency, Scope, TensorSource, WeightsError,
+};
 
 /// Compares a checkpoint with the network of `config`, which must be valid; reads headers only.
 ///
@@ -19,13 +24,23 @@ pub fn check<B: Backend, N: Network<B>>(
     device: &B::Device,
     config: &N::Config,
 ) -> Result<(), WeightsError> {
+    compare::<B, N>(source, device, config).map(drop)
+}
+
+/// See [`check`]. The canonical names of the tensors in the network's layers.
+fn compare<B: Backend, N: Network<B>>(
+    source: &Arc<dyn TensorSource>,
+    device: &B::Device,
+    config: &N::Config,
+) -> Result<BTreeSet<String>, WeightsError> {
     let reading = Reading::<B>::new(source, device, None);
     N::load(config, &reading.scope(DType::F32));
-    let asked = reading.asked.borrow();
+    let asked = reading.asked.take();
     let unexpected = source.names().into_iter().filter(|name| !asked.contains(name));
     let unexpected = unexpected.map(|name| Mismatch::Unexpected { name });
     reading.mismatches.borrow_mut().extend(unexpected);
-    reading.result()
+    reading.result()?;
+    Ok(reading.in_layers.take())
 }
 
 /// Checks a checkpoint (see [`check`]) and loads the network of `config` from it, which must be valid:
@@ -42,27 +57,31 @@ pub fn load<B: Backend, N: Network<B>>(
     options: impl Into<ReadOptions>,
     config: &N::Config,
 ) -> Result<N, LoadError> {
-    check::<B, N>(source, device, config)?;
+    let in_layers = compare::<B, N>(source, device, config)?;
     let options = options.into();
-    let (dtype, cancel) = (options.dtype, options.cancel.clone());
+    let dtype = options.dtype;
+    let source = match options.residency {
+        Residency::Stored => &(Arc::new(Kept::read(source, &in_layers, &options.cancel)?) as _),
+        _ => source,
+    };
     let reading = Reading::new(source, device, Some(options));
     let network = N::load(config, &reading.scope(dtype));
-    cancel.check()?;
-    if let Some(error) = reading.failure.take() {
-        return Err(error.into());
-    }
-    reading.result()?;
+    reading.finish()?;
     Ok(network)
 }
 
 /// One pass over a checkpoint.
-pub(super) struct Reading<'a, B: Backend> {
+pub(super) struct Reading<'a, B: BurnBackend> {
     pub(super) source: &'a Arc<dyn TensorSource>,
     pub(super) device: &'a B::Device,
     /// `None` in the pass that only checks.
     pub(super) options: Option<ReadOptions>,
     /// By their names in the file.
     pub(super) asked: RefCell<BTreeSet<String>>,
+    /// Of these, those in layers, by their canonical names.
+    pub(super) in_layers: RefCell<BTreeSet<String>>,
+    /// The threads that read, and what counts it, where that is done during a forward pass.
+    pub(super) stream: Option<(Option<&'a ThreadPool>, &'a ReadMeter)>,
     pub(super) mismatches: RefCell<Vec<Mismatch>>,
     /// What ended the pass.
     pub(super) failure: RefCell<Option<FileError>>,
@@ -74,11 +93,11 @@ impl<'a, B: Backend> Reading<'a, B> {
         device: &'a B::Device,
         options: Option<ReadOptions>,
     ) -> Self {
-        let (asked, mismatches, failure) = Default::default();
-        Self { source, device, options, asked, mismatches, failure }
+        let (asked, in_layers, mismatches, failure) = Default::default();
+        Self { source, device, options, asked, in_layers, stream: None, mismatches, failure }
     }
 
-    fn scope(&self, dtype: DType) -> Scope<'_, B> {
+    pub(super) fn scope(&self, dtype: DType) -> Scope<'_, B> {
         Scope::new(self, dtype)
     }
 
@@ -86,6 +105,15 @@ impl<'a, B: Backend> Reading<'a, B> {
     pub(super) fn is_over(&self) -> bool {
         let is_cancelled = |options: &ReadOptions| options.cancel.is_cancelled();
         self.options.as_ref().is_some_and(is_cancelled) || self.failure.borrow().is_some()
+    }
+
+    /// Whether all went well.
+    pub(super) fn finish(&self) -> Result<(), LoadError> {
+        self.options.as_ref().map_or(Ok(()), |options| options.cancel.check())?;
+        match self.failure.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(self.result()?),
+        }
     }
 
     fn result(&self) -> Result<(), WeightsError> {

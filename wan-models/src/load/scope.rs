@@ -1,39 +1,64 @@
 //! The tensors below one name, as the modules of a network ask for them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
-use wan_core::Backend;
+use wan_core::{Backend, BurnBackend};
 use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
 use super::cast::{decode, first_not_finite};
 use super::reading::Reading;
-use super::{HostTable, Mismatch};
+use super::{HostTable, Layers, Mismatch, Residency};
 
 /// The tensors below one name of a checkpoint. While a checkpoint is only compared with a config, each
 /// tensor is a placeholder; see [`Network::load`](super::Network::load).
-pub struct Scope<'a, B: Backend> {
+pub struct Scope<'a, B: BurnBackend> {
     reading: &'a Reading<'a, B>,
     prefix: String,
     dtype: DType,
+    /// Whether they are those of layers.
+    in_layers: bool,
 }
 
 impl<'a, B: Backend> Scope<'a, B> {
     /// All tensors of a checkpoint.
     pub(super) fn new(reading: &'a Reading<'a, B>, dtype: DType) -> Self {
-        Self { reading, prefix: String::new(), dtype }
+        Self { reading, prefix: String::new(), dtype, in_layers: false }
     }
 
     /// The tensors below `name` (dots included: `blocks.0.attn1`).
     pub fn at(&self, name: impl fmt::Display) -> Self {
-        let prefix = format!("{}{name}.", self.prefix);
-        Self { reading: self.reading, prefix, dtype: self.dtype }
+        Self { prefix: format!("{}{name}.", self.prefix), ..*self }
+    }
+
+    /// The layers of a network, of which `load` loads one by its number from this scope. Where weights are
+    /// streamed, it is called in each pass.
+    pub(crate) fn layers<L: Send + Sync>(
+        &self,
+        count: usize,
+        load: impl Fn(&Scope<B>, usize) -> L + Send + Sync + 'static,
+    ) -> Layers<B, L> {
+        match &self.reading.options {
+            Some(options) if options.residency != Residency::Resident => {
+                Layers::streamed(self.reading, options, &self.prefix, count, Box::new(load))
+            }
+            _ => {
+                let scope = Self { in_layers: true, prefix: self.prefix.clone(), ..*self };
+                Layers::Resident(Arc::new((0..count).map(|i| load(&scope, i)).collect()))
+            }
+        }
+    }
+
+    /// All tensors whose names begin with `prefix`.
+    pub(super) fn below(self, prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), ..self }
     }
 
     /// These tensors in f32, whatever dtype the network computes in.
     pub fn in_f32(&self) -> Self {
-        Self { reading: self.reading, prefix: self.prefix.clone(), dtype: DType::F32 }
+        Self { prefix: self.prefix.clone(), dtype: DType::F32, ..*self }
     }
 
     /// The tensor `name`, which must have this shape.
@@ -50,9 +75,15 @@ impl<'a, B: Backend> Scope<'a, B> {
         shape: [usize; D],
     ) -> Tensor<B, D> {
         let (device, name) = (self.reading.device, self.full(name));
+        let (source, stream, dtype) = (self.reading.source, self.reading.stream, self.dtype);
         let read = |raw: StoredTensor| {
             self.check_finite(&name, &raw)?;
-            decode(&raw, self.reading.source.scale(&name), self.dtype, &shape)
+            let scale = source.scale(&name);
+            let decode = || decode(&raw, scale, dtype, &shape, stream.map(|(_, meter)| meter));
+            match stream {
+                Some((Some(readers), _)) => readers.install(decode),
+                _ => decode(),
+            }
         };
         match self.raw(&name, stored).and_then(|raw| self.or_fail(read(raw))) {
             Some(data) => Tensor::from_data(data, (device, self.dtype)),
@@ -95,9 +126,14 @@ impl<'a, B: Backend> Scope<'a, B> {
         if self.reading.is_over() {
             return None;
         }
-        let Reading { source, options, asked, mismatches, .. } = self.reading;
+        let Reading { source, options, asked, in_layers, mismatches, .. } = self.reading;
         let (name, expected) = (source.label(canonical), shape.to_vec());
-        asked.borrow_mut().insert(name.clone());
+        if !asked.borrow_mut().insert(name.clone()) && options.is_none() {
+            return None; // a tensor that two layers share is compared once
+        }
+        if self.in_layers {
+            in_layers.borrow_mut().insert(canonical.to_owned());
+        }
         let mismatch = match source.tensor(canonical) {
             None => Mismatch::Missing { name, expected },
             Some(StoredTensor { shape: found, .. }) if found != shape => {

@@ -2,77 +2,173 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend};
 
-use super::context::Context;
+use super::context::RunContext;
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
 use crate::layers::{LayerNorm, Linear, ModulatedNorm, RmsNorm};
 use crate::load::Scope;
 use crate::probe::Trace;
 
-/// Self-attention over the video, cross-attention to the text, feed-forward network; each after a norm
-/// and added to the residual stream.
-#[derive(Debug, Clone)]
-pub(super) struct Block<B: BurnBackend> {
-    /// `[1, 6, inner]`: what is added to the timestep's modulation.
-    scale_shift_table: Tensor<B, 3>,
-    norm1: ModulatedNorm,
-    attn1: Attention<B>,
-    norm2: Option<LayerNorm<B>>,
-    attn2: Attention<B>,
-    norm3: ModulatedNorm,
-    ffn: FeedForward<B>,
+/// The layers of a block: self-attention over the video, cross-attention to the text, feed-forward network;
+/// each after a norm and added to the residual stream.
+///
+/// Where weights are streamed, they come a layer at a time.
+#[derive(Debug)]
+pub(super) enum Layer<B: BurnBackend> {
+    SelfAttention(SelfAttention<B>),
+    CrossAttention(CrossAttention<B>),
+    FeedForward(FeedForward<B>),
 }
 
-impl<B: Backend> Block<B> {
-    pub(super) fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
-        let (inner, eps) = (config.inner_dim(), config.eps);
-        let scale_shift_table = scope.in_f32().tensor("scale_shift_table", [1, 6, inner]);
-        let attn1 = Attention::load_rotated(config, &scope.at("attn1"));
-        let attn2 = Attention::load(config, &scope.at("attn2"));
-        let norm2 = || LayerNorm::load(&scope.at("norm2"), inner, eps, attn2.to_q.dtype());
-        let norm2 = config.cross_attn_norm.then(norm2);
-        let ffn = FeedForward::load(config, &scope.at("ffn"));
-        let norm1 = ModulatedNorm::new(eps, attn1.to_q.dtype());
-        let norm3 = ModulatedNorm::new(eps, ffn.input.dtype());
-        Self { scale_shift_table, norm1, attn1, norm2, attn2, norm3, ffn }
+/// How many layers a block has.
+pub(super) const LAYERS: usize = 3;
+
+/// What a layer is given beside the residual stream.
+pub(super) struct LayerInput<'a, B: BurnBackend> {
+    pub(super) context: &'a RunContext<B>,
+    /// The timestep's modulation, `[B, 6, inner]`.
+    pub(super) time: Tensor<B, 3>,
+    /// The block that the layer is of.
+    pub(super) block: usize,
+}
+
+impl<B: Backend> Layer<B> {
+    /// Loads layer `i` of all blocks.
+    pub(super) fn load(config: &WanTransformerConfig, scope: &Scope<B>, i: usize) -> Self {
+        let scope = scope.at(format_args!("blocks.{}", i / LAYERS));
+        match i % LAYERS {
+            0 => Self::SelfAttention(SelfAttention::load(config, &scope)),
+            1 => Self::CrossAttention(CrossAttention::load(config, &scope)),
+            _ => Self::FeedForward(FeedForward::load(config, &scope)),
+        }
     }
 
-    /// `x` is the residual stream `[B, S, inner]` in f32, `time` the timestep's modulation
-    /// `[B, 6, inner]`.
+    /// `x` is the residual stream `[B, S, inner]` in f32.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 3>,
-        context: &Context<B>,
-        time: Tensor<B, 3>,
+        input: &LayerInput<B>,
+        trace: Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 3> {
+        match self {
+            Self::SelfAttention(layer) => layer.forward(x, input, trace),
+            Self::CrossAttention(layer) => layer.forward(x, input, trace),
+            Self::FeedForward(layer) => layer.forward(x, input, trace),
+        }
+    }
+}
+
+/// Self-attention over the video.
+#[derive(Debug)]
+pub(super) struct SelfAttention<B: BurnBackend> {
+    /// `[1, 6, inner]`: what is added to the timestep's modulation, the first three rows here.
+    scale_shift_table: Tensor<B, 3>,
+    norm: ModulatedNorm,
+    attention: Attention<B>,
+}
+
+impl<B: Backend> SelfAttention<B> {
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        let attention = Attention::load_rotated(config, &scope.at("attn1"));
+        Self {
+            scale_shift_table: load_table(config, scope),
+            norm: ModulatedNorm::new(config.eps, attention.to_q.dtype()),
+            attention,
+        }
+    }
+
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        input: &LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
-        let modulation = self.scale_shift_table.clone() + time;
-        let [attention, feed_forward] = [0, 3].map(|first| Modulation::take(&modulation, first));
+        let modulation = Modulation::take(&self.scale_shift_table, &input.time, 0);
+        trace.see("norm1", || self.norm.unmodulated(x.clone()));
+        let normed = self.norm.forward(x.clone(), modulation.shift, modulation.scale);
+        let y = self.attention.forward_rotated(normed, &input.context.rope);
+        B::wan_gated_residual(x, trace.seen("attn1", y), modulation.gate)
+    }
+}
 
-        trace.see("norm1", || self.norm1.unmodulated(x.clone()));
-        let normed = self.norm1.forward(x.clone(), attention.shift, attention.scale);
-        let y = self.attn1.forward_rotated(normed, &context.rope);
-        let x = B::wan_gated_residual(x, trace.seen("attn1", y), attention.gate);
+/// Cross-attention to the text.
+#[derive(Debug)]
+pub(super) struct CrossAttention<B: BurnBackend> {
+    norm: Option<LayerNorm<B>>,
+    attention: Attention<B>,
+}
 
-        let normed = match &self.norm2 {
+impl<B: Backend> CrossAttention<B> {
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        let attention = Attention::load(config, &scope.at("attn2"));
+        let (inner, dtype) = (config.inner_dim(), attention.to_q.dtype());
+        let norm = || LayerNorm::load(&scope.at("norm2"), inner, config.eps, dtype);
+        Self { norm: config.cross_attn_norm.then(norm), attention }
+    }
+
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        input: &LayerInput<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 3> {
+        let normed = match &self.norm {
             Some(norm) => norm.forward(x.clone()),
             None => x.clone(),
         };
         let normed = trace.seen("norm2", normed);
-        let y = self.attn2.forward_to(normed, context.text.clone(), context.bias.clone());
-        let x = x + trace.seen("attn2", y).cast(DType::F32);
+        let LayerInput { context, block, .. } = input;
+        let (text, bias) = (context.keys_and_values(*block, self), context.text.bias.clone());
+        let y = self.attention.forward_to(normed, text, bias);
+        x + trace.seen("attn2", y).cast(DType::F32)
+    }
 
-        let normed = self.norm3.forward(x.clone(), feed_forward.shift, feed_forward.scale);
-        let y = self.ffn.forward(normed);
-        let x = B::wan_gated_residual(x, trace.seen("ffn", y), feed_forward.gate);
+    /// The keys and values of a text `[B, L, inner]`, `[B, H, L, D]` each.
+    pub(super) fn keys_and_values(&self, text: Tensor<B, 3>) -> [Tensor<B, 4>; 2] {
+        let attention = &self.attention;
+        let keys = attention.norm_k.forward(attention.to_k.forward(text.clone()));
+        [keys, attention.to_v.forward(text)].map(|y| attention.split(y).swap_dims(1, 2))
+    }
+}
+
+/// Two linear layers with GELU between them.
+#[derive(Debug)]
+pub(super) struct FeedForward<B: BurnBackend> {
+    /// `[1, 6, inner]`: what is added to the timestep's modulation, the last three rows here.
+    scale_shift_table: Tensor<B, 3>,
+    norm: ModulatedNorm,
+    input: Linear<B>,
+    output: Linear<B>,
+}
+
+impl<B: Backend> FeedForward<B> {
+    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
+        let (inner, ffn) = (config.inner_dim(), config.ffn_dim);
+        let input = Linear::load(&scope.at("ffn.net.0.proj"), inner, ffn);
+        Self {
+            scale_shift_table: load_table(config, scope),
+            norm: ModulatedNorm::new(config.eps, input.dtype()),
+            input,
+            output: Linear::load(&scope.at("ffn.net.2"), ffn, inner),
+        }
+    }
+
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        input: &LayerInput<B>,
+        mut trace: Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 3> {
+        let modulation = Modulation::take(&self.scale_shift_table, &input.time, 3);
+        let normed = self.norm.forward(x.clone(), modulation.shift, modulation.scale);
+        let y = self.output.forward(B::wan_gelu(self.input.forward(normed)));
+        let x = B::wan_gated_residual(x, trace.seen("ffn", y), modulation.gate);
         trace.seen("output", x)
     }
+}
 
-    /// The keys and values of cross-attention to text `[B, L, inner]`, `[B, H, L, D]` each.
-    pub(super) fn keys_and_values(&self, text: Tensor<B, 3>) -> [Tensor<B, 4>; 2] {
-        let keys = self.attn2.norm_k.forward(self.attn2.to_k.forward(text.clone()));
-        [keys, self.attn2.to_v.forward(text)].map(|y| self.attn2.split(y).swap_dims(1, 2))
-    }
+fn load_table<B: Backend>(config: &WanTransformerConfig, scope: &Scope<B>) -> Tensor<B, 3> {
+    scope.in_f32().tensor("scale_shift_table", [1, 6, config.inner_dim()])
 }
 
 /// How the timestep changes one branch of a block; each `[B, 1, inner]` in f32.
@@ -83,9 +179,11 @@ struct Modulation<B: BurnBackend> {
 }
 
 impl<B: Backend> Modulation<B> {
-    /// Rows `first` to `first + 2` of `[B, 6, inner]`.
-    fn take(rows: &Tensor<B, 3>, first: usize) -> Self {
-        let [shift, scale, gate] = [0, 1, 2].map(|i| rows.clone().narrow(1, first + i, 1));
+    /// Rows `first` to `first + 2` of a table `[1, 6, inner]` and the timestep's modulation
+    /// `[B, 6, inner]` together.
+    fn take(table: &Tensor<B, 3>, time: &Tensor<B, 3>, first: usize) -> Self {
+        let rows = table.clone().narrow(1, first, 3) + time.clone().narrow(1, first, 3);
+        let [shift, scale, gate] = [0, 1, 2].map(|i| rows.clone().narrow(1, i, 1));
         Self { shift, scale, gate }
     }
 }
@@ -163,26 +261,5 @@ impl<B: Backend> Attention<B> {
     fn split(&self, y: Tensor<B, 3>) -> Tensor<B, 4> {
         let [batch, tokens, inner] = y.dims();
         y.reshape([batch, tokens, self.heads, inner / self.heads])
-    }
-}
-
-/// Two linear layers with GELU between them.
-#[derive(Debug, Clone)]
-struct FeedForward<B: BurnBackend> {
-    input: Linear<B>,
-    output: Linear<B>,
-}
-
-impl<B: Backend> FeedForward<B> {
-    fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
-        let inner = config.inner_dim();
-        Self {
-            input: Linear::load(&scope.at("net.0.proj"), inner, config.ffn_dim),
-            output: Linear::load(&scope.at("net.2"), config.ffn_dim, inner),
-        }
-    }
-
-    fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.output.forward(B::wan_gelu(self.input.forward(x)))
     }
 }

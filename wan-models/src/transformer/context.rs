@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use wan_core::{Backend, BurnBackend};
 
 use super::RotaryEmbedding;
-use super::block::Block;
+use super::block::CrossAttention;
 
 /// The text after the text embedder.
 pub(super) struct EmbeddedText<B: BurnBackend> {
@@ -16,20 +16,11 @@ pub(super) struct EmbeddedText<B: BurnBackend> {
     pub(super) bias: Option<Tensor<B, 4>>,
 }
 
-/// The text that a block attends to, and the positions of the tokens.
-pub(super) struct Context<B: BurnBackend> {
-    /// Keys and values of the text, `[B, H, L, D]` each.
-    pub(super) text: [Tensor<B, 4>; 2],
-    /// `[1, 1, 1, L]`
-    pub(super) bias: Option<Tensor<B, 4>>,
-    pub(super) rope: RotaryEmbedding<B>,
-}
-
 /// The state of a [`Branch`](wan_core::Branch). Keys and values of a block are computed when it first
 /// runs, while its weights are at hand.
 pub(super) struct RunContext<B: BurnBackend> {
-    text: EmbeddedText<B>,
-    rope: RotaryEmbedding<B>,
+    pub(super) text: EmbeddedText<B>,
+    pub(super) rope: RotaryEmbedding<B>,
     /// Tokens along time, height and width.
     pub(super) grid: [usize; 3],
     /// One for each block.
@@ -47,13 +38,13 @@ impl<B: Backend> RunContext<B> {
         Self { text, rope, grid, keys_and_values }
     }
 
-    /// The context of block `i`.
-    pub(super) fn of_block(&self, i: usize, block: &Block<B>) -> Context<B> {
-        let compute = || block.keys_and_values(self.text.states.clone());
-        Context {
-            text: self.keys_and_values[i].get_or_init(compute).clone(),
-            bias: self.text.bias.clone(),
-            rope: self.rope.clone(),
-        }
+    /// The keys and values of the text in block `i`, `[B, H, L, D]` each.
+    pub(super) fn keys_and_values(
+        &self,
+        i: usize,
+        attention: &CrossAttention<B>,
+    ) -> [Tensor<B, 4>; 2] {
+        let compute = || attention.keys_and_values(self.text.states.clone());
+        self.keys_and_values[i].get_or_init(compute).clone()
     }
 }

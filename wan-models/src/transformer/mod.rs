@@ -13,14 +13,16 @@ mod original;
 mod patches;
 mod rope;
 
+use std::mem::take;
+
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{
-    Backend, Branch, BurnBackend, CancelToken, Cancelled, Conditioning, Denoiser, Pass,
-    TextConditioning,
+    Backend, Branch, BurnBackend, CancelToken, Cancelled, Conditioning, Denoiser, ForwardError,
+    Pass, ReadingPace, TextConditioning,
 };
 
-use block::Block;
+use block::{LAYERS, Layer, LayerInput};
 pub use config::WanTransformerConfig;
 use context::{EmbeddedText, RunContext};
 pub use original::OriginalConfig;
@@ -29,7 +31,7 @@ pub use rope::RotaryEmbedding;
 
 use crate::Probe;
 use crate::layers::{Linear, ModulatedNorm};
-use crate::load::{Network, Scope};
+use crate::load::{Layers, LoadError, Network, Scope};
 use crate::probe::Trace;
 
 /// The transformer.
@@ -41,7 +43,7 @@ pub struct WanTransformer<B: BurnBackend> {
     time_proj: Linear<B>,
     text_in: Linear<B>,
     text_out: Linear<B>,
-    blocks: Vec<Block<B>>,
+    layers: Layers<B, Layer<B>>,
     /// `[1, 2, inner]`
     scale_shift_table: Tensor<B, 3>,
     norm_out: ModulatedNorm,
@@ -55,7 +57,6 @@ impl<B: Backend> WanTransformer<B> {
         let inner = config.inner_dim();
         let condition = scope.at("condition_embedder");
         let time = condition.in_f32();
-        let block = |i| Block::load(config, &scope.at(format_args!("blocks.{i}")));
         let patch_values = config.out_channels * config.patch_size.iter().product::<usize>();
         let patch_embedding = load_patch_embedding(config, &scope.at("patch_embedding"));
         let time_in = Linear::load(&time.at("time_embedder.linear_1"), config.freq_dim, inner);
@@ -64,7 +65,11 @@ impl<B: Backend> WanTransformer<B> {
         let text = condition.at("text_embedder");
         let text_in = Linear::load(&text.at("linear_1"), config.text_dim, inner);
         let text_out = Linear::load(&text.at("linear_2"), inner, inner);
-        let blocks = (0..config.num_layers).map(block).collect();
+        let layers = config.num_layers * LAYERS;
+        let layers = {
+            let config = config.clone();
+            scope.layers(layers, move |scope, i| Layer::load(&config, scope, i))
+        };
         let scale_shift_table = scope.in_f32().tensor("scale_shift_table", [1, 2, inner]);
         let proj_out = Linear::load(&scope.at("proj_out"), inner, patch_values);
         Self {
@@ -74,7 +79,7 @@ impl<B: Backend> WanTransformer<B> {
             time_proj,
             text_in,
             text_out,
-            blocks,
+            layers,
             scale_shift_table,
             norm_out: ModulatedNorm::new(config.eps, proj_out.dtype()),
             proj_out,
@@ -91,7 +96,7 @@ impl<B: Backend> WanTransformer<B> {
     /// [`Denoiser::velocities`].
     ///
     /// # Errors
-    /// [`Cancelled`] soon after `cancel` says so.
+    /// Those of [`Denoiser::velocities`].
     ///
     /// # Panics
     /// If a branch is of another network or of another size of latents.
@@ -100,12 +105,13 @@ impl<B: Backend> WanTransformer<B> {
         passes: &[Pass<'_, B>],
         cancel: &CancelToken,
         probe: &mut impl Probe<B>,
-    ) -> Result<Vec<Tensor<B, 5>>, Cancelled> {
+    ) -> Result<Vec<Tensor<B, 5>>, ForwardError> {
         let mut streams = self.begin(passes, &mut Trace::new(probe));
-        for (i, block) in self.blocks.iter().enumerate() {
-            let through = |stream| Stream::through(stream, i, block, cancel, probe);
-            streams = streams.into_iter().map(through).collect::<Result<_, _>>()?;
-        }
+        self.layers.for_each::<LoadError>(cancel, |i, layer| {
+            let through = |stream| Stream::through(stream, i, layer, cancel, probe);
+            streams = take(&mut streams).into_iter().map(through).collect::<Result<_, _>>()?;
+            Ok(())
+        })?;
         Ok(self.end(streams, &mut Trace::new(probe)))
     }
 
@@ -173,7 +179,7 @@ impl<B: Backend> WanTransformer<B> {
         trace.see("rope.sin", || rope.sin.clone());
         let branch = |conditioning: &Conditioning<B>| {
             let text = self.embed_text(&conditioning.text, trace.at("cond"));
-            Branch::new(RunContext::new(text, rope.clone(), grid, self.blocks.len()))
+            Branch::new(RunContext::new(text, rope.clone(), grid, self.config.num_layers))
         };
         conditionings.iter().map(branch).collect()
     }
@@ -251,19 +257,29 @@ impl<B: Backend> Denoiser<B> for WanTransformer<B> {
         &self,
         passes: &[Pass<'_, B>],
         cancel: &CancelToken,
-    ) -> Result<Vec<Tensor<B, 5>>, Cancelled> {
+    ) -> Result<Vec<Tensor<B, 5>>, ForwardError> {
         let elements = passes.iter().map(|pass| self.stream_elements(&pass.latents)).max();
         if passes.len() == 1 || elements > Some(SMALL_STREAM) {
             return self.velocities_probed(passes, cancel, &mut ());
         }
         let mut streams = self.begin(passes, &mut Trace::new(&mut ()));
-        for (i, block) in self.blocks.iter().enumerate() {
-            // Before the threads divide: they would wait for each other here.
-            streams.iter().for_each(|stream| drop(stream.context.of_block(i, block)));
-            let through = |stream| Stream::through(stream, i, block, cancel, &mut ());
-            streams = B::wan_map(streams, through).into_iter().collect::<Result<_, _>>()?;
-        }
+        self.layers.for_each::<LoadError>(cancel, |i, layer| {
+            if let Layer::CrossAttention(attention) = layer {
+                // Before the threads divide: they would wait for each other here.
+                let keys =
+                    |stream: &Stream<B>| stream.context.keys_and_values(i / LAYERS, attention);
+                streams.iter().for_each(|stream| drop(keys(stream)));
+            }
+            let through = |stream| Stream::through(stream, i, layer, cancel, &mut ());
+            let through = B::wan_map(take(&mut streams), through);
+            streams = through.into_iter().collect::<Result<_, _>>()?;
+            Ok(())
+        })?;
         Ok(self.end(streams, &mut Trace::new(&mut ())))
+    }
+
+    fn reading(&self) -> Option<ReadingPace> {
+        self.layers.pace()
     }
 }
 
@@ -271,7 +287,7 @@ impl<B: Backend> Denoiser<B> for WanTransformer<B> {
 /// gains by it: larger ones keep all threads busy alone, and together would take more memory.
 const SMALL_STREAM: usize = 1 << 20;
 
-/// A pass on its way through the blocks.
+/// A pass on its way through the layers.
 struct Stream<'a, B: BurnBackend> {
     /// The residual stream, `[B, S, inner]` in f32.
     x: Tensor<B, 3>,
@@ -283,15 +299,15 @@ impl<B: Backend> Stream<'_, B> {
     fn through(
         self,
         i: usize,
-        block: &Block<B>,
+        layer: &Layer<B>,
         cancel: &CancelToken,
         probe: &mut impl Probe<B>,
     ) -> Result<Self, Cancelled> {
         cancel.check()?;
         let Self { x, context, time } = self;
-        let mut trace = Trace::new(probe);
-        let trace = trace.at(format_args!("block.{i}"));
-        let x = block.forward(x, &context.of_block(i, block), time.modulation.clone(), trace);
+        let (mut trace, block) = (Trace::new(probe), i / LAYERS);
+        let input = LayerInput { context, time: time.modulation.clone(), block };
+        let x = layer.forward(x, &input, trace.at(format_args!("block.{block}")));
         Ok(Self { x, context, time })
     }
 }

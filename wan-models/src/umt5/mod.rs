@@ -7,25 +7,33 @@ mod config;
 mod infer;
 mod names;
 
+use std::mem::take;
+
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::backend::AttentionArgs;
-use wan_core::{Backend, BurnBackend, TextEncoder};
+use wan_core::{Backend, BurnBackend, CancelToken, Cancelled, ReadingPace, TextEncoder};
 use wan_io::files::FileError;
 
 pub use config::Umt5Config;
 
 use crate::Probe;
 use crate::layers::{Linear, RmsNorm};
-use crate::load::{HostTable, Network, Scope};
+use crate::load::{HostTable, Layers, LoadError, Network, Scope, WeightsError};
 use crate::probe::Trace;
 
 /// Why a prompt cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Umt5Error {
-    /// The embeddings of its tokens cannot be read from the file.
+    /// The embeddings of its tokens, or weights, cannot be read from the file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Weights that are read during the pass are not those that were there when it was opened.
+    #[error(transparent)]
+    Weights(WeightsError),
+    /// The caller asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// The tokenizer belongs to another model.
     #[error("token id {id} is not in the text encoder's vocabulary of {vocabulary}")]
     UnknownToken {
@@ -39,11 +47,21 @@ pub enum Umt5Error {
     NoTokens,
 }
 
+impl From<LoadError> for Umt5Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::File(error) => Self::File(error),
+            LoadError::Weights(error) => Self::Weights(error),
+            LoadError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+        }
+    }
+}
+
 /// The encoder.
 #[derive(Debug, Clone)]
 pub struct Umt5Encoder<B: BurnBackend> {
     embeddings: HostTable,
-    blocks: Vec<Block<B>>,
+    layers: Layers<B, Layer<B>>,
     final_norm: RmsNorm<B>,
     config: Umt5Config,
 }
@@ -53,35 +71,52 @@ impl<B: Backend> Umt5Encoder<B> {
     pub fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
         let embeddings = scope.table("shared.weight", config.vocab_size, config.d_model);
         let scope = scope.at("encoder");
-        let block = |i| Block::load(config, &scope.at(format_args!("block.{i}")));
+        let layers = {
+            let config = config.clone();
+            scope.layers(2 * config.num_layers, move |scope, i| Layer::load(&config, scope, i))
+        };
         Self {
             embeddings,
-            blocks: (0..config.num_layers).map(block).collect(),
+            layers,
             final_norm: norm(&scope.at("final_layer_norm"), config, DType::F32),
             config: config.clone(),
         }
     }
 
-    /// The hidden states `[1, S, d_model]` of a prompt of `S` ids, in f32. A prompt is encoded alone and
+    /// The hidden states `[1, S, d_model]` of prompts of `S` ids, in f32. A prompt is encoded alone and
     /// without padding, which would be masked out and change nothing.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary, there is none, or the file of the embeddings cannot be read.
+    /// If an id is not in the vocabulary, a prompt has none, weights cannot be read, or the work is
+    /// cancelled.
     pub fn forward(
         &self,
-        ids: &[u32],
+        prompts: &[&[u32]],
+        cancel: &CancelToken,
         probe: &mut impl Probe<B>,
-    ) -> Result<Tensor<B, 3>, Umt5Error> {
-        let mut trace = Trace::new(probe);
-        let mut x = trace.seen("embed_tokens", self.embed(ids)?);
-        let buckets = self.buckets(ids.len());
-        for (i, block) in self.blocks.iter().enumerate() {
-            let mut trace = trace.at(format_args!("block.{i}"));
-            let bias = block.position_bias(&buckets, ids.len());
-            x = trace.seen("after_attention", block.attend(x, bias));
-            x = trace.seen("output", block.feed_forward(x));
+    ) -> Result<Vec<Tensor<B, 3>>, Umt5Error> {
+        let mut states = Vec::new();
+        for ids in prompts {
+            states.push(Trace::new(probe).seen("embed_tokens", self.embed(ids)?));
         }
-        Ok(self.final_norm.forward(x))
+        let buckets: Vec<_> = prompts.iter().map(|ids| self.buckets(ids.len())).collect();
+        self.layers.for_each::<Umt5Error>(cancel, |i, layer| {
+            let through = |(x, buckets): (Tensor<B, 3>, &Vec<usize>)| {
+                cancel.check()?;
+                let mut trace = Trace::new(probe);
+                let trace = trace.at(format_args!("block.{}", i / 2));
+                Ok(layer.forward(x, buckets, trace))
+            };
+            let pairs = take(&mut states).into_iter().zip(&buckets);
+            states = pairs.map(through).collect::<Result<_, Cancelled>>()?;
+            Ok(())
+        })?;
+        Ok(states.into_iter().map(|x| self.final_norm.forward(x)).collect())
+    }
+
+    /// How the reading of layers has gone so far, where they are read in each pass.
+    pub fn reading(&self) -> Option<ReadingPace> {
+        self.layers.pace()
     }
 
     /// The embeddings `[1, S, d_model]` of `ids` in f32, read from the host.
@@ -117,15 +152,51 @@ impl<B: Backend> Network<B> for Umt5Encoder<B> {
 impl<B: Backend> TextEncoder<B> for Umt5Encoder<B> {
     type Error = Umt5Error;
 
-    fn encode(&self, ids: &[u32]) -> Result<Tensor<B, 3>, Umt5Error> {
-        self.forward(ids, &mut ())
+    fn encode(
+        &self,
+        prompts: &[&[u32]],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor<B, 3>>, Umt5Error> {
+        self.forward(prompts, cancel, &mut ())
     }
 }
 
-/// Attention and feed-forward network, each after a norm and added to the residual stream.
-#[derive(Debug, Clone)]
-struct Block<B: BurnBackend> {
-    attention_norm: RmsNorm<B>,
+/// The layers of a block: attention and feed-forward network, each after a norm and added to the residual
+/// stream.
+#[derive(Debug)]
+enum Layer<B: BurnBackend> {
+    Attention(Attention<B>),
+    FeedForward(FeedForward<B>),
+}
+
+impl<B: Backend> Layer<B> {
+    /// Loads layer `i` of all blocks.
+    fn load(config: &Umt5Config, scope: &Scope<B>, i: usize) -> Self {
+        let scope = scope.at(format_args!("block.{}.layer.{}", i / 2, i % 2));
+        match i % 2 {
+            0 => Self::Attention(Attention::load(config, &scope)),
+            _ => Self::FeedForward(FeedForward::load(config, &scope)),
+        }
+    }
+
+    /// `x` is the residual stream `[1, S, d_model]` in f32, `buckets` are those of `S * S` pairs.
+    fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        buckets: &[usize],
+        mut trace: Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 3> {
+        match self {
+            Self::Attention(layer) => trace.seen("after_attention", layer.forward(x, buckets)),
+            Self::FeedForward(layer) => trace.seen("output", layer.forward(x)),
+        }
+    }
+}
+
+/// Self-attention with a bias for relative positions.
+#[derive(Debug)]
+struct Attention<B: BurnBackend> {
+    norm: RmsNorm<B>,
     q: Linear<B>,
     k: Linear<B>,
     v: Linear<B>,
@@ -133,34 +204,40 @@ struct Block<B: BurnBackend> {
     /// `[buckets, heads]`
     relative_attention_bias: Tensor<B, 2>,
     heads: usize,
-    feed_forward_norm: RmsNorm<B>,
-    gate: Linear<B>,
-    linear: Linear<B>,
-    output: Linear<B>,
 }
 
-impl<B: Backend> Block<B> {
+impl<B: Backend> Attention<B> {
     fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
         let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let (attention, feed_forward) = (scope.at("layer.0"), scope.at("layer.1"));
-        let (heads, dense) = (attention.at("SelfAttention"), feed_forward.at("DenseReluDense"));
+        let heads = scope.at("SelfAttention");
         let bias_shape = [config.relative_attention_num_buckets, config.num_heads];
         let bias = heads.in_f32().tensor("relative_attention_bias.weight", bias_shape);
         let q = Linear::load_without_bias(&heads.at("q"), width, inner);
-        let dtype = q.dtype();
         Self {
-            attention_norm: norm(&attention.at("layer_norm"), config, dtype),
+            norm: norm(&scope.at("layer_norm"), config, q.dtype()),
             q,
             k: Linear::load_without_bias(&heads.at("k"), width, inner),
             v: Linear::load_without_bias(&heads.at("v"), width, inner),
             o: Linear::load_without_bias(&heads.at("o"), inner, width),
             relative_attention_bias: bias,
             heads: config.num_heads,
-            feed_forward_norm: norm(&feed_forward.at("layer_norm"), config, dtype),
-            gate: Linear::load_without_bias(&dense.at("wi_0"), width, config.d_ff),
-            linear: Linear::load_without_bias(&dense.at("wi_1"), width, config.d_ff),
-            output: Linear::load_without_bias(&dense.at("wo"), config.d_ff, width),
         }
+    }
+
+    /// umT5 does not scale the scores by `1 / sqrt(d)`.
+    fn forward(&self, x: Tensor<B, 3>, buckets: &[usize]) -> Tensor<B, 3> {
+        let [batch, length, _] = x.dims();
+        let normed = self.norm.forward(x.clone());
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| {
+            let y = linear.forward(normed.clone());
+            let width = y.dims()[2] / self.heads;
+            y.reshape([batch, length, self.heads, width]).swap_dims(1, 2)
+        });
+        let bias = self.position_bias(buckets, length);
+        let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
+        let [_, heads, _, width] = attended.dims();
+        let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
+        x + self.o.forward(joined).cast(DType::F32)
     }
 
     /// `[1, H, S, S]`
@@ -172,24 +249,31 @@ impl<B: Backend> Block<B> {
         let bias = table.select(0, indices).reshape([1, length, length, self.heads]);
         bias.permute([0, 3, 1, 2])
     }
+}
 
-    /// umT5 does not scale the scores by `1 / sqrt(d)`.
-    fn attend(&self, x: Tensor<B, 3>, bias: Tensor<B, 4>) -> Tensor<B, 3> {
-        let [batch, length, _] = x.dims();
-        let normed = self.attention_norm.forward(x.clone());
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| {
-            let y = linear.forward(normed.clone());
-            let width = y.dims()[2] / self.heads;
-            y.reshape([batch, length, self.heads, width]).swap_dims(1, 2)
-        });
-        let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
-        let [_, heads, _, width] = attended.dims();
-        let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
-        x + self.o.forward(joined).cast(DType::F32)
+/// Two linear layers, one after GELU, whose product goes through a third.
+#[derive(Debug)]
+struct FeedForward<B: BurnBackend> {
+    norm: RmsNorm<B>,
+    gate: Linear<B>,
+    linear: Linear<B>,
+    output: Linear<B>,
+}
+
+impl<B: Backend> FeedForward<B> {
+    fn load(config: &Umt5Config, scope: &Scope<B>) -> Self {
+        let (width, dense) = (config.d_model, scope.at("DenseReluDense"));
+        let gate = Linear::load_without_bias(&dense.at("wi_0"), width, config.d_ff);
+        Self {
+            norm: norm(&scope.at("layer_norm"), config, gate.dtype()),
+            gate,
+            linear: Linear::load_without_bias(&dense.at("wi_1"), width, config.d_ff),
+            output: Linear::load_without_bias(&dense.at("wo"), config.d_ff, width),
+        }
     }
 
-    fn feed_forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let normed = self.feed_forward_norm.forward(x.clone());
+    fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let normed = self.norm.forward(x.clone());
         let gate = B::wan_gelu(self.gate.forward(normed.clone()));
         let linear = self.linear.forward(normed);
         let y = match self.output.dtype() {

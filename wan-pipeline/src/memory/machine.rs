@@ -31,6 +31,8 @@ pub enum MemoryLimit {
     AddressSpace,
     /// The limit on the data of the process (`ulimit -d`).
     Data,
+    /// The limit that the caller has set.
+    Set,
 }
 
 /// One of the limits that hold.
@@ -51,6 +53,7 @@ impl fmt::Display for MemoryLimit {
             Self::Container => "within the limit of the container (cgroup)",
             Self::AddressSpace => "within the limit on the address space (ulimit -v)",
             Self::Data => "within the limit on the data of a process (ulimit -d)",
+            Self::Set => "within the limit that was set",
         })
     }
 }
@@ -59,6 +62,12 @@ impl AvailableMemory {
     /// What there is now; `None` where the system does not tell, which is so on all but Linux.
     pub fn now() -> Option<Self> {
         Self::read(Path::new("/"))
+    }
+
+    /// The rest of a limit that the caller has set, of which so much is used.
+    pub(super) fn set(limit: u64, used: u64) -> Self {
+        let free = limit.saturating_sub(used);
+        Self { limits: vec![Limit { kind: MemoryLimit::Set, free, ceiling: free }] }
     }
 
     pub(super) fn of_device(memory: DeviceMemory) -> Self {
@@ -123,6 +132,12 @@ impl Machine {
         let ceiling = self.total.saturating_add(self.swap);
         Limit { kind: MemoryLimit::Machine, free: self.available, ceiling }
     }
+}
+
+/// The bytes of data that this process has; 0 where the system does not tell.
+pub(super) fn used() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    field(&status, "VmData:", 1024).unwrap_or(0)
 }
 
 /// The number after `name` at the start of a line, times `unit`.

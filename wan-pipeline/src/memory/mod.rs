@@ -1,4 +1,5 @@
-//! Memory: what a run needs, stage by stage, and what there is for it.
+//! Memory: what a run needs, stage by stage, what there is for it, and how the parts of a model are held so
+//! that it suffices.
 //!
 //! What a network needs is found by going through its layers without their numbers, with every tensor
 //! held for as long as the CPU backend holds it: `transformer`, `vae` and `text` mirror the networks
@@ -6,33 +7,28 @@
 
 mod machine;
 mod meter;
+mod of_pipeline;
+mod placement;
 mod shortage;
+mod table;
 mod text;
+mod time;
 mod transformer;
 mod vae;
+mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use burn::tensor::DType;
-use wan_core::{Backend, DeviceMemory, Tiling};
-use wan_io::text::clean_prompt;
-use wan_models::transformer::WanTransformerConfig;
-use wan_models::umt5::Umt5Config;
-use wan_models::vae::WanVaeConfig;
+use wan_core::DeviceMemory;
+use wan_core::backend::AttentionPlan;
 
 pub use machine::{AvailableMemory, MemoryLimit};
+pub use placement::Placement;
+pub(crate) use placement::Wishes;
+use shortage::Size;
 pub use shortage::{MemoryRemedy, MemoryShortage};
-
-use crate::generate::groups;
-use crate::{Latents, Pipeline, Plan};
-
-/// What a process takes beside its tensors: stacks of threads, tables, packed operands.
-const PROCESS: u64 = 8 << 20;
-
-/// What the allocator takes beyond what is held, as measured: up to so much, and one byte in so many.
-const SPARE: u64 = 48 << 20;
-const GAPS: u64 = 50;
+pub use time::{Calibration, TimeEstimate};
+use work::Workload;
 
 /// A part of a run, at whose end much of its memory is free again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,301 +55,230 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a stage needs, in bytes.
+/// What a stage needs, in bytes: of the memory that the backend computes in, which is that of the host where
+/// it is the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StageMemory {
     /// The stage.
     pub stage: Stage,
-    /// The weights of the networks that are loaded by then.
+    /// The weights that are in this memory at a time.
     pub weights: u64,
     /// All else at the stage's peak: it grows with size, frames and videos.
     pub working: u64,
+    /// What is in the host's memory, where the backend computes in another: weights that wait there or are
+    /// on their way, frames.
+    pub staged: u64,
+    /// What is read from files in each pass through the network: a step has one, whatever the number of
+    /// videos and of predictions. 0 where all weights stay in memory.
+    pub read: u64,
 }
 
 impl StageMemory {
-    /// All of it.
+    /// All of the memory that the backend computes in.
     pub fn bytes(&self) -> u64 {
         self.weights + self.working
     }
 }
 
-/// What a run will take from the memory, beside what the process has now: see
-/// [`Pipeline::memory`].
+/// What a run takes from the memory, and how the parts of the model are held for it: see
+/// [`Pipeline::memory`](crate::Pipeline::memory).
 ///
 /// It is worked out for the CPU backend in f32, where the peak that is measured with glibc is within a tenth
-/// of it, or within some ten MB where that is more. In 16 bits and on other backends it is an estimate.
+/// of it. In 16 bits and on other backends it is an estimate.
 #[derive(Debug, Clone)]
 pub struct MemoryPlan {
     work: Workload,
+    wishes: Wishes,
     left_out: Vec<Stage>,
     place: Place,
+    room: Room,
     /// Whether the networks could compute in 16 bits.
     halvable: bool,
     /// Whether the videos are begun, so that their size and number cannot be changed.
     is_settled: bool,
+    placement: Placement,
 }
 
 /// The memory that a backend computes in.
-#[derive(Debug, Clone, Copy)]
-enum Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
     Host,
-    /// That of a device, where its driver tells how much there is.
-    Device(Option<DeviceMemory>),
+    Device,
 }
 
-/// All that memory depends on.
+/// The memory that there is for a run.
 #[derive(Debug, Clone)]
-struct Workload {
-    text: Option<Umt5Config>,
-    transformer: Option<WanTransformerConfig>,
-    vae: WanVaeConfig,
-    /// Bytes of an element of the transformer's and the text encoder's matrices.
-    element: usize,
-    tiling: Option<Tiling>,
-    /// Tokens of the longest prompt.
-    prompt_tokens: usize,
-    encodes_video: bool,
-    /// Whether all frames stay in memory.
-    keeps_frames: bool,
-    /// Videos that go through the network together.
-    runs: Vec<Run>,
-    threads: usize,
+pub(crate) struct Room {
+    /// What the process has beside the parts of the model.
+    pub(crate) process: u64,
+    /// What the parts of the model that are loaded now have.
+    pub(crate) held: u64,
+    /// What the process can still get, where it is known.
+    pub(crate) available: Option<AvailableMemory>,
+    /// What is free, where the limit that was set is more.
+    pub(crate) excess: Option<AvailableMemory>,
 }
 
-/// Some videos that go through the network together.
-#[derive(Debug, Clone)]
-struct Run {
-    /// Of each video, `[1, C, T, H, W]`.
-    latent_shape: [usize; 5],
-    videos: usize,
-    /// Predictions of a step.
-    passes: usize,
-    /// How often the latents of a video are held, summed over the videos.
-    latents: usize,
-    /// Rows of embeddings of each different prompt, padding included.
-    prompt_rows: Vec<usize>,
-}
+/// Of the memory that is free, the part in so many that a run leaves to others.
+const MARGIN: u64 = 32;
 
-impl<B: Backend> Pipeline<B> {
-    /// What the videos of some plans need, stage by stage. Nothing is loaded.
-    ///
-    /// A run that [is resumed](MemoryPlan::resumed) or starts from given embeddings does
-    /// [without](MemoryPlan::without) some stages.
-    pub fn memory(&self, plans: &[Plan]) -> MemoryPlan {
-        let mut tokens = BTreeMap::new();
-        for (prompt, length) in plans.iter().flat_map(prompts) {
-            tokens.entry((prompt, length)).or_insert_with(|| self.tokens(prompt, length));
+impl Room {
+    /// For a process on this machine, with the limit that the caller has set.
+    pub(crate) fn on_host(limit: Option<u64>, held: u64) -> Self {
+        let used = machine::used();
+        Self {
+            process: used.saturating_sub(held),
+            ..Self::within(limit, AvailableMemory::now(), used, held)
         }
-        let run = |group: Vec<usize>| Run::of(group.into_iter().map(|i| &plans[i]), &tokens);
-        let work = Workload {
-            text: self.model.text_encoder.as_ref().map(|part| part.config.clone()),
-            transformer: Some(self.model.transformer.config.clone()),
-            prompt_tokens: tokens.values().copied().max().unwrap_or(0),
-            encodes_video: plans.iter().any(|plan| plan.strength.is_some()),
-            runs: groups(plans).into_iter().map(run).collect(),
-            ..self.workload()
+    }
+
+    /// On a device, of which the driver may tell the memory.
+    pub(crate) fn on_device(limit: Option<u64>, memory: Option<DeviceMemory>, held: u64) -> Self {
+        Self::within(limit, memory.map(AvailableMemory::of_device), held, held)
+    }
+
+    /// With a limit that the caller may have set, of which so much is used; else with what is free.
+    fn within(limit: Option<u64>, free: Option<AvailableMemory>, used: u64, held: u64) -> Self {
+        let Some(limit) = limit else {
+            return Self { process: 0, held, available: free, excess: None };
         };
-        self.memory_plan(work)
+        let set = AvailableMemory::set(limit, used);
+        let excess = free.filter(|free| free.bytes() < set.bytes());
+        Self { process: 0, held, available: Some(set), excess }
     }
 
-    /// What decoding finished latents needs, one video after the other and without a run.
-    pub fn memory_to_decode(&self, latents: &[Latents<B>]) -> MemoryPlan {
-        let run = |latents: &Latents<B>| Run {
-            latent_shape: latents.shape(),
-            videos: 1,
-            passes: 0,
-            latents: 1,
-            prompt_rows: Vec::new(),
-        };
-        let runs = latents.iter().map(run).collect();
-        let plan = self.memory_plan(Workload { runs, ..self.workload() });
-        MemoryPlan { is_settled: true, ..plan }
+    /// What the run may take, the parts that are loaded included.
+    fn bytes(&self) -> u64 {
+        let Some(available) = &self.available else { return u64::MAX };
+        let free = available.bytes();
+        let margin = if available.limit() == MemoryLimit::Set { 0 } else { free / MARGIN };
+        (free - margin).saturating_add(self.held)
     }
-
-    fn memory_plan(&self, work: Workload) -> MemoryPlan {
-        MemoryPlan {
-            work,
-            left_out: Vec::new(),
-            is_settled: false,
-            place: match ["flex", "ndarray"].contains(&B::name(&self.device).as_str()) {
-                true => Place::Host,
-                false => Place::Device(B::device_memory(&self.device)),
-            },
-            halvable: B::supports_dtype(&self.device, DType::BF16),
-        }
-    }
-
-    fn workload(&self) -> Workload {
-        Workload {
-            text: None,
-            transformer: None,
-            vae: self.model.vae.config.clone(),
-            element: self.dtypes().networks.size(),
-            tiling: self.tiling,
-            prompt_tokens: 0,
-            encodes_video: false,
-            keeps_frames: false,
-            runs: Vec::new(),
-            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-        }
-    }
-
-    fn tokens(&self, prompt: &str, text_length: usize) -> usize {
-        let tokenizer = self.model.tokenizer().ok();
-        let tokens =
-            tokenizer.and_then(|known| known.encode(&clean_prompt(prompt), text_length).ok());
-        tokens.map_or(text_length, |tokens| tokens.ids.len())
-    }
-}
-
-/// The prompts that a plan needs, each with its greatest length in tokens.
-fn prompts(plan: &Plan) -> impl Iterator<Item = (&str, usize)> {
-    let negative = plan.needs_negative().unwrap_or(true).then_some(plan.negative_prompt());
-    let prompts = std::iter::once(plan.prompt()).chain(negative);
-    prompts.map(|prompt| (prompt, plan.text_length))
 }
 
 impl MemoryPlan {
-    /// What each stage needs, in the order of the run: of the host's memory where the backend is the
-    /// CPU, else of the device's.
+    pub(crate) fn new(
+        work: Workload,
+        wishes: Wishes,
+        place: Place,
+        room: Room,
+        halvable: bool,
+    ) -> Self {
+        let placement = Placement::default();
+        let (left_out, is_settled) = (Vec::new(), false);
+        let plan = Self { work, wishes, left_out, place, room, halvable, is_settled, placement };
+        plan.placed()
+    }
+
+    /// With the parts placed anew, after a change.
+    fn placed(mut self) -> Self {
+        self.placement = self.choose();
+        self
+    }
+
+    /// How the parts of the model are held: the fastest way that fits the memory, or the smallest if none
+    /// does.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// What each stage needs, in the order of the run.
     pub fn stages(&self) -> Vec<StageMemory> {
-        let mut stages = self.work.stages();
+        self.stages_with(&self.placement)
+    }
+
+    fn stages_with(&self, placement: &Placement) -> Vec<StageMemory> {
+        let mut stages = self.work.stages(placement, self.place);
         stages.retain(|stage| !self.left_out.contains(&stage.stage));
         stages
     }
 
     /// The stage that needs most.
     pub fn peak(&self) -> StageMemory {
-        let nothing = StageMemory { stage: Stage::Decoding, weights: 0, working: 0 };
-        self.stages().into_iter().max_by_key(StageMemory::bytes).unwrap_or(nothing)
+        self.peak_with(&self.placement)
+    }
+
+    fn peak_with(&self, placement: &Placement) -> StageMemory {
+        let none = Stage::Decoding;
+        let nothing = StageMemory { stage: none, weights: 0, working: 0, staged: 0, read: 0 };
+        let stages = self.stages_with(placement);
+        stages.into_iter().max_by_key(StageMemory::bytes).unwrap_or(nothing)
+    }
+
+    /// What the process takes in all at the peak: the run, and what it had before beside the parts of the
+    /// model. Of the host's memory where the backend computes in it, else of the device's.
+    pub fn bytes(&self) -> u64 {
+        self.room.process + self.peak().bytes()
+    }
+
+    /// How the attention of each group of videos that go through the network together is cut into pieces.
+    pub fn attention(&self) -> Vec<AttentionPlan> {
+        self.work.runs.iter().map(|run| run.attention).collect()
     }
 
     /// Of a run that is resumed: prompts and the video to start from are encoded, and all but the way in
     /// which it is computed is settled.
     #[must_use]
-    pub fn resumed(self) -> Self {
-        let plan = self.without(Stage::EncodingPrompts).without(Stage::EncodingVideo);
-        Self { is_settled: true, ..plan }
+    pub fn resumed(mut self) -> Self {
+        self.left_out.extend([Stage::EncodingPrompts, Stage::EncodingVideo]);
+        self.is_settled = true;
+        self.placed()
     }
 
     /// Without a stage that is not run, such as [`Stage::EncodingPrompts`] where all embeddings are given.
     #[must_use]
     pub fn without(mut self, stage: Stage) -> Self {
         self.left_out.push(stage);
+        self.placed()
+    }
+
+    /// With a single stage.
+    pub(crate) fn only(mut self, stage: Stage) -> Self {
+        let all = [Stage::EncodingPrompts, Stage::EncodingVideo, Stage::Denoising, Stage::Decoding];
+        self.left_out.extend(all.into_iter().filter(|other| *other != stage));
+        self.placed()
+    }
+
+    pub(crate) fn settled(mut self) -> Self {
+        self.is_settled = true;
         self
     }
 
     /// With all frames kept in memory until the last video is decoded, as
-    /// [`Pipeline::generate`] returns them.
+    /// [`Pipeline::generate`](crate::Pipeline::generate) returns them.
     #[must_use]
     pub fn keeping_frames(mut self) -> Self {
         self.work.keeps_frames = true;
-        self
+        self.placed()
     }
 
-    /// Compares the peak with the memory that there is now, where the system tells it: that of the host for
-    /// a CPU backend, else that of the device, as it was when the plan was made.
+    /// The limit that the run keeps to, in bytes of the whole process (on a GPU: of its memory), and what sets
+    /// it; `None` where the system does not tell.
+    pub fn limit(&self) -> Option<(u64, MemoryLimit)> {
+        let available = self.room.available.as_ref()?;
+        Some((self.room.process.saturating_add(self.room.bytes()), available.limit()))
+    }
+
+    /// A sentence, if the limit that was set is more than the memory that is free.
+    pub fn excess(&self) -> Option<String> {
+        let free = self.room.excess.as_ref()?;
+        let (limit, _) = self.limit()?;
+        let most = free.bytes().saturating_add(self.room.process).saturating_add(self.room.held);
+        Some(format!(
+            "the memory limit of {} is more than the {} that this process can have {}",
+            Size(limit),
+            Size(most),
+            free.limit()
+        ))
+    }
+
+    /// Compares the peak with the limit.
     ///
     /// # Errors
-    /// If there is less. It is an estimate unless the shortage [is certain](MemoryShortage::is_certain):
-    /// a caller may go on.
+    /// If it is more, however the parts of the model are held.
     pub fn check(&self) -> Result<(), MemoryShortage> {
-        let available = match self.place {
-            Place::Host => AvailableMemory::now(),
-            Place::Device(memory) => memory.map(AvailableMemory::of_device),
-        };
-        available.map_or(Ok(()), |available| self.compare(&available))
-    }
-}
-
-impl Workload {
-    fn stages(&self) -> Vec<StageMemory> {
-        let Self { vae, tiling, threads, .. } = self;
-        let vae_weights = 4 * vae::parameters(vae);
-        let mut stages = Vec::new();
-        if let Some(text) = &self.text {
-            let working = text::encoding(text, self.prompt_tokens, self.element);
-            let weights = text::weights(text, self.element);
-            stages.push(StageMemory { stage: Stage::EncodingPrompts, weights, working });
-        }
-        let most = |bytes: &dyn Fn(&Run) -> u64| self.runs.iter().map(bytes).max().unwrap_or(0);
-        if self.encodes_video {
-            let working = most(&|run: &Run| vae::encoding(vae, run.video(vae), *tiling));
-            let weights = vae_weights;
-            stages.push(StageMemory { stage: Stage::EncodingVideo, weights, working });
-        }
-        let mut weights = if self.encodes_video { vae_weights } else { 0 };
-        if let Some(transformer) = &self.transformer {
-            weights += transformer::weights(transformer, self.element);
-            let step = |run: &Run| {
-                let tokens = run.tokens(transformer);
-                self.between_steps(run)
-                    + transformer::step(transformer, tokens, run.passes, *threads, self.element)
-            };
-            let working = most(&step);
-            stages.push(StageMemory { stage: Stage::Denoising, weights, working });
-        }
-        if !self.encodes_video {
-            weights += vae_weights;
-        }
-        let decode = |run: &Run| {
-            let [_, _, size @ ..] = run.latent_shape;
-            self.between_steps(run) + vae::decoding(vae, size, *tiling)
-        };
-        let kept = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(vae));
-        let working = most(&decode) + kept.sum::<u64>();
-        stages.push(StageMemory { stage: Stage::Decoding, weights, working });
-        let around = |working: u64| PROCESS + working / GAPS + (working / 2).min(SPARE);
-        stages.iter_mut().for_each(|stage| stage.working += around(stage.working));
-        stages
-    }
-
-    /// What a run holds while it is not in the network, also until its videos are decoded.
-    fn between_steps(&self, run: &Run) -> u64 {
-        let latents: u64 = run.latent_shape.iter().map(|&side| side as u64).product();
-        let latents = 4 * latents * run.latents as u64;
-        let Some(transformer) = &self.transformer else { return latents };
-        let rows = run.prompt_rows.iter();
-        let prompts: u64 =
-            rows.map(|&rows| transformer::prompt(transformer, rows, self.element)).sum();
-        latents + prompts + transformer::rotary_tables(transformer, run.tokens(transformer))
-    }
-}
-
-impl Run {
-    /// Of plans that go through the network together, with the tokens of their prompts.
-    fn of<'a>(
-        plans: impl Iterator<Item = &'a Plan>,
-        tokens: &BTreeMap<(&str, usize), usize>,
-    ) -> Self {
-        let plans: Vec<&Plan> = plans.collect();
-        let different: BTreeSet<_> = plans.iter().flat_map(|plan| prompts(plan)).collect();
-        Self {
-            latent_shape: plans[0].latent_shape,
-            videos: plans.len(),
-            passes: plans.iter().map(|plan| plan.passes()).sum(),
-            latents: plans.iter().map(|plan| plan.copies_of_latents()).sum(),
-            // One row more for all that pads it.
-            prompt_rows: different.iter().map(|prompt| tokens[prompt] + 1).collect(),
-        }
-    }
-
-    fn tokens(&self, transformer: &WanTransformerConfig) -> usize {
-        let [_, _, size @ ..] = self.latent_shape;
-        size.iter().zip(transformer.patch_size).map(|(size, patch)| size / patch).product()
-    }
-
-    /// The bytes of all frames.
-    fn rgb(&self, vae: &WanVaeConfig) -> u64 {
-        3 * self.videos as u64 * self.video(vae).iter().map(|&n| n as u64).product::<u64>()
-    }
-
-    /// Frames, height and width in pixels.
-    fn video(&self, vae: &WanVaeConfig) -> [usize; 3] {
-        let [_, _, frames, height, width] = self.latent_shape;
-        let factor = vae.spatial_factor();
-        [(frames - 1) * vae.temporal_factor() + 1, height * factor, width * factor]
+        self.room.available.as_ref().map_or(Ok(()), |available| self.compare(available))
     }
 }
 
@@ -361,6 +286,10 @@ impl Run {
 mod tests {
     use serde_json::json;
 
+    use wan_core::Tiling;
+    use wan_models::load::Residency;
+
+    use super::work::{Part, Run};
     use super::*;
 
     /// Wan 2.1 1.3B, for a video of 81 frames of 832x480.
@@ -383,13 +312,17 @@ mod tests {
             "latents_mean": vec![0.0; 16], "latents_std": vec![1.0; 16],
         });
         let latent_shape = [1, 16, 21, 60, 104];
+        let part = Part { config: serde_json::from_value(text).unwrap(), stored: 4 };
         Workload {
-            text: Some(serde_json::from_value(text).unwrap()),
-            transformer: Some(serde_json::from_value(transformer).unwrap()),
+            text: Some(part),
+            transformer: Some(Part {
+                config: serde_json::from_value(transformer).unwrap(),
+                stored: 2,
+            }),
+            other_transformer: 0,
             vae: serde_json::from_value(vae).unwrap(),
             element: 4,
-            tiling: None,
-            prompt_tokens: 100,
+            prompts: vec![100, 100],
             encodes_video: false,
             keeps_frames: false,
             runs: vec![Run {
@@ -398,67 +331,141 @@ mod tests {
                 passes: 2,
                 latents: 7,
                 prompt_rows: vec![101; 2],
+                steps: 50,
+                attention: AttentionPlan { heads: 1, rows: 256 },
             }],
             threads: 8,
         }
     }
 
     fn plan(work: Workload) -> MemoryPlan {
-        let (place, left_out) = (Place::Host, Vec::new());
-        MemoryPlan { work, left_out, place, halvable: true, is_settled: false }
+        within(work, None)
+    }
+
+    /// In so many GB, where a limit is set.
+    fn within(work: Workload, gigabytes: Option<f64>) -> MemoryPlan {
+        let available = gigabytes.map(|limit| AvailableMemory::set((limit * 1e9) as u64, 0));
+        let room = Room { process: 0, held: 0, available, excess: None };
+        MemoryPlan::new(work, Wishes::default(), Place::Host, room, true)
     }
 
     #[test]
     fn weights_are_those_of_the_published_models() {
         let Workload { text, transformer, vae, .. } = wan();
-        assert_eq!(transformer::weights(&transformer.unwrap(), 4), 4 * 1_418_996_800);
+        let (text, transformer) = (text.unwrap().config, transformer.unwrap().config);
+        assert_eq!(transformer::sizes(&transformer, 4, 4).all(), 4 * 1_418_996_800);
         assert_eq!(vae::parameters(&vae), 126_892_531);
         // Without 256,384 rows of 4096.
-        assert_eq!(text::weights(&text.unwrap(), 4), 4 * (5_680_910_336 - 1_050_148_864));
+        assert_eq!(text::weights(&text, 4), 4 * (5_680_910_336 - 1_050_148_864));
+    }
+
+    fn residencies(plan: &MemoryPlan) -> [Residency; 2] {
+        [plan.placement().text_encoder, plan.placement().transformer]
     }
 
     #[test]
-    fn only_what_lowers_the_peak_is_a_remedy() {
+    fn the_fastest_placement_that_fits_is_chosen() {
+        use Residency::*;
+
+        let denoising = |limit| within(wan(), limit).without(Stage::Decoding);
+        let need = |limit| denoising(limit).stages()[1].bytes() as f64 / 1e9;
+        for (limit, expected) in [
+            (None, Resident),
+            (Some(need(None)), Resident),
+            (Some(need(None) - 0.01), Stored),
+            (Some(need(None) - 1.5), Stored),
+            (Some(need(None) - 3.5), Streamed),
+        ] {
+            let plan = denoising(limit);
+            assert_eq!(residencies(&plan), [Streamed, expected], "{limit:?}");
+            assert_eq!(plan.check(), Ok(()), "{limit:?}");
+            let read = plan.stages()[1].read;
+            assert_eq!(read > 0, expected == Streamed, "{limit:?}: {read}");
+        }
+        // In f32 in the file, nothing is gained by keeping what is stored.
+        let mut work = wan();
+        work.transformer.as_mut().unwrap().stored = 4;
+        let plan = within(work, Some(need(None) - 0.01)).without(Stage::Decoding);
+        assert_eq!(residencies(&plan), [Streamed, Streamed]);
+    }
+
+    #[test]
+    fn the_caller_decides_where_it_wants_to() {
+        let wishes = Wishes {
+            text_encoder: Some(Residency::Resident),
+            transformer: Some(Residency::Streamed),
+            tiling: Some(Tiling::square(64)),
+        };
+        let plan = MemoryPlan { wishes, ..plan(wan()) }.placed();
+        assert_eq!(residencies(&plan), [Residency::Resident, Residency::Streamed]);
+        assert_eq!(plan.placement().tiling, Some(Tiling::square(64)));
+        assert!(plan.stages()[0].weights > 18_000_000_000);
+    }
+
+    #[test]
+    fn for_decoding_the_transformer_goes_before_frames_are_cut() {
+        let mut work = wan();
+        work.text = None;
+        let whole = within(work.clone(), None);
+        let need = whole.stages()[1].bytes() as f64 / 1e9;
+        let placement = *within(work, Some(need - 0.01)).placement();
+        assert_eq!((placement.drops_transformer, placement.tiling), (true, None));
+    }
+
+    #[test]
+    fn a_limit_that_does_not_do_is_refused_with_the_smallest_that_does() {
+        for limit in [0.0, 0.001, 0.5] {
+            let shortage = within(wan(), Some(limit)).check().unwrap_err();
+            let smallest = shortage.smallest_limit();
+            assert!(smallest > 500_000_000 && smallest < 12_000_000_000, "{shortage}");
+            let gigabytes = smallest as f64 / 1e9;
+            assert_eq!(within(wan(), Some(gigabytes + 1e-9)).check(), Ok(()), "{limit}");
+            assert!(within(wan(), Some(gigabytes - 0.01)).check().is_err(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn only_what_lowers_the_smallest_peak_is_a_remedy() {
         use MemoryRemedy::*;
 
         let mut work = wan();
-        // The text encoder is the peak.
-        assert_eq!(plan(work.clone()).peak().stage, Stage::EncodingPrompts);
-        assert_eq!(plan(work.clone()).remedies(), [HalfPrecision, SavedEmbeddings]);
         work.text = None;
-        let decoding = plan(work.clone());
-        assert_eq!(decoding.peak().stage, Stage::Decoding);
-        // Each tile remembers its own frames, so that tiles save nothing here.
-        assert_eq!(decoding.remedies(), [SmallerSize, HalfPrecision]);
-        assert_eq!(decoding.resumed().remedies(), [HalfPrecision]);
         // So many videos that their streams are the peak.
         (work.runs[0].videos, work.runs[0].passes) = (64, 128);
-        let denoising = plan(work);
+        let denoising = plan(work.clone());
         assert_eq!(denoising.peak().stage, Stage::Denoising);
-        assert_eq!(denoising.remedies(), [FewerFrames, SmallerSize, FewerVideos, HalfPrecision]);
+        assert_eq!(denoising.remedies(), [FewerFrames, SmallerSize, FewerVideos]);
+        assert!(denoising.resumed().remedies().is_empty());
+        work = wan();
+        (work.runs[0].latent_shape, work.runs[0].passes) = ([1, 16, 2, 8, 8], 1);
+        assert!(plan(work).remedies().contains(&SavedEmbeddings));
     }
 
     #[test]
     fn the_memory_of_a_device_is_compared_where_it_is_told() {
-        let on_device = |memory| MemoryPlan { place: Place::Device(memory), ..plan(wan()) };
-        let peak = plan(wan()).peak().bytes();
-        assert!(on_device(None).check().is_ok());
-        assert!(on_device(Some(DeviceMemory { free: peak, total: peak })).check().is_ok());
-        let busy = on_device(Some(DeviceMemory { free: peak / 2, total: peak })).check();
+        let on_device = |memory| {
+            let room = Room::on_device(None, memory, 0);
+            MemoryPlan::new(wan(), Wishes::default(), Place::Device, room, true)
+        };
+        assert_eq!(on_device(None).check(), Ok(()));
+        let peak = on_device(None).peak().bytes();
+        let roomy = on_device(Some(DeviceMemory { free: 2 * peak, total: 2 * peak }));
+        assert_eq!(roomy.placement(), on_device(None).placement());
+        let busy = on_device(Some(DeviceMemory { free: 1 << 29, total: peak })).check();
         let busy = busy.unwrap_err();
         assert!(
             !busy.is_certain() && busy.to_string().contains("are free on the device"),
             "{busy}"
         );
-        let small = on_device(Some(DeviceMemory { free: 1 << 30, total: 1 << 30 })).check();
-        assert!(small.unwrap_err().is_certain());
+        // What is streamed passes through the memory of the host.
+        let small = on_device(Some(DeviceMemory { free: 4 << 30, total: 4 << 30 }));
+        assert!(small.stages()[1].staged > 0, "{small}");
     }
 
     #[test]
     fn stages_that_are_not_run_need_nothing() {
         let whole = plan(wan());
         let without = whole.clone().without(Stage::EncodingPrompts);
-        assert!(without.peak().bytes() < whole.peak().bytes());
         let stages: Vec<Stage> = without.stages().iter().map(|stage| stage.stage).collect();
         assert_eq!(stages, [Stage::Denoising, Stage::Decoding]);
         let frames = plan(wan()).keeping_frames().stages()[2].bytes() - whole.stages()[2].bytes();
@@ -467,13 +474,26 @@ mod tests {
 
     #[test]
     fn weights_that_can_never_fit_are_certain() {
-        let plan = plan(wan());
         let compare = |free: u64, ceiling: u64| {
-            plan.compare(&AvailableMemory::of(MemoryLimit::Container, free << 30, ceiling << 30))
+            let available = AvailableMemory::of(MemoryLimit::Container, free << 20, ceiling << 20);
+            let room = Room { process: 0, held: 0, available: Some(available), excess: None };
+            MemoryPlan::new(wan(), Wishes::default(), Place::Host, room, true).check()
         };
-        assert_eq!(compare(64, 64), Ok(()));
-        assert!(!compare(8, 64).unwrap_err().is_certain());
-        let certain = compare(8, 16).unwrap_err();
-        assert_eq!((certain.is_certain(), certain.available()), (true, 16 << 30));
+        assert_eq!(compare(65_536, 65_536), Ok(()));
+        assert!(!compare(300, 65_536).unwrap_err().is_certain());
+        let certain = compare(300, 400).unwrap_err();
+        assert_eq!((certain.is_certain(), certain.available()), (true, 400 << 20));
+    }
+
+    #[test]
+    fn a_limit_beyond_what_is_free_is_told() {
+        let free = AvailableMemory::of(MemoryLimit::Machine, 8_000_000_000, 8_000_000_000);
+        let said = |limit| {
+            let room = Room::within(Some(limit), Some(free.clone()), 0, 0);
+            MemoryPlan::new(wan(), Wishes::default(), Place::Host, room, true).excess()
+        };
+        assert_eq!(said(8_000_000_000), None);
+        let excess = said(64_000_000_000).unwrap();
+        assert!(excess.contains("64.0 GB") && excess.contains("8.0 GB"), "{excess}");
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use wan_core::Tiling;
-
-use super::{AvailableMemory, MemoryLimit, MemoryPlan, Run, StageMemory, Workload};
+use super::work::Run;
+use super::{AvailableMemory, MemoryLimit, MemoryPlan, StageMemory};
 
 /// A run needs more memory than there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +14,7 @@ pub struct MemoryShortage {
     is_certain: bool,
     remedies: Vec<MemoryRemedy>,
     suffices: bool,
+    smallest_limit: u64,
 }
 
 /// A change after which a run needs less memory.
@@ -27,8 +27,6 @@ pub enum MemoryRemedy {
     SmallerSize,
     /// A smaller batch.
     FewerVideos,
-    /// Decoding in tiles.
-    Tiles,
     /// Networks that compute in 16 bits.
     HalfPrecision,
     /// Embeddings made elsewhere, so that the text encoder is not loaded.
@@ -36,28 +34,26 @@ pub enum MemoryRemedy {
 }
 
 impl MemoryRemedy {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 5] = [
         Self::FewerFrames,
         Self::SmallerSize,
         Self::FewerVideos,
-        Self::Tiles,
         Self::HalfPrecision,
         Self::SavedEmbeddings,
     ];
 
-    /// The work with this change, where it can be made.
-    fn apply(self, plan: &MemoryPlan) -> Option<Workload> {
-        let mut work = plan.work.clone();
+    /// The plan with this change, where it can be made.
+    fn apply(self, plan: &MemoryPlan) -> Option<MemoryPlan> {
+        let mut plan = plan.clone();
         match self {
-            Self::Tiles if work.tiling.is_none() => work.tiling = Some(Tiling::default()),
-            Self::HalfPrecision if work.element > 2 && plan.halvable => work.element = 2,
-            Self::SavedEmbeddings => work.text = None,
+            Self::HalfPrecision if plan.work.element > 2 && plan.halvable => plan.work.element = 2,
+            Self::SavedEmbeddings => plan.work.text = None,
             Self::FewerFrames | Self::SmallerSize | Self::FewerVideos if !plan.is_settled => {
-                work.runs.iter_mut().for_each(|run| self.shrink(run));
+                plan.work.runs.iter_mut().for_each(|run| self.shrink(run));
             }
             _ => return None,
         }
-        Some(work)
+        Some(plan)
     }
 
     fn shrink(self, run: &mut Run) {
@@ -82,7 +78,6 @@ impl fmt::Display for MemoryRemedy {
             Self::FewerFrames => "fewer frames",
             Self::SmallerSize => "a smaller size",
             Self::FewerVideos => "fewer videos at a time",
-            Self::Tiles => "decoding in tiles",
             Self::HalfPrecision => "a precision of 16 bits",
             Self::SavedEmbeddings => "saved embeddings in place of the text encoder",
         })
@@ -91,38 +86,55 @@ impl fmt::Display for MemoryRemedy {
 
 impl MemoryPlan {
     pub(super) fn compare(&self, available: &AvailableMemory) -> Result<(), MemoryShortage> {
-        let need = self.peak();
-        let (ceiling, highest) = available.ceiling();
-        let weights = self.stages().into_iter().map(|stage| stage.weights).max();
-        let is_certain = weights.unwrap_or(0) > ceiling;
-        if need.bytes() <= available.bytes() && !is_certain {
+        let (need, room) = (self.peak(), self.room.bytes());
+        if need.bytes() <= room {
             return Ok(());
         }
+        let (ceiling, highest) = available.ceiling();
+        let ceiling = ceiling.saturating_add(self.room.held);
+        let weights = self.stages().into_iter().map(|stage| stage.weights).max();
+        let is_certain = weights.unwrap_or(0) > ceiling;
         let (available, limit) = match is_certain {
             true => (ceiling, highest),
-            false => (available.bytes(), available.limit()),
+            false => (room, available.limit()),
         };
         let all = self.remedies();
-        let is_enough =
-            |remedy: &MemoryRemedy| self.peak_with(*remedy).is_some_and(|peak| peak <= available);
+        let is_enough = |remedy: &MemoryRemedy| {
+            self.smallest_with(*remedy).is_some_and(|peak| peak <= available)
+        };
         let enough: Vec<MemoryRemedy> = all.iter().copied().filter(is_enough).collect();
         let suffices = !enough.is_empty();
         let remedies = if suffices { enough } else { all };
-        Err(MemoryShortage { need, available, limit, is_certain, remedies, suffices })
+        let smallest_limit = self.smallest_limit();
+        Err(MemoryShortage {
+            need,
+            available,
+            limit,
+            is_certain,
+            remedies,
+            suffices,
+            smallest_limit,
+        })
     }
 
-    /// The changes that would help: each lowers the peak by a twentieth at least.
+    /// The smallest limit with which the run would begin, in bytes of the whole process.
+    pub fn smallest_limit(&self) -> u64 {
+        self.room.process + self.peak_with(&self.smallest()).bytes()
+    }
+
+    /// The changes that would help beside another placement: each lowers the smallest peak by a twentieth
+    /// at least.
     pub fn remedies(&self) -> Vec<MemoryRemedy> {
-        let most = self.peak().bytes() / 20 * 19;
+        let most = self.peak_with(&self.smallest()).bytes() / 20 * 19;
         let helps =
-            |remedy: &MemoryRemedy| self.peak_with(*remedy).is_some_and(|peak| peak <= most);
+            |remedy: &MemoryRemedy| self.smallest_with(*remedy).is_some_and(|peak| peak <= most);
         MemoryRemedy::ALL.into_iter().filter(helps).collect()
     }
 
-    /// The peak in bytes after a change, where it can be made.
-    fn peak_with(&self, remedy: MemoryRemedy) -> Option<u64> {
-        let work = remedy.apply(self)?;
-        Some(Self { work, ..self.clone() }.peak().bytes())
+    /// The smallest peak in bytes after a change, where it can be made.
+    fn smallest_with(&self, remedy: MemoryRemedy) -> Option<u64> {
+        let plan = remedy.apply(self)?;
+        Some(plan.peak_with(&plan.smallest()).bytes())
     }
 }
 
@@ -142,6 +154,11 @@ impl MemoryShortage {
         self.limit
     }
 
+    /// The smallest limit with which the run would begin, in bytes of the whole process.
+    pub fn smallest_limit(&self) -> u64 {
+        self.smallest_limit
+    }
+
     /// Whether the weights alone are more than could ever be free, swap included: the run cannot succeed.
     pub fn is_certain(&self) -> bool {
         self.is_certain
@@ -155,7 +172,7 @@ impl MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need, available, limit, is_certain, remedies, suffices } = self;
+        let Self { need, available, limit, is_certain, remedies, suffices, smallest_limit } = self;
         let StageMemory { stage, weights, .. } = need;
         let all = Size(need.bytes());
         write!(
@@ -167,6 +184,7 @@ impl fmt::Display for MemoryShortage {
             true => write!(f, "there can be at most {} {limit}", Size(*available))?,
             false => write!(f, "{} are free {limit}", Size(*available))?,
         }
+        write!(f, "; the smallest limit that would do is {}", Size(*smallest_limit))?;
         match &in_words(remedies)[..] {
             "" => Ok(()),
             remedies if *suffices => write!(f, ": {remedies} would do"),
@@ -187,7 +205,7 @@ fn in_words(remedies: &[MemoryRemedy]) -> String {
 }
 
 /// Bytes in words.
-struct Size(u64);
+pub(super) struct Size(pub(super) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,27 +226,39 @@ mod tests {
             stage: Stage::Denoising,
             weights: 5_700_000_000,
             working: 12_800_000_000,
+            staged: 0,
+            read: 0,
         };
         let (available, limit) = (940_000_000, MemoryLimit::Container);
         let remedies = remedies.to_vec();
         let (is_certain, suffices) = (certain, !certain);
-        MemoryShortage { need, available, limit, is_certain, remedies, suffices }.to_string()
+        let smallest_limit = 7_340_000_000;
+        let shortage = MemoryShortage {
+            need,
+            available,
+            limit,
+            is_certain,
+            remedies,
+            suffices,
+            smallest_limit,
+        };
+        shortage.to_string()
     }
 
     #[test]
     fn a_shortage_is_a_sentence() {
-        use MemoryRemedy::{FewerFrames, SmallerSize, Tiles};
+        use MemoryRemedy::{FewerFrames, SmallerSize};
 
         assert_eq!(
-            said(false, &[FewerFrames, SmallerSize, Tiles]),
+            said(false, &[FewerFrames, SmallerSize]),
             "denoising needs about 18.5 GB of memory, 5.7 GB of it for weights, but 940 MB are free \
-             within the limit of the container (cgroup): fewer frames, a smaller size or decoding in \
-             tiles would do"
+             within the limit of the container (cgroup); the smallest limit that would do is 7.3 GB: \
+             fewer frames or a smaller size would do"
         );
-        assert!(said(true, &[Tiles]).ends_with(
-            "but there can be at most 940 MB within the limit of the container (cgroup): decoding in \
-             tiles would help, but not by itself be enough"
+        assert!(said(true, &[SmallerSize]).ends_with(
+            "but there can be at most 940 MB within the limit of the container (cgroup); the smallest \
+             limit that would do is 7.3 GB: a smaller size would help, but not by itself be enough"
         ));
-        assert!(said(false, &[]).ends_with("(cgroup)"));
+        assert!(said(false, &[]).ends_with("that would do is 7.3 GB"));
     }
 }

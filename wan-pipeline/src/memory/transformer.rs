@@ -4,6 +4,7 @@
 use wan_models::transformer::WanTransformerConfig;
 
 use super::meter::Meter;
+use super::work::Sizes;
 
 /// Bytes of an f32.
 const F32: usize = 4;
@@ -12,14 +13,19 @@ const SMALL_STREAM: usize = 1 << 20;
 /// The most that a matrix product packs: a part of the last cache.
 const MAX_PACKED: u64 = 32 << 20;
 
-/// The bytes of the weights where matrices have elements of `element` bytes.
-pub(super) fn weights(config: &WanTransformerConfig, element: usize) -> u64 {
+/// The sizes of the weights where matrices have elements of `element` bytes, and of `stored` bytes in the
+/// file.
+pub(super) fn sizes(config: &WanTransformerConfig, element: usize, stored: usize) -> Sizes {
     let (inner, ffn) = (config.inner_dim(), config.ffn_dim);
     let linear = |input: usize, output: usize| (input + 1) * output;
     let patch: usize = config.patch_size.iter().product();
     let norm = if config.cross_attn_norm { 2 * inner } else { 0 };
-    let block = 8 * linear(inner, inner) + linear(inner, ffn) + linear(ffn, inner);
-    let block_in_f32 = 6 * inner + 4 * inner + norm;
+    // Elements of matrices, and of what is in f32. Two layers share a table.
+    let layers = [
+        (4 * linear(inner, inner), 5 * inner),
+        (4 * linear(inner, inner), 2 * inner + norm),
+        (linear(inner, ffn) + linear(ffn, inner), 3 * inner),
+    ];
     let ends = linear(patch * config.in_channels, inner)
         + linear(config.text_dim, inner)
         + linear(inner, inner)
@@ -28,10 +34,14 @@ pub(super) fn weights(config: &WanTransformerConfig, element: usize) -> u64 {
         + linear(inner, inner)
         + linear(inner, 6 * inner)
         + 2 * inner;
-    let all = |block: usize, ends: usize, element: usize| {
-        (config.num_layers as u64 * block as u64 + ends as u64) * element as u64
-    };
-    all(block, ends, element) + all(block_in_f32, ends_in_f32, F32)
+    let bytes = |(matrices, in_f32): (usize, usize)| (matrices * element + in_f32 * F32) as u64;
+    let in_file: usize =
+        layers.iter().map(|(matrices, in_f32)| matrices * stored + in_f32 * F32).sum();
+    Sizes {
+        ends: bytes((ends, ends_in_f32)),
+        layers: layers.map(bytes).repeat(config.num_layers),
+        stored: (config.num_layers * in_file) as u64,
+    }
 }
 
 /// What a prompt of so many rows holds over a run: its keys and values in all blocks.

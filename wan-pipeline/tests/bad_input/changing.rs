@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use wan_io::files::FileError;
 use wan_models::umt5::Umt5Error;
-use wan_pipeline::{Error, Event, ModelError, Observer, Role, StateWriter, VideoWriter};
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{
+    Error, Event, ModelError, Observer, Pipeline, Residency, Role, StateWriter, VideoWriter,
+};
 
 use crate::model::{
     Model, TEXT_ENCODER_WEIGHTS, TRANSFORMER_WEIGHTS, VAE_WEIGHTS, says, smallest, tiny_wan,
@@ -80,6 +83,44 @@ fn the_text_encoder_shrinks_after_it_is_loaded() {
     };
     assert!(matches!(cause, FileError::Shrank { .. }), "{error:?}");
     says(&error, &[TEXT_ENCODER_WEIGHTS, "to 1000 bytes"]);
+}
+
+/// Weights that are read in each step: the run is as before the step, and can be saved and go on.
+#[test]
+fn the_transformer_changes_while_it_is_streamed() {
+    type Change = fn(&Path);
+    let changes: [(Change, &str); 2] =
+        [(cut_off, " to 1000 bytes while it was in use"), (overwrite, "was changed while it was")];
+    let request = smallest("a red circle").steps(2);
+    for (change, message) in changes {
+        let model = Model::copy();
+        let streamed = || {
+            let builder = Pipeline::<Flex>::builder(model.path());
+            builder.transformer_residency(Residency::Streamed).open().unwrap()
+        };
+        let pipeline = streamed();
+        let mut run =
+            pipeline.start(std::slice::from_ref(&request), &mut Observer::silent()).unwrap();
+        run.step().unwrap();
+        let latents = run.latents(0).unwrap().to_vec();
+        let (file, whole) = (model.file(TRANSFORMER_WEIGHTS), model.read(TRANSFORMER_WEIGHTS));
+        change(&file);
+        let error = run.step().unwrap_err();
+        assert!(matches!(&error, Error::Model(ModelError::File(_))), "{error:?}");
+        says(&error, &[file.to_str().unwrap(), message]);
+        assert_eq!(run.done(), 1);
+        assert!(run.latents(0).unwrap().to_vec() == latents);
+        // With the right file a new pipeline goes on from there.
+        fs::write(&file, whole).unwrap();
+        let pipeline = streamed();
+        let mut again =
+            pipeline.start(std::slice::from_ref(&request), &mut Observer::silent()).unwrap();
+        again.step().unwrap();
+        again.step().unwrap();
+        let expected =
+            tiny_wan().denoise_batch(std::slice::from_ref(&request), &mut Observer::silent());
+        assert!(again.latents(0).unwrap().to_vec() == expected.unwrap()[0].to_vec());
+    }
 }
 
 /// The state of a run says which weights it is of: the file is read for that.

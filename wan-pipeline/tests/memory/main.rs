@@ -1,4 +1,7 @@
 //! What a memory plan says, beside what a process takes.
 
+mod ghosts;
+mod limits;
 mod measured;
+mod residency;
 mod weights;

@@ -97,14 +97,18 @@ fn rows_together(x: Tensor<Flex, 4>) -> FlexTensor {
     if ok { x } else { x.to_contiguous() }
 }
 
+/// So many queries at a time: few enough that all threads have work to the end.
+pub(super) fn tile(queries: usize) -> usize {
+    let tiles = 4 * rayon::current_num_threads();
+    queries.div_ceil(tiles).next_multiple_of(8).clamp(8, MAX_TILE)
+}
+
 /// The result as `[B, Sq, H, D]`.
 fn attend_all(operands: &Operands) -> Vec<f32> {
     let &Operands { batch, heads, queries, width, .. } = operands;
     let row = heads * width;
     let mut out = vec![0.0; batch * queries * row];
-    // Small enough that all threads have work to the end.
-    let tiles = 4 * rayon::current_num_threads();
-    let tile = queries.div_ceil(tiles).next_multiple_of(8).clamp(8, MAX_TILE);
+    let tile = tile(queries);
     out.par_chunks_mut((queries * row).max(1)).enumerate().for_each(|(b, out)| {
         out.par_chunks_mut(tile * row).enumerate().for_each(|(t, out)| {
             let mut scratch = Scratch::new(tile, width);

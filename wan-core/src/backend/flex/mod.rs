@@ -17,8 +17,8 @@ use burn_flex::FlexDevice;
 use rayon::prelude::*;
 
 use super::{
-    AttentionArgs, Backend, Conv3dArgs, DeviceError, DeviceInfo, DeviceKind, LayerNormArgs,
-    ModulatedNormArgs, RmsNormArgs, RopeArgs,
+    AttentionArgs, AttentionPlan, Backend, Conv3dArgs, DeviceError, DeviceInfo, DeviceKind,
+    LayerNormArgs, ModulatedNormArgs, RmsNormArgs, RopeArgs,
 };
 
 impl Backend for Flex {
@@ -52,6 +52,11 @@ impl Backend for Flex {
 
     fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
         attention::attention(args)
+    }
+
+    /// In f32. A thread also meets a block of the keys at a time.
+    fn attention_plan(_device: &Self::Device, [_, _, queries, _]: [usize; 4]) -> AttentionPlan {
+        AttentionPlan { heads: 1, rows: attention::tile(queries) }
     }
 
     fn wan_rope(args: RopeArgs<Self>) -> Tensor<Self, 4> {

@@ -1,0 +1,131 @@
+//! The memory of the runs of a pipeline.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::DType;
+use wan_core::Backend;
+use wan_io::text::clean_prompt;
+use wan_models::load::{NetworkConfig, Residency};
+
+use super::work::{Part, Run, Workload, prompts};
+use super::{MemoryPlan, Place, Room, Stage};
+use crate::components::Component;
+use crate::generate::groups;
+use crate::{Latents, Pipeline, Plan};
+
+/// Matrices in the middle of the networks: how they are stored tells how the file is.
+const TEXT_MATRIX: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
+const TRANSFORMER_MATRIX: &str = "blocks.0.attn1.to_q.weight";
+
+impl<B: Backend> Pipeline<B> {
+    /// What the videos of some plans need of memory, stage by stage, and how the parts of the model are held
+    /// for them. Nothing is loaded.
+    ///
+    /// The limit is the one of [the builder](crate::PipelineBuilder::memory_limit), else what is free now.
+    /// A run that [is resumed](MemoryPlan::resumed) or starts from given embeddings does
+    /// [without](MemoryPlan::without) some stages.
+    pub fn memory(&self, plans: &[Plan]) -> MemoryPlan {
+        let mut tokens = BTreeMap::new();
+        for (prompt, length) in plans.iter().flat_map(prompts) {
+            tokens.entry((prompt, length)).or_insert_with(|| self.tokens(prompt, length));
+        }
+        let config = &self.model.transformer.config;
+        let attention = |shape| B::attention_plan(&self.device, shape);
+        let run = |group: Vec<usize>| {
+            Run::of(group.into_iter().map(|i| &plans[i]), &tokens, config, attention)
+        };
+        let text = self.model.text_encoder.as_ref();
+        let work = Workload {
+            text: text.map(|part| Part::of(part, TEXT_MATRIX)),
+            transformer: Some(Part::of(&self.model.transformer, TRANSFORMER_MATRIX)),
+            prompts: tokens.values().copied().collect(),
+            encodes_video: plans.iter().any(|plan| plan.strength.is_some()),
+            runs: groups(plans).into_iter().map(run).collect(),
+            ..self.workload()
+        };
+        self.memory_plan(work)
+    }
+
+    /// What decoding finished latents needs, one video after the other and without a run. A transformer that
+    /// is loaded stays where there is room.
+    pub fn memory_to_decode(&self, latents: &[Latents<B>]) -> MemoryPlan {
+        let runs = latents.iter().map(|latents| Run::decoded(latents.shape())).collect();
+        let loaded = self.transformer.form();
+        let other_transformer = loaded.map_or(0, |form| self.transformer_bytes(form));
+        self.memory_plan(Workload { runs, other_transformer, ..self.workload() }).settled()
+    }
+
+    fn memory_plan(&self, work: Workload) -> MemoryPlan {
+        let (place, limit, held) = (self.place(), self.memory_limit, self.held());
+        let room = match place {
+            Place::Host => Room::on_host(limit, held),
+            Place::Device => Room::on_device(limit, B::device_memory(&self.device), held),
+        };
+        let halvable = B::supports_dtype(&self.device, DType::BF16);
+        MemoryPlan::new(work, self.wishes, place, room, halvable)
+    }
+
+    fn place(&self) -> Place {
+        match ["flex", "ndarray"].contains(&B::name(&self.device).as_str()) {
+            true => Place::Host,
+            false => Place::Device,
+        }
+    }
+
+    /// The bytes of the parts that stay loaded between runs.
+    fn held(&self) -> u64 {
+        let transformer = self.transformer.form().map_or(0, |form| self.transformer_bytes(form));
+        let vae = self.vae.form().map_or(0, |()| self.workload().vae_bytes());
+        transformer + vae
+    }
+
+    fn transformer_bytes(&self, form: Residency) -> u64 {
+        let transformer = Some(Part::of(&self.model.transformer, TRANSFORMER_MATRIX));
+        Workload { transformer, ..self.workload() }.transformer_bytes(form, self.place())
+    }
+
+    /// Lets go of parts that stay loaded from earlier runs and are not needed in a stage, if the stage would
+    /// take more with them than the whole run takes: so the memory of later runs is that of the first.
+    pub(crate) fn make_room(&self, stage: Stage, whole: &MemoryPlan) {
+        let most = whole.peak().bytes();
+        let need = whole.clone().only(stage).peak().bytes();
+        let is_idle = |bytes: u64| bytes > 0 && need.saturating_add(bytes) > most;
+        if stage != Stage::EncodingVideo && is_idle(self.held()) {
+            self.vae.unload();
+        }
+        if matches!(stage, Stage::EncodingPrompts | Stage::EncodingVideo) && is_idle(self.held()) {
+            self.transformer.unload();
+        }
+    }
+
+    fn workload(&self) -> Workload {
+        Workload {
+            text: None,
+            transformer: None,
+            other_transformer: 0,
+            vae: self.model.vae.config.clone(),
+            element: self.dtypes().networks.size(),
+            prompts: Vec::new(),
+            encodes_video: false,
+            keeps_frames: false,
+            runs: Vec::new(),
+            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+        }
+    }
+
+    fn tokens(&self, prompt: &str, text_length: usize) -> usize {
+        let tokenizer = self.model.tokenizer().ok();
+        let tokens =
+            tokenizer.and_then(|known| known.encode(&clean_prompt(prompt), text_length).ok());
+        tokens.map_or(text_length, |tokens| tokens.ids.len())
+    }
+}
+
+impl<C: NetworkConfig + Clone> Part<C> {
+    /// Of a network that has a matrix of this name.
+    fn of(component: &Component<C>, matrix: &str) -> Self {
+        let stored = component.tensors.tensor(matrix);
+        let stored = stored.map_or(4, |tensor| tensor.dtype.bitsize() / 8);
+        Self { config: component.config.clone(), stored }
+    }
+}

@@ -1,0 +1,276 @@
+//! What memory depends on, and how much of it each stage needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wan_core::backend::AttentionPlan;
+use wan_models::load::Residency;
+use wan_models::transformer::WanTransformerConfig;
+use wan_models::umt5::Umt5Config;
+use wan_models::vae::WanVaeConfig;
+
+use super::{Place, Placement, Stage, StageMemory, text, transformer, vae};
+use crate::Plan;
+
+/// What a process takes beside its tensors: stacks of threads, tables, packed operands.
+const PROCESS: u64 = 8 << 20;
+
+/// What the allocator takes beyond what is held, as measured: up to so much, and one byte in so many.
+const SPARE: u64 = 48 << 20;
+const GAPS: u64 = 50;
+
+/// All that memory depends on.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    pub(crate) text: Option<Part<Umt5Config>>,
+    pub(crate) transformer: Option<Part<WanTransformerConfig>>,
+    /// Bytes of a transformer that is loaded and not part of the work.
+    pub(crate) other_transformer: u64,
+    pub(crate) vae: WanVaeConfig,
+    /// Bytes of an element of the transformer's and the text encoder's matrices.
+    pub(crate) element: usize,
+    /// Tokens of each different prompt.
+    pub(crate) prompts: Vec<usize>,
+    pub(crate) encodes_video: bool,
+    /// Whether all frames stay in memory.
+    pub(crate) keeps_frames: bool,
+    /// Videos that go through the network together.
+    pub(crate) runs: Vec<Run>,
+    pub(crate) threads: usize,
+}
+
+/// A network whose weights may be held in different ways.
+#[derive(Debug, Clone)]
+pub(crate) struct Part<C> {
+    pub(crate) config: C,
+    /// Bytes of an element of its matrices in the file.
+    pub(crate) stored: usize,
+}
+
+/// Some videos that go through the network together.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// Of each video, `[1, C, T, H, W]`.
+    pub(crate) latent_shape: [usize; 5],
+    pub(crate) videos: usize,
+    /// Predictions of a step.
+    pub(crate) passes: usize,
+    /// How often the latents of a video are held, summed over the videos.
+    pub(crate) latents: usize,
+    /// Rows of embeddings of each different prompt, padding included.
+    pub(crate) prompt_rows: Vec<usize>,
+    pub(crate) steps: usize,
+    pub(crate) attention: AttentionPlan,
+}
+
+/// The weights of a network in the memory that is computed in, in that of the host where it is another, and
+/// read from files in a pass.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weights {
+    computed: u64,
+    staged: u64,
+    read: u64,
+}
+
+/// The sizes of a network's weights: what is always in memory, and each layer in turn.
+pub(super) struct Sizes {
+    pub(super) ends: u64,
+    pub(super) layers: Vec<u64>,
+    /// Of all layers as they are stored.
+    pub(super) stored: u64,
+}
+
+impl Sizes {
+    pub(super) fn all(&self) -> u64 {
+        self.ends + self.layers.iter().sum::<u64>()
+    }
+
+    /// The layer that computes and the next.
+    fn two_layers(&self) -> u64 {
+        let pairs = self.layers.windows(2).map(|pair| pair[0] + pair[1]);
+        pairs.max().unwrap_or_else(|| self.layers.iter().sum())
+    }
+
+    /// Between passes.
+    fn kept(&self, residency: Residency, place: Place) -> Weights {
+        let (computed, staged) = match (residency, place) {
+            (Residency::Resident, _) => (self.all(), 0),
+            (Residency::Stored, Place::Host) => (self.ends + self.stored, 0),
+            (Residency::Stored, Place::Device) => (self.ends, self.stored),
+            (Residency::Streamed, _) => (self.ends, 0),
+        };
+        Weights { computed, staged, read: 0 }
+    }
+
+    /// During a pass.
+    fn used(&self, residency: Residency, place: Place) -> Weights {
+        let mut weights = self.kept(residency, place);
+        if residency != Residency::Resident {
+            weights.computed += self.two_layers();
+            weights.staged += if place == Place::Device { self.two_layers() } else { 0 };
+        }
+        weights.read = if residency == Residency::Streamed { self.stored } else { 0 };
+        weights
+    }
+}
+
+impl Workload {
+    pub(super) fn stages(&self, placement: &Placement, place: Place) -> Vec<StageMemory> {
+        let mut stages: Vec<StageMemory> =
+            self.encoding_prompts(placement, place).into_iter().collect();
+        stages.extend(self.encoding_video(placement));
+        stages.extend(self.denoising(placement, place));
+        stages.push(self.decoding(placement, place));
+        for stage in &mut stages {
+            stage.working += PROCESS + stage.working / GAPS + (stage.working / 2).min(SPARE);
+        }
+        stages
+    }
+
+    fn encoding_prompts(&self, placement: &Placement, place: Place) -> Option<StageMemory> {
+        let text = self.text.as_ref()?;
+        let sizes = text::sizes(&text.config, self.element, text.stored);
+        let weights = sizes.used(placement.text_encoder, place);
+        let working = text::encoding(&text.config, &self.prompts, self.element);
+        Some(weights.stage(Stage::EncodingPrompts, working))
+    }
+
+    fn encoding_video(&self, placement: &Placement) -> Option<StageMemory> {
+        let Self { vae, .. } = self;
+        let working = self.most(|run| vae::encoding(vae, run.video(vae), placement.tiling));
+        let weights = Weights { computed: self.vae_bytes(), ..Weights::default() };
+        self.encodes_video.then(|| weights.stage(Stage::EncodingVideo, working))
+    }
+
+    fn denoising(&self, placement: &Placement, place: Place) -> Option<StageMemory> {
+        let transformer = &self.transformer.as_ref()?.config;
+        let step = |run: &Run| {
+            let tokens = run.tokens(transformer);
+            self.between_steps(run)
+                + transformer::step(transformer, tokens, run.passes, self.threads, self.element)
+        };
+        let mut weights = self.transformer_sizes()?.used(placement.transformer, place);
+        weights.computed += if self.encodes_video { self.vae_bytes() } else { 0 };
+        Some(weights.stage(Stage::Denoising, self.most(step)))
+    }
+
+    fn decoding(&self, placement: &Placement, place: Place) -> StageMemory {
+        let decode = |run: &Run| {
+            let [_, _, size @ ..] = run.latent_shape;
+            self.between_steps(run) + vae::decoding(&self.vae, size, placement.tiling)
+        };
+        let frames = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(&self.vae));
+        let frames: u64 = frames.sum();
+        let mut weights = match placement.drops_transformer {
+            true => Weights::default(),
+            false => self.kept_transformer(placement.transformer, place),
+        };
+        weights.computed += self.vae_bytes();
+        let mut working = self.most(decode);
+        match place {
+            Place::Host => working += frames,
+            Place::Device => weights.staged += frames,
+        }
+        weights.stage(Stage::Decoding, working)
+    }
+
+    fn most(&self, bytes: impl Fn(&Run) -> u64) -> u64 {
+        self.runs.iter().map(bytes).max().unwrap_or(0)
+    }
+
+    fn transformer_sizes(&self) -> Option<Sizes> {
+        let Part { config, stored } = self.transformer.as_ref()?;
+        Some(transformer::sizes(config, self.element, *stored))
+    }
+
+    fn kept_transformer(&self, residency: Residency, place: Place) -> Weights {
+        match self.transformer_sizes() {
+            Some(sizes) => sizes.kept(residency, place),
+            None => Weights { computed: self.other_transformer, ..Weights::default() },
+        }
+    }
+
+    /// What a transformer that is loaded takes between passes, of the memory that is computed in.
+    pub(crate) fn transformer_bytes(&self, residency: Residency, place: Place) -> u64 {
+        self.kept_transformer(residency, place).computed
+    }
+
+    /// What a VAE that is loaded takes.
+    pub(crate) fn vae_bytes(&self) -> u64 {
+        4 * vae::parameters(&self.vae)
+    }
+
+    /// What a run holds while it is not in the network, also until its videos are decoded.
+    fn between_steps(&self, run: &Run) -> u64 {
+        let latents: u64 = run.latent_shape.iter().map(|&side| side as u64).product();
+        let latents = 4 * latents * run.latents as u64;
+        let Some(Part { config, .. }) = &self.transformer else { return latents };
+        let rows = run.prompt_rows.iter();
+        let prompts: u64 = rows.map(|&rows| transformer::prompt(config, rows, self.element)).sum();
+        latents + prompts + transformer::rotary_tables(config, run.tokens(config))
+    }
+}
+
+impl Weights {
+    fn stage(self, stage: Stage, working: u64) -> StageMemory {
+        let Self { computed: weights, staged, read, .. } = self;
+        StageMemory { stage, weights, working, staged, read }
+    }
+}
+
+impl Run {
+    /// Of plans that go through the network together, with the tokens of their prompts and the pieces of
+    /// attention for so many tokens.
+    pub(crate) fn of<'a>(
+        plans: impl Iterator<Item = &'a Plan>,
+        tokens: &BTreeMap<(&str, usize), usize>,
+        transformer: &WanTransformerConfig,
+        attention: impl Fn([usize; 4]) -> AttentionPlan,
+    ) -> Self {
+        let plans: Vec<&Plan> = plans.collect();
+        let different: BTreeSet<_> = plans.iter().flat_map(|plan| prompts(plan)).collect();
+        let mut run = Self {
+            latent_shape: plans[0].latent_shape,
+            videos: plans.len(),
+            passes: plans.iter().map(|plan| plan.passes()).sum(),
+            latents: plans.iter().map(|plan| plan.copies_of_latents()).sum(),
+            // One row more for all that pads it.
+            prompt_rows: different.iter().map(|prompt| tokens[prompt] + 1).collect(),
+            steps: plans[0].steps(),
+            attention: AttentionPlan { heads: 1, rows: 1 },
+        };
+        let rows = run.tokens(transformer);
+        run.attention = attention([1, transformer.num_attention_heads, rows, rows]);
+        run
+    }
+
+    /// Of latents that are only decoded.
+    pub(crate) fn decoded(latent_shape: [usize; 5]) -> Self {
+        let attention = AttentionPlan { heads: 1, rows: 1 };
+        let (videos, passes, latents, steps, prompt_rows) = (1, 0, 1, 0, Vec::new());
+        Self { latent_shape, videos, passes, latents, prompt_rows, steps, attention }
+    }
+
+    pub(crate) fn tokens(&self, transformer: &WanTransformerConfig) -> usize {
+        let [_, _, size @ ..] = self.latent_shape;
+        size.iter().zip(transformer.patch_size).map(|(size, patch)| size / patch).product()
+    }
+
+    /// The bytes of all frames.
+    fn rgb(&self, vae: &WanVaeConfig) -> u64 {
+        3 * self.videos as u64 * self.video(vae).iter().map(|&n| n as u64).product::<u64>()
+    }
+
+    /// Frames, height and width in pixels.
+    pub(crate) fn video(&self, vae: &WanVaeConfig) -> [usize; 3] {
+        let [_, _, frames, height, width] = self.latent_shape;
+        let factor = vae.spatial_factor();
+        [(frames - 1) * vae.temporal_factor() + 1, height * factor, width * factor]
+    }
+}
+
+/// The prompts that a plan needs, each with its greatest length in tokens.
+pub(crate) fn prompts(plan: &Plan) -> impl Iterator<Item = (&str, usize)> {
+    let negative = plan.needs_negative().unwrap_or(true).then_some(plan.negative_prompt());
+    let prompts = std::iter::once(plan.prompt()).chain(negative);
+    prompts.map(|prompt| (prompt, plan.text_length))
+}
