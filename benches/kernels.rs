@@ -52,7 +52,7 @@ fn bench_conv3d(criterion: &mut Criterion) {
         bencher.iter(|| {
             let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
             let args = Conv3dArgs::new(x.clone(), weight.clone(), bias.clone());
-            black_box(Flex::wan_conv3d(args.past(past.clone()).padding(padding)))
+            black_box(Flex::wan_conv3d(args.past([past.clone()]).padding(padding)))
         });
     });
     group.bench_function("burn", |bencher| {

@@ -83,6 +83,6 @@ fn cell(plan: &MemoryPlan) -> String {
         Residency::Stored => "stored",
         Residency::Streamed => "disk",
     };
-    let tiles = plan.placement().tiling.map(|tiling| format!(", tiles {}", tiling.size[0]));
+    let tiles = plan.placement().vae.tiling.map(|tiling| format!(", tiles {}", tiling.size[0]));
     format!("{weights}{}", tiles.unwrap_or_default())
 }

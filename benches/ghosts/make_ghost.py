@@ -6,6 +6,7 @@ disk space. Nothing is downloaded and nothing but Python 3.9 is needed.
     benches/ghosts/make_ghost.py wan2.1-t2v-1.3b target/ghosts/1.3b
     benches/ghosts/make_ghost.py all target/ghosts            one folder for each model
     benches/ghosts/make_ghost.py --random wan2.1-t2v-1.3b target/ghosts/1.3b-random
+    benches/ghosts/make_ghost.py --random --only vae wan2.1-t2v-1.3b target/ghosts/vae
     benches/ghosts/make_ghost.py --check
 
 `--bf16` and `--layers N` make variants: as the files that are repackaged for other programs, and the widths of
@@ -794,6 +795,7 @@ def main():
     parser.add_argument("--random", action="store_true", help="normal values instead of holes: takes the disk space")
     parser.add_argument("--bf16", action="store_true", help="transformers and text encoder in bf16, as repackaged")
     parser.add_argument("--layers", type=int, metavar="N", help="only N layers of transformers and text encoder")
+    parser.add_argument("--only", metavar="PART", help="write the weights of one part alone, such as vae")
     parser.add_argument("--check", action="store_true", help="compare with fixtures and with what is published")
     options = parser.parse_args()
     if options.check:
@@ -810,6 +812,9 @@ def main():
             model.keep_layers(options.layers)
         if options.bf16:
             model.use_bf16()
+    if options.only:
+        for model, _ in ghosts.values():
+            model.networks = [network for network in model.networks if network[0] == options.only]
     for _, folder in ghosts.values():
         for path in (folder, partial_of(folder)):
             if path.exists():

@@ -21,7 +21,7 @@ use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{
     Backend, CancelToken, Conditioning, Denoiser, Pass, Precision, TextConditioning, TextEncoder,
-    VideoVae,
+    VaeMemory, VideoVae,
 };
 use wan_io::weights::StoredTensor;
 use wan_models::load::{Mismatch, Network, TensorSource, check, load};
@@ -219,7 +219,9 @@ impl<'a, B: Backend> Bench<'a, B> {
         let shape = self.of_model::<[usize; 5]>("latents")?;
         let latents = self.random_in(shape, 1.0, DType::F32);
         let cancel = CancelToken::default();
-        self.measure("VAE decode", &shape, || vae.decode(latents.clone(), None, &cancel).last())
+        self.measure("VAE decode", &shape, || {
+            vae.decode(latents.clone(), VaeMemory::new(), &cancel).last()
+        })
     }
 
     fn text_encoding(&self) -> Outcome {
@@ -337,7 +339,7 @@ impl<B: Backend> Convolution<B> {
     fn convolve(&self) -> Tensor<B, 5> {
         let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
         let args = Conv3dArgs::new(self.x.clone(), self.weight.clone(), self.bias.clone());
-        B::wan_conv3d(args.past(self.past.clone()).padding(padding))
+        B::wan_conv3d(args.past([self.past.clone()]).padding(padding))
     }
 
     fn on_cpu(&self) -> Convolution<Flex> {

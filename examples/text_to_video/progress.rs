@@ -109,6 +109,9 @@ impl Progress {
                     "warning: decoding again in tiles, for want of memory: {reason}"
                 ));
             }
+            Event::DecodingTile { done, total, .. } => {
+                self.set(self.decoding_name(), "tiles", done, total);
+            }
             Event::Frame { done, frames, .. } => self.decoding(done, frames),
             _ => {}
         }
@@ -129,11 +132,14 @@ impl Progress {
     }
 
     fn decoding(&self, done: usize, frames: usize) {
-        let name = match self.video.get() {
+        self.set(self.decoding_name(), "frames", done, frames);
+    }
+
+    fn decoding_name(&self) -> String {
+        match self.video.get() {
             (_, 1) => "decoding".into(),
             (number, count) => format!("decoding video {number} of {count}"),
-        };
-        self.set(name, "frames", done, frames);
+        }
     }
 
     fn show_download(&self, event: HubEvent) {

@@ -126,11 +126,12 @@ impl<B: Backend> Backend for Counting<B> {
 
     fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
         count(|calls| calls.conv3d += 1);
-        let Conv3dArgs { past, x, weight, bias, stride, padding, .. } = args;
+        let Conv3dArgs { past, x, weight, bias, stride, padding, upsample, .. } = args;
         let [_, _, _, width, _] = x.dims();
-        call_back(&BEFORE_CONV3D, width);
+        call_back(&BEFORE_CONV3D, if upsample { 2 * width } else { width });
         let args = Conv3dArgs::new(inner(x), inner(weight), inner(bias));
-        outer(B::wan_conv3d(args.past(past.map(inner)).stride(stride).padding(padding)))
+        let args = args.past(past.into_iter().map(inner)).stride(stride).padding(padding);
+        outer(B::wan_conv3d(args.upsample(upsample)))
     }
 }
 

@@ -58,6 +58,7 @@ on_each_backend! {
     dit_half: dit::half_precision;
     vae: vae::round_trip;
     vae_half: vae::half_precision;
+    vae_half_cache: vae::half_cache;
     schedulers: schedulers::trajectories;
     schedulers_noise: schedulers::noise;
     schedulers_few_steps: schedulers::few_steps;

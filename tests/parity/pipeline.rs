@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor};
 use serde_json::Value;
 use wan_core::noise::TorchGenerator;
-use wan_core::{Backend, CancelToken, VideoVae};
+use wan_core::{Backend, CancelToken, VaeMemory, VideoVae};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::load::{TensorSource, load};
@@ -200,8 +200,8 @@ fn check<B: Backend>(backend: &str, case: &Case, pipeline: &Pipeline<B>, vae: &W
 
     let latents = latents.tensor(pipeline.device());
     let cancel = CancelToken::default();
-    let frames = vae.decode(latents, None, &cancel).map(Result::unwrap);
-    let frames = Tensor::cat(frames.collect(), 2);
+    let frames = vae.decode(latents, VaeMemory::new(), &cancel);
+    let frames = Tensor::cat(frames.filter_map(|chunk| chunk.unwrap().frames()).collect(), 2);
     let pixels = frames.permute([0, 2, 3, 4, 1]) * 0.5 + 0.5;
     case.check(backend, "video_np", &Array::of(pixels));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use wan_core::noise::TorchGenerator;
-use wan_core::{Backend, CancelToken, Tiling};
+use wan_core::{Backend, CancelToken, FrameSource, Tiling, VaeMemory};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::Probe;
@@ -59,15 +59,45 @@ pub fn half_precision<B: Backend>(backend: &str) {
             for case in fixture.inputs.cases(".latents").into_iter().filter(whole) {
                 let latents = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
                 let cancel = CancelToken::default();
-                let frames = vae.decode_raw(latents, None, &cancel).map(Result::unwrap);
+                let frames = vae.decode_raw(latents, VaeMemory::new(), &cancel);
+                let frames = frames.filter_map(|chunk| chunk.unwrap().frames());
                 let frames = Tensor::cat(frames.collect(), 2);
                 check(Stage::Decode, format!("{case}.sample"), frames);
             }
             for case in fixture.inputs.cases(".video").into_iter().filter(whole) {
                 let video = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
-                let mean = encode(&vae, video, None, &mut ()).mean;
+                let mean = encode(&vae, &video, None, &mut ()).mean;
                 check(Stage::Encode, format!("{case}.mean"), mean);
             }
+        }
+    }
+}
+
+/// A feature cache in f16, with all else in f32.
+pub fn half_cache<B: Backend>(backend: &str) {
+    let device = B::open_device(0).unwrap();
+    if !half_dtypes::<B>(backend).contains(&DType::F16) {
+        return;
+    }
+    let (memory, cancel) = (VaeMemory::new().half_cache(true), CancelToken::default());
+    for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+        let (fixture, vae) = (Fixture::open(&folder), open::<B>(&folder, DType::F32));
+        let whole = |case: &String| !case.starts_with("tiled");
+        let check = |stage, name: String, found: Tensor<B, 5>| {
+            let (found, exact) = (Array::of(found), fixture.outputs.get(&name));
+            let name = format!("{}/{name}, remembered", fixture.name());
+            compare_half(backend, &name, (stage, DType::F16), &found, exact);
+        };
+        for case in fixture.inputs.cases(".latents").into_iter().filter(whole) {
+            let latents = fixture.inputs.get(&format!("{case}.latents")).tensor(&device);
+            let frames = vae.decode_raw(latents, memory, &cancel);
+            let frames = frames.filter_map(|chunk| chunk.unwrap().frames());
+            check(Stage::Decode, format!("{case}.sample"), Tensor::cat(frames.collect(), 2));
+        }
+        for case in fixture.inputs.cases(".video").into_iter().filter(whole) {
+            let video: Tensor<B, 5> = fixture.inputs.get(&format!("{case}.video")).tensor(&device);
+            let encoded = vae.encode_to_distribution(&video, memory, &cancel, &mut ());
+            check(Stage::Encode, format!("{case}.mean"), encoded.unwrap().mean);
         }
     }
 }
@@ -100,11 +130,12 @@ fn tiling(fixture: &Fixture, case: &str) -> Option<Tiling> {
 
 fn encode<B: Backend>(
     vae: &WanVae<B>,
-    video: Tensor<B, 5>,
+    video: &dyn FrameSource<B>,
     tiling: Option<Tiling>,
     probe: &mut impl Probe<B>,
 ) -> LatentDistribution<B> {
-    let encoded = vae.encode_to_distribution(video, tiling, &CancelToken::default(), probe);
+    let memory = VaeMemory::new().tiling(tiling);
+    let encoded = vae.encode_to_distribution(video, memory, &CancelToken::default(), probe);
     encoded.expect("nothing cancels it")
 }
 
@@ -119,10 +150,11 @@ fn check_decode<B: Backend>(
     let decode = |tiling| {
         let mut recorder = Recorder::default();
         let cancel = CancelToken::default();
-        let mut frames = vae.decode_raw(latents.clone(), tiling, &cancel);
+        let memory = VaeMemory::new().tiling(tiling);
+        let mut frames = vae.decode_raw(latents.clone(), memory, &cancel);
         let mut chunks = Vec::new();
         while let Some(chunk) = frames.next_probed(&mut recorder) {
-            chunks.push(chunk.expect("nothing cancels it"));
+            chunks.extend(chunk.expect("nothing cancels it").frames());
         }
         assert_eq!(chunks.len(), latents.dims()[2], "one chunk a latent frame");
         (Array::of(Tensor::cat(chunks, 2)), recorder)
@@ -146,8 +178,7 @@ fn check_encode<B: Backend>(
     case: &str,
 ) -> usize {
     let (mut recorder, tiling) = (Recorder::default(), tiling(fixture, case));
-    let LatentDistribution { mean, log_variance } =
-        encode(vae, video.clone(), tiling, &mut recorder);
+    let LatentDistribution { mean, log_variance } = encode(vae, &video, tiling, &mut recorder);
     let check = |name: &str, found: Tensor<B, 5>| {
         let name = format!("{case}.{name}");
         if fixture.outputs.has(&name) {
@@ -171,7 +202,7 @@ fn check_encode<B: Backend>(
         check(&format!("sample_seed{seed}"), sample);
     }
     if tiling.is_some() {
-        let mean = encode(vae, video, None, &mut ()).mean;
+        let mean = encode(vae, &video, None, &mut ()).mean;
         fixture.check(backend, &format!("un{case}.mean"), &Array::of(mean));
         return 0;
     }

@@ -17,4 +17,4 @@ pub use backend::{
 pub use cancel::{CancelToken, Cancelled};
 pub use denoiser::{Branch, Conditioning, Denoiser, ForwardError, Pass, ReadingPace};
 pub use text::{TextConditioning, TextEncoder};
-pub use vae::{DecodedFrames, Tiling, VideoVae};
+pub use vae::{Decoded, DecodedFrames, FrameSource, Tiling, VaeError, VaeMemory, VideoVae};

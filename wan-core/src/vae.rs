@@ -1,5 +1,8 @@
 //! The autoencoder that maps videos to latents and back.
 
+use std::io;
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::config::{ConfigError, require};
@@ -7,8 +10,9 @@ use crate::{Backend, CancelToken, Cancelled};
 
 /// The size of tiles, in pixels.
 ///
-/// Each tile has a feature cache of its own, so tiling saves the memory of activations, not that of
-/// the cache; and near the seams the result differs a little from the untiled one.
+/// A tile goes through all frames before the next one begins, so that a VAE needs the memory of one
+/// tile. Near the seams the result differs a little from the untiled one, and what lies in two tiles is
+/// computed twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tiling {
@@ -51,30 +55,118 @@ impl Tiling {
     }
 }
 
-/// The frames of a video as they are decoded: see [`VideoVae::decode`].
-pub type DecodedFrames<'a, B> = Box<dyn Iterator<Item = Result<Tensor<B, 5>, Cancelled>> + 'a>;
+/// How a VAE keeps to less memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct VaeMemory {
+    /// Frames that are larger than a tile go through in tiles.
+    pub tiling: Option<Tiling>,
+    /// Whether the frames that the convolutions remember are kept in f16, where the backend has it: most
+    /// of what a VAE holds. In networks of the size of Wan 2.1's with random weights, decoded values
+    /// differ by 2e-4 (root mean square; at most 1.2e-3, a sixth of a step of 8 bits) and latents by
+    /// 2e-5; those of tiny-wan by 3e-5 and 7e-5.
+    pub half_cache: bool,
+}
+
+impl VaeMemory {
+    /// Whole frames, remembered as they are.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`tiling`](Self::tiling).
+    pub fn tiling(self, tiling: impl Into<Option<Tiling>>) -> Self {
+        Self { tiling: tiling.into(), ..self }
+    }
+
+    /// Sets [`half_cache`](Self::half_cache).
+    pub fn half_cache(self, half_cache: bool) -> Self {
+        Self { half_cache, ..self }
+    }
+}
+
+/// A video that is encoded: it hands over its frames a few at a time, in order, once for each tile.
+pub trait FrameSource<B: Backend> {
+    /// Frames, height and width.
+    fn size(&self) -> [usize; 3];
+
+    /// The frames of `range`, `[B, 3, t, H, W]` in -1..1.
+    fn frames(&self, range: Range<usize>) -> Tensor<B, 5>;
+}
+
+/// A whole video `[B, 3, T, H, W]` in -1..1.
+impl<B: Backend> FrameSource<B> for Tensor<B, 5> {
+    fn size(&self) -> [usize; 3] {
+        let [_, _, size @ ..] = self.dims();
+        size
+    }
+
+    fn frames(&self, range: Range<usize>) -> Tensor<B, 5> {
+        self.clone().narrow(2, range.start, range.len())
+    }
+}
+
+/// Why a video was not encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaeError {
+    /// The work was cancelled before its end.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// The decoded tiles cannot be written to a temporary file, or be read again.
+    #[error("the temporary file of decoded tiles: {0}")]
+    TemporaryFile(#[from] io::Error),
+}
+
+/// What decoding gives next.
+#[derive(Debug, Clone)]
+pub enum Decoded<B: Backend> {
+    /// Another tile has been decoded through all frames; they come when all tiles are done.
+    Tile {
+        /// Tiles done.
+        done: usize,
+        /// All tiles.
+        total: usize,
+    },
+    /// The next `t` frames of the video (1, then 4 each), `[B, 3, t, 8 H, 8 W]` in -1..1.
+    Frames(Tensor<B, 5>),
+}
+
+impl<B: Backend> Decoded<B> {
+    /// The frames, if it is some.
+    pub fn frames(self) -> Option<Tensor<B, 5>> {
+        match self {
+            Self::Frames(frames) => Some(frames),
+            Self::Tile { .. } => None,
+        }
+    }
+}
+
+/// A video as it is decoded: see [`VideoVae::decode`].
+pub type DecodedFrames<'a, B> = Box<dyn Iterator<Item = Result<Decoded<B>, VaeError>> + 'a>;
 
 /// Maps videos to latents and back, some frames at a time.
 pub trait VideoVae<B: Backend>: Send + Sync {
-    /// The mean of the normalised latents `[B, C, (T - 1) / 4 + 1, H / 8, W / 8]` of a video
-    /// `[B, 3, T, H, W]` in -1..1. Frames that are larger than a tile of `tiling` are encoded in tiles.
+    /// The mean of the normalised latents `[B, C, (T - 1) / 4 + 1, H / 8, W / 8]` of a video. It is
+    /// asked for a frame at a time.
     ///
     /// # Errors
-    /// [`Cancelled`] soon after `cancel` says so: it is asked before each chunk of frames of each tile.
+    /// [`VaeError::Cancelled`] soon after `cancel` says so: it is asked before each frame of each tile.
     fn encode(
         &self,
-        video: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        video: &dyn FrameSource<B>,
+        memory: VaeMemory,
         cancel: &CancelToken,
-    ) -> Result<Tensor<B, 5>, Cancelled>;
+    ) -> Result<Tensor<B, 5>, VaeError>;
 
-    /// Decodes normalised latents `[B, C, T, H, W]`, one latent frame at a time: each item is
-    /// `[B, 3, t, 8 H, 8 W]` in -1..1, the next `t` frames of the video (1, then 4 each). After
-    /// `cancel` says so, which is asked before each tile, the next item is [`Cancelled`].
+    /// Decodes normalised latents `[B, C, T, H, W]`, one latent frame at a time; in tiles, all frames of
+    /// a tile before the next tile, which are kept in an unnamed temporary file (in memory where there
+    /// can be none) until the frames can be joined. After `cancel` says so, which is asked before each
+    /// latent frame of each tile, the next item is [`VaeError::Cancelled`]; after an error comes nothing.
     fn decode<'a>(
         &'a self,
         latents: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        memory: VaeMemory,
         cancel: &'a CancelToken,
     ) -> DecodedFrames<'a, B>;
 }

@@ -86,6 +86,7 @@ on_each_backend! {
     rows
     frames
     convolution
+    halved_past
     half_precision
 }
 
@@ -235,7 +236,6 @@ fn frames<B: Backend>() {
         assert_close(&what, ours, Oracle::wan_channel_norm(x_oracle.clone(), w_oracle.clone()));
         let ours = B::wan_channel_norm_silu(x.clone(), w);
         assert_close(&what, ours, Oracle::wan_channel_norm_silu(x_oracle.clone(), w_oracle));
-        assert_close(&what, B::wan_upsample(x), Oracle::wan_upsample(x_oracle));
     }
     // A pixel of zeros stays zero.
     let device = B::open_device(0).unwrap();
@@ -248,38 +248,74 @@ fn convolution<B: Backend>() {
     let around = [1, 1];
     let causal = |time| Padding { time, height: around, width: around };
     let behind = Padding { time: 0, height: [0, 1], width: [0, 1] };
-    // Kernel, stride, padding, frames before.
+    // Kernel, stride, padding, frames before, and whether the frames are enlarged first.
     let cases = [
-        ([3, 3, 3], [1, 1, 1], causal(2), 0),
-        ([3, 3, 3], [1, 1, 1], causal(1), 1),
-        ([3, 3, 3], [1, 1, 1], causal(0), 2),
-        ([1, 3, 3], [1, 1, 1], causal(0), 0),
-        ([1, 3, 3], [1, 2, 2], behind, 0),
-        ([3, 1, 1], [2, 1, 1], Padding::default(), 1),
-        ([3, 1, 1], [1, 1, 1], Padding { time: 2, ..Padding::default() }, 0),
+        ([3, 3, 3], [1, 1, 1], causal(2), 0, false),
+        ([3, 3, 3], [1, 1, 1], causal(1), 1, false),
+        ([3, 3, 3], [1, 1, 1], causal(0), 2, false),
+        ([1, 3, 3], [1, 1, 1], causal(0), 0, false),
+        ([1, 3, 3], [1, 1, 1], causal(0), 0, true),
+        ([3, 3, 3], [1, 1, 1], causal(1), 1, true),
+        ([1, 1, 1], [1, 1, 1], Padding::default(), 0, true),
+        ([1, 3, 3], [1, 1, 1], Padding::default(), 0, false),
+        ([1, 3, 3], [1, 2, 2], behind, 0, false),
+        ([3, 1, 1], [2, 1, 1], Padding::default(), 1, false),
+        ([3, 1, 1], [1, 1, 1], Padding { time: 2, ..Padding::default() }, 0, false),
     ];
     let mut random = Random::new(7);
-    for (kernel, stride, padding, before) in cases {
+    for (kernel, stride, padding, before, upsample) in cases {
         for ([height, width], [cin, cout]) in
-            [([2, 2], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33])]
+            [([3, 4], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33])]
         {
             let [kt, kh, kw] = kernel;
-            let what =
-                format!("conv {kernel:?} {stride:?} {padding:?} {height}x{width} {cin} {cout}");
+            let what = format!(
+                "conv {kernel:?} {stride:?} {padding:?} {upsample} {height}x{width} {cin} {cout}"
+            );
             let (x, x_oracle) = random.pair([2, 4, height, width, cin]);
             let (w, w_oracle) = random.pair([cout, cin, kt, kh, kw]);
             let (b, b_oracle) = random.pair([cout]);
-            let past = (before > 0).then(|| random.pair([2, before, height, width, cin]));
-            let (past, past_oracle) = past.unzip();
+            // Frames of their own, or several in a tensor.
+            let past = (0..before).map(|_| random.pair([2, 1, height, width, cin]));
+            let (past, past_oracle): (Vec<_>, Vec<_>) = past.unzip();
+            let past_oracle = (before > 0).then(|| Tensor::cat(past_oracle, 1));
             let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
             let scale = ((cin * kt * kh * kw) as f64).sqrt();
             let ours = Conv3dArgs::new(x, w, b).past(past).stride(stride).padding(padding);
             let theirs = Conv3dArgs::new(x_oracle, w_oracle, b_oracle).past(past_oracle);
-            let theirs = theirs.stride(stride).padding(padding);
+            let theirs = theirs.stride(stride).padding(padding).upsample(upsample);
+            let ours = ours.upsample(upsample);
             let (ours, theirs) = (B::wan_conv3d(ours), Oracle::wan_conv3d(theirs));
             assert_close(&what, ours / scale, theirs / scale);
         }
     }
+}
+
+/// Frames of the past in f16, as the VAE can remember them.
+fn halved_past<B: Backend>() {
+    let device = B::open_device(0).unwrap();
+    if !B::supports_dtype(&device, DType::F16) {
+        println!("{} has no f16", B::name(&device));
+        return;
+    }
+    let mut random = Random::new(9);
+    let (x, x_oracle) = random.pair([2, 1, 9, 13, 16]);
+    let (w, w_oracle) = random.pair([4, 16, 3, 3, 3]);
+    let (b, b_oracle) = random.pair([4]);
+    let (past, past_oracle) = random.pair([2, 2, 9, 13, 16]);
+    let past = B::wan_cast(past, DType::F16);
+    assert_eq!(past.dtype(), DType::F16);
+    let rounded = values(past.clone().cast(DType::F32));
+    let exact = values(past_oracle);
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() / 2048.0 + 1e-7;
+    assert!(rounded.iter().zip(&exact).all(near));
+    let rounded = TensorData::new(rounded, [2, 2, 9, 13, 16]);
+    let past_oracle = Tensor::from_data(rounded, (&Default::default(), DType::F32));
+    let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
+    let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
+    let ours = Conv3dArgs::new(x, w, b).past([past]).padding(padding);
+    let theirs = Conv3dArgs::new(x_oracle, w_oracle, b_oracle).past([past_oracle]);
+    let theirs = theirs.padding(padding);
+    assert_close("past in f16", B::wan_conv3d(ours) / 20.0, Oracle::wan_conv3d(theirs) / 20.0);
 }
 
 /// With operands in 16 bits, what is computed in f32 differs only by the rounding of the result.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Tensor;
-use wan_core::{Backend, Tiling, VideoVae};
+use wan_core::{Backend, Decoded, Tiling, VaeError, VaeMemory, VideoVae};
 use wan_io::video::{FrameSink, VideoSpec};
 
 use crate::denoising::check_finite;
@@ -65,22 +65,22 @@ impl<B: Backend> Pipeline<B> {
         }
         let memory = self.memory_to_decode(std::slice::from_ref(latents));
         memory.check()?;
-        let tiling = memory.placement().tiling;
+        let vae_memory = memory.placement().vae;
         if memory.placement().drops_transformer {
             self.transformer.unload();
         }
         let mut decoding = Decoding { pipeline: self, video, latents, sink, observer };
-        let (frames, reason) = match decoding.run(tiling, 0) {
+        let (frames, reason) = match decoding.run(vae_memory, 0) {
             Ok(()) => return Ok(()),
             Err(Stop::Other(error)) => return Err(error),
             Err(Stop::Memory { frames, reason }) => (frames, reason),
         };
-        if tiling.is_some() {
+        if vae_memory.tiling.is_some() {
             return Err(out_of_memory(reason));
         }
         tracing::warn!("decoding again in tiles: {reason}");
         decoding.observer.emit(Event::DecodingInTiles { reason })?;
-        match decoding.run(Some(Tiling::default()), frames) {
+        match decoding.run(vae_memory.tiling(Tiling::default()), frames) {
             Ok(()) => Ok(()),
             Err(Stop::Other(error)) => Err(error),
             Err(Stop::Memory { reason, .. }) => Err(out_of_memory(reason)),
@@ -98,24 +98,53 @@ struct Decoding<'a, 'o, B: Backend> {
 
 impl<B: Backend> Decoding<'_, '_, B> {
     /// Decodes all frames and hands those after the first `skip` to the sink.
-    fn run(&mut self, tiling: Option<Tiling>, skip: usize) -> Result<(), Stop> {
+    fn run(&mut self, memory: VaeMemory, skip: usize) -> Result<(), Stop> {
         let vae = self.pipeline.vae(self.observer)?;
         let cancel = self.observer.cancel_token().clone();
         let frames = self.pipeline.decoded_spec(self.latents).frames as usize;
         let mut done = 0;
-        let mut chunks = vae.decode(self.latents.tensor(), tiling, &cancel);
+        let mut chunks = vae.decode(self.latents.tensor(), memory, &cancel);
         loop {
-            let mut next = || chunks.next().map(|chunk| to_rgb(chunk?));
+            let mut next = || chunks.next().map(Chunk::of);
             let chunk = catch_memory(&mut next);
             let chunk = chunk.map_err(|reason| Stop::Memory { frames: done, reason })?;
-            let Some(chunk) = chunk else { return Ok(()) };
-            let (pixels, frame_bytes) = chunk?;
+            let (pixels, frame_bytes) = match chunk.transpose()? {
+                None => return Ok(()),
+                Some(Chunk::Rgb(pixels, frame_bytes)) => (pixels, frame_bytes),
+                Some(Chunk::Tile { done, total }) => {
+                    let video = self.video;
+                    self.observer.emit(Event::DecodingTile { video, done, total })?;
+                    continue;
+                }
+            };
             for frame in pixels.chunks_exact(frame_bytes) {
                 done += 1;
                 if done > skip {
                     self.sink.write_frame(frame).map_err(Error::from)?;
                     self.observer.emit(Event::Frame { video: self.video, done, frames })?;
                 }
+            }
+        }
+    }
+}
+
+/// What has been decoded, on the host.
+enum Chunk {
+    Tile {
+        done: usize,
+        total: usize,
+    },
+    /// The pixels of some frames, and the bytes of a frame.
+    Rgb(Vec<u8>, usize),
+}
+
+impl Chunk {
+    fn of<B: Backend>(decoded: Result<Decoded<B>, VaeError>) -> Result<Self, Error> {
+        match decoded? {
+            Decoded::Tile { done, total } => Ok(Self::Tile { done, total }),
+            Decoded::Frames(frames) => {
+                let (pixels, frame_bytes) = to_rgb(frames)?;
+                Ok(Self::Rgb(pixels, frame_bytes))
             }
         }
     }

@@ -11,6 +11,7 @@ use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, Readi
 use crate::clock::Clock;
 use crate::latents::host;
 use crate::plan::warn;
+use crate::source_video::FirstFrames;
 use crate::{
     Embeddings, Error, Event, Latents, Observer, Pipeline, Plan, PromptEmbeds, Request,
     RequestError, Role, SourceVideo, Stage, Video,
@@ -198,15 +199,11 @@ impl<B: Backend> Pipeline<B> {
         let memory = self.memory(std::slice::from_ref(plan));
         memory.clone().only(Stage::EncodingVideo).check()?;
         self.make_room(Stage::EncodingVideo, &memory);
-        let tiling = memory.placement().tiling;
+        let vae_memory = memory.placement().vae;
         let vae = self.vae(observer)?;
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
-        let spec = video.spec();
-        let [frames, height, width] = [spec.frames, spec.height, spec.width].map(|n| n as usize);
-        let data = TensorData::new(video.values(), [1, 3, frames, height, width]);
-        let values: Tensor<B, 5> = Tensor::from_data(data, (&self.device, DType::F32));
-        let values = values.narrow(2, 0, plan.num_frames);
-        let clean = vae.encode(values, tiling, observer.cancel_token())?;
+        let frames = FirstFrames { video, count: plan.num_frames, device: &self.device };
+        let clean = vae.encode(&frames, vae_memory, observer.cancel_token())?;
         check_finite(|| "encoding the video".into(), &clean)?;
         Ok(clean)
     }

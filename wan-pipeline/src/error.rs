@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use wan_core::guidance::GuidanceError;
 use wan_core::scheduler::ScheduleError;
-use wan_core::{Cancelled, DeviceError, ForwardError};
+use wan_core::{Cancelled, DeviceError, ForwardError, VaeError};
 use wan_io::counted;
 use wan_io::files::FileError;
 use wan_io::hub::HubError;
@@ -66,6 +66,9 @@ pub enum Error {
         /// The device's message.
         reason: String,
     },
+    /// The temporary file that decoded tiles wait in cannot be written or read.
+    #[error("the temporary file of decoded tiles: {0}")]
+    TemporaryFile(#[source] std::io::Error),
     /// A video cannot be read or written.
     #[error(transparent)]
     Video(#[from] VideoError),
@@ -326,6 +329,15 @@ impl From<ForwardError> for Error {
                 Err(other) => ModelError::Denoiser(other).into(),
             },
             other => ModelError::Denoiser(other.into()).into(),
+        }
+    }
+}
+
+impl From<VaeError> for Error {
+    fn from(error: VaeError) -> Self {
+        match error {
+            VaeError::TemporaryFile(error) => Self::TemporaryFile(error),
+            _ => Self::Cancelled,
         }
     }
 }

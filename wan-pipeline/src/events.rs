@@ -89,6 +89,15 @@ pub enum Event {
         /// The failure.
         reason: String,
     },
+    /// A tile of a video has been decoded through all its frames, which come when all tiles are done.
+    DecodingTile {
+        /// Which video of a batch, counted from 0.
+        video: usize,
+        /// Tiles done.
+        done: usize,
+        /// All tiles.
+        total: usize,
+    },
     /// A frame has been decoded and handed to the sink.
     Frame {
         /// Which video of a batch, counted from 0.

@@ -73,6 +73,7 @@ pub use wan_core::scheduler::{
 };
 pub use wan_core::{
     Backend, CancelToken, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision, Tiling,
+    VaeMemory,
 };
 pub use wan_io::hub::{HubError, HubEvent};
 #[cfg(feature = "hub")]

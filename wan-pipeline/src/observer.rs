@@ -34,7 +34,8 @@ impl<'a> Observer<'a> {
     }
 
     /// Stops the work when `token` is cancelled, with [`Error::Cancelled`]. The token reaches into
-    /// downloads, loading, forward passes (each block) and the VAE (each chunk and tile).
+    /// downloads, loading, forward passes (each block) and the VAE (each frame of each
+    /// tile).
     #[must_use]
     pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();

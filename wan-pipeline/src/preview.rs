@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::noise::TorchGenerator;
-use wan_core::{Backend, CancelToken, VideoVae};
+use wan_core::{Backend, CancelToken, VaeMemory, VideoVae};
 use wan_io::video::{FrameRate, FrameSink, VideoSpec};
 
 use crate::latents::host;
@@ -127,11 +127,13 @@ impl<B: Backend> Pipeline<B> {
             let picture = if i % 2 == 0 { blend(&numbers, side) } else { disc(&numbers, side) };
             let data = TensorData::new(still(&picture, side), [1, 3, FRAMES, side, side]);
             let video: Tensor<B, 5> = Tensor::from_data(data, (&self.device, DType::F32));
-            let clean = vae.encode(video, None, &cancel)?;
+            let clean = vae.encode(&video, VaeMemory::new(), &cancel)?;
             let latents = clean.clone() + self.draw(&mut random, clean.dims()) * NOISE;
-            for (frame, chunk) in vae.decode(latents.clone(), None, &cancel).enumerate() {
+            let chunks = vae.decode(latents.clone(), VaeMemory::new(), &cancel);
+            for (frame, chunk) in chunks.enumerate() {
+                let Some(chunk) = chunk?.frames() else { continue }; // there are no tiles
                 let samples = if frame == 0 { &mut first } else { &mut others };
-                samples.add(latents.clone().narrow(2, frame, 1), chunk?);
+                samples.add(latents.clone().narrow(2, frame, 1), chunk);
             }
         }
         Ok(Colours { first: first.fit(), others: others.fit() })

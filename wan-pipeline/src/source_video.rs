@@ -1,7 +1,9 @@
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use wan_core::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::{Backend, FrameSource};
 use wan_io::video::{DecodedVideo, FrameRate, VideoError, VideoSpec, read_video};
 
 use crate::{Error, Latents, TensorFileError, Video};
@@ -59,13 +61,35 @@ impl SourceVideo {
         &self.spec
     }
 
-    /// The frames as values `[3, T, H, W]` in -1..1.
-    pub(crate) fn values(&self) -> Vec<f32> {
+    /// Some frames as values `[3, t, H, W]` in -1..1.
+    fn values(&self, range: Range<usize>) -> Vec<f32> {
+        let frames = &self.frames[range];
         let channel = |c: usize| {
-            let pixels = self.frames.iter().flat_map(move |frame| frame.iter().skip(c).step_by(3));
+            let pixels = frames.iter().flat_map(move |frame| frame.iter().skip(c).step_by(3));
             pixels.map(|&value| f32::from(value) / 255.0 * 2.0 - 1.0)
         };
         (0..3).flat_map(channel).collect()
+    }
+}
+
+/// The first frames of a video, in bytes until they are asked for.
+pub(crate) struct FirstFrames<'a, B: Backend> {
+    pub(crate) video: &'a SourceVideo,
+    pub(crate) count: usize,
+    pub(crate) device: &'a B::Device,
+}
+
+impl<B: Backend> FrameSource<B> for FirstFrames<'_, B> {
+    fn size(&self) -> [usize; 3] {
+        let VideoSpec { height, width, .. } = self.video.spec;
+        [self.count, height as usize, width as usize]
+    }
+
+    fn frames(&self, range: Range<usize>) -> Tensor<B, 5> {
+        let [_, height, width] = FrameSource::<B>::size(self);
+        let shape = [1, 3, range.len(), height, width];
+        let data = TensorData::new(self.video.values(range), shape);
+        Tensor::from_data(data, (self.device, DType::F32))
     }
 }
 

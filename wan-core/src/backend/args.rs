@@ -154,8 +154,9 @@ impl<B: BurnBackend> ModulatedNormArgs<B> {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Conv3dArgs<B: BurnBackend> {
-    /// Frames that came before `x`, `[B, Tp, H, W, Cin]`: the feature cache of a causal convolution.
-    pub past: Option<Tensor<B, 5>>,
+    /// Frames that came before `x`, the oldest first, `[B, Tp, H, W, Cin]` each: the feature cache of
+    /// a causal convolution. They may have another float dtype than `x`.
+    pub past: Vec<Tensor<B, 5>>,
     /// `[B, T, H, W, Cin]`
     pub x: Tensor<B, 5>,
     /// `[Cout, Cin, kt, kh, kw]`, from [`wan_conv3d_weight`](super::Backend::wan_conv3d_weight).
@@ -166,17 +167,20 @@ pub struct Conv3dArgs<B: BurnBackend> {
     pub stride: [usize; 3],
     /// Zeros around `past` and `x` together.
     pub padding: Padding,
+    /// Whether height and width of the frames are doubled first, by repeating each pixel.
+    pub upsample: bool,
 }
 
 impl<B: BurnBackend> Conv3dArgs<B> {
     /// A convolution of `x` alone, with a stride of 1 and no padding.
     pub fn new(x: Tensor<B, 5>, weight: Tensor<B, 5>, bias: Tensor<B, 1>) -> Self {
-        Self { past: None, x, weight, bias, stride: [1; 3], padding: Padding::default() }
+        let (stride, padding) = ([1; 3], Padding::default());
+        Self { past: Vec::new(), x, weight, bias, stride, padding, upsample: false }
     }
 
     /// Sets [`past`](Self::past).
-    pub fn past(self, past: impl Into<Option<Tensor<B, 5>>>) -> Self {
-        Self { past: past.into(), ..self }
+    pub fn past(self, past: impl IntoIterator<Item = Tensor<B, 5>>) -> Self {
+        Self { past: past.into_iter().collect(), ..self }
     }
 
     /// Sets [`stride`](Self::stride).
@@ -187,5 +191,10 @@ impl<B: BurnBackend> Conv3dArgs<B> {
     /// Sets [`padding`](Self::padding).
     pub fn padding(self, padding: Padding) -> Self {
         Self { padding, ..self }
+    }
+
+    /// Sets [`upsample`](Self::upsample).
+    pub fn upsample(self, upsample: bool) -> Self {
+        Self { upsample, ..self }
     }
 }

@@ -166,13 +166,14 @@ pub trait Backend: BurnBackend {
     /// A 3-D convolution over channels-last frames, to `[B, T', H', W', Cout]`.
     ///
     /// `past` holds frames that came before `x` (the feature cache of a causal convolution);
-    /// `padding.time` zero frames stand in front of them.
+    /// `padding.time` zero frames stand in front of them. With `upsample`, the frames are first
+    /// enlarged by repeating each pixel: the enlarged frame need not be in memory as a whole.
     fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
         portable::conv3d(args)
     }
 
-    /// Doubles height and width of channels-last frames by repeating each pixel.
-    fn wan_upsample(x: Tensor<Self, 5>) -> Tensor<Self, 5> {
-        portable::upsample(x)
+    /// Channels-last frames in another float dtype, such as those that the VAE remembers in f16.
+    fn wan_cast(x: Tensor<Self, 5>, dtype: DType) -> Tensor<Self, 5> {
+        x.cast(dtype)
     }
 }

@@ -182,22 +182,25 @@ pub(super) fn channel_norm<B: BurnBackend>(x: Tensor<B, 5>, weight: Tensor<B, 1>
 }
 
 pub(super) fn conv3d<B: BurnBackend>(args: Conv3dArgs<B>) -> Tensor<B, 5> {
-    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
-    let x = padded(past, x, padding).permute([0, 4, 1, 2, 3]);
+    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
+    let x = frames(past, x, upsample, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     burn_conv3d(x, weight, Some(bias), options).permute([0, 2, 3, 4, 1])
 }
 
 /// The frames that a convolution sees.
-pub(super) fn padded<B: BurnBackend>(
-    past: Option<Tensor<B, 5>>,
+pub(super) fn frames<B: BurnBackend>(
+    past: Vec<Tensor<B, 5>>,
     x: Tensor<B, 5>,
+    doubles: bool,
     padding: Padding,
 ) -> Tensor<B, 5> {
-    let x = match past {
-        Some(past) => Tensor::cat(vec![past, x], 1),
-        None => x,
+    let dtype = x.dtype();
+    let x = match past.is_empty() {
+        true => x,
+        false => Tensor::cat(past.into_iter().map(|x| x.cast(dtype)).chain([x]).collect(), 1),
     };
+    let x = if doubles { upsample(x) } else { x };
     let x = pad(x, 1, [padding.time, 0]);
     let x = pad(x, 2, padding.height);
     pad(x, 3, padding.width)
@@ -224,7 +227,8 @@ fn pad<B: BurnBackend>(x: Tensor<B, 5>, axis: usize, amount: [usize; 2]) -> Tens
     Tensor::cat(parts, axis)
 }
 
-pub(super) fn upsample<B: BurnBackend>(x: Tensor<B, 5>) -> Tensor<B, 5> {
+/// Doubles height and width by repeating each pixel.
+fn upsample<B: BurnBackend>(x: Tensor<B, 5>) -> Tensor<B, 5> {
     let [batch, frames, height, width, channels] = x.dims();
     let rows = x.reshape([batch * frames * height, 1, width, 1, channels]);
     let doubled = rows.expand([batch * frames * height, 2, width, 2, channels]);

@@ -1,5 +1,5 @@
 use burn::tensor::{DType, Tensor};
-use wan_core::backend::{Conv3dArgs, Padding};
+use wan_core::backend::Conv3dArgs;
 use wan_core::{Backend, BurnBackend};
 
 use crate::load::Scope;
@@ -33,17 +33,19 @@ impl<B: Backend> Conv3d<B> {
         Self { weight: B::wan_conv3d_weight(weight), bias: scope.tensor("bias", [output]) }
     }
 
-    /// `[B, T, H, W, Cin]` to `[B, T', H', W', Cout]` in f32.
+    /// The dtype it computes in.
+    pub(crate) fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
+
+    /// `[B, T, H, W, Cin]` to `[B, T', H', W', Cout]` in f32; `set` sets what is not the default.
     pub(crate) fn forward(
         &self,
-        past: Option<Tensor<B, 5>>,
         x: Tensor<B, 5>,
-        stride: [usize; 3],
-        padding: Padding,
+        set: impl FnOnce(Conv3dArgs<B>) -> Conv3dArgs<B>,
     ) -> Tensor<B, 5> {
-        let dtype = self.weight.dtype();
-        let (past, x) = (past.map(|past| past.cast(dtype)), x.cast(dtype));
-        let args = Conv3dArgs::new(x, self.weight.clone(), self.bias.clone()).past(past);
-        B::wan_conv3d(args.stride(stride).padding(padding)).cast(DType::F32)
+        let x = x.cast(self.dtype());
+        let args = Conv3dArgs::new(x, self.weight.clone(), self.bias.clone());
+        B::wan_conv3d(set(args)).cast(DType::F32)
     }
 }

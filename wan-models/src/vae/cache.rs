@@ -1,64 +1,91 @@
-use burn::tensor::Tensor;
-use wan_core::BurnBackend;
+use burn::tensor::{DType, Tensor};
+use wan_core::{Backend, BurnBackend};
 
 /// How many frames a causal convolution looks back.
 const PAST_FRAMES: usize = 2;
 
-/// The frames that a temporal layer remembers.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Slot<B: BurnBackend> {
-    /// The layer has not run yet.
-    #[default]
-    Unused,
-    /// A temporal upsampler has let the first frame pass: its convolution begins with the next.
-    FirstFramePassed,
-    /// The last frames that the layer has seen.
-    Past(Tensor<B, 5>),
+/// The last frames that a temporal layer has seen.
+#[derive(Debug, Clone)]
+pub(super) struct Slot<B: BurnBackend> {
+    /// The oldest first. Each is a tensor of its own, and not a part of a larger one that it would keep.
+    past: Vec<Tensor<B, 5>>,
+    /// Whether a frame has come to the layer.
+    has_begun: bool,
+    /// Whether frames in f32 are kept in f16.
+    halves: bool,
 }
 
-impl<B: BurnBackend> Slot<B> {
-    /// The frames remembered.
-    pub(super) fn past(&self) -> Option<Tensor<B, 5>> {
-        match self {
-            Self::Past(frames) => Some(frames.clone()),
-            _ => None,
-        }
+impl<B: Backend> Slot<B> {
+    fn new(halves: bool) -> Self {
+        Self { past: Vec::new(), has_begun: false, halves }
     }
 
-    /// Remembers the last frames of what was remembered and `x` together.
-    pub(super) fn push(&mut self, x: &Tensor<B, 5>) {
-        let known = match self.past() {
-            Some(past) if x.dims()[1] < PAST_FRAMES => Tensor::cat(vec![past, x.clone()], 1),
-            _ => x.clone(),
+    /// Whether the first frame of a video comes: said once.
+    pub(super) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_begun, true)
+    }
+
+    /// Remembers `frame` `[B, 1, H, W, C]`; gives what was remembered before.
+    pub(super) fn remember(&mut self, frame: &Tensor<B, 5>) -> Vec<Tensor<B, 5>> {
+        let before = self.past.clone();
+        let kept = match self.halves && frame.dtype() == DType::F32 {
+            true => B::wan_cast(frame.clone(), DType::F16),
+            false => frame.clone(),
         };
-        let frames = known.dims()[1];
-        let keep = frames.min(PAST_FRAMES);
-        *self = Self::Past(known.narrow(1, frames - keep, keep));
+        self.past.push(kept);
+        self.forget(PAST_FRAMES);
+        before
+    }
+
+    /// Forgets all but the last `kept` frames.
+    pub(super) fn forget(&mut self, kept: usize) {
+        self.past.drain(..self.past.len().saturating_sub(kept));
     }
 }
 
 /// The slots of all temporal layers of an encoder or decoder, in the order in which they run: the
-/// feature cache that lets a video pass through a few frames at a time.
+/// feature cache that lets a video pass through a frame at a time.
 #[derive(Debug, Clone)]
 pub(super) struct FeatureCache<B: BurnBackend> {
     slots: Vec<Slot<B>>,
     next: usize,
+    halves: bool,
 }
 
-impl<B: BurnBackend> FeatureCache<B> {
-    pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), next: 0 }
+impl<B: Backend> FeatureCache<B> {
+    /// With `halves`, normed frames are kept in f16, in which they cannot overflow.
+    pub(super) fn new(halves: bool) -> Self {
+        Self { slots: Vec::new(), next: 0, halves }
     }
 
-    /// Begins the next chunk of frames.
+    /// Begins the next frame.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
     }
 
-    /// The slot of the layer that runs now.
+    /// The layer that runs next, for [`go_back_to`](Self::go_back_to).
+    pub(super) fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Runs the layers from there on again, for another frame.
+    pub(super) fn go_back_to(&mut self, position: usize) {
+        self.next = position;
+    }
+
+    /// The slot of the layer that runs now, whose input is normed.
     pub(super) fn slot(&mut self) -> &mut Slot<B> {
+        self.next_slot(self.halves)
+    }
+
+    /// The slot of the layer that runs now, whose input is of any size.
+    pub(super) fn exact_slot(&mut self) -> &mut Slot<B> {
+        self.next_slot(false)
+    }
+
+    fn next_slot(&mut self, halves: bool) -> &mut Slot<B> {
         if self.next == self.slots.len() {
-            self.slots.push(Slot::default());
+            self.slots.push(Slot::new(halves));
         }
         self.next += 1;
         &mut self.slots[self.next - 1]

@@ -48,21 +48,55 @@ impl<B: Backend> Decoder<B> {
         }
     }
 
-    /// One latent frame `[B, 1, h, w, C]` to the frames `[B, t, H, W, 3]` that it stands for: one
+    /// One latent frame `[B, 1, h, w, C]` to the frames `[B, 1, H, W, 3]` that it stands for: one
     /// for the first of a video, four for each later one.
     pub(super) fn forward(
         &self,
         latent: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
         mut trace: Trace<'_, impl Probe<B>>,
-    ) -> Tensor<B, 5> {
+    ) -> Vec<Tensor<B, 5>> {
         cache.rewind();
         let x = trace.seen_frames("conv_in", self.conv_in.forward(latent, cache.slot()));
         let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
-        let mut x = trace.seen_frames("mid_block", x);
-        for (i, block) in self.up_blocks.iter().enumerate() {
-            x = trace.seen_frames(&format!("up_blocks.{i}"), block.forward(x, cache));
+        let x = trace.seen_frames("mid_block", x);
+        let mut frames = Vec::new();
+        self.go_up(0, x, cache, &mut trace, &mut frames);
+        frames
+    }
+
+    /// The levels from `level` on. Where one makes two frames of one, the first goes all the way up
+    /// before the second is made: few are in memory at a time.
+    fn go_up(
+        &self,
+        level: usize,
+        x: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        trace: &mut Trace<'_, impl Probe<B>>,
+        frames: &mut Vec<Tensor<B, 5>>,
+    ) {
+        let name = format!("up_blocks.{level}");
+        let UpBlock { resnets, upsampler } = &self.up_blocks[level];
+        let x = resnets.iter().fold(x, |x, resnet| resnet.forward(x, cache));
+        let Some(upsampler) = upsampler else {
+            let x = trace.seen_frames(&name, x);
+            return frames.push(self.finish(x, cache, trace));
+        };
+        let larger = upsampler.forward(x, cache);
+        let above = cache.position();
+        for x in larger {
+            cache.go_back_to(above);
+            let x = trace.seen_frames(&name, x);
+            self.go_up(level + 1, x, cache, trace, frames);
         }
+    }
+
+    fn finish(
+        &self,
+        x: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        trace: &mut Trace<'_, impl Probe<B>>,
+    ) -> Tensor<B, 5> {
         trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
         let x = self.norm_out.forward_silu(x);
         trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
@@ -85,15 +119,5 @@ impl<B: Backend> UpBlock<B> {
         }
         let upsampler = |temporal| Upsample::load(&scope.at("upsamplers.0"), output, temporal);
         Self { resnets, upsampler: temporal.map(upsampler) }
-    }
-
-    fn forward(&self, mut x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
-        for resnet in &self.resnets {
-            x = resnet.forward(x, cache);
-        }
-        match &self.upsampler {
-            Some(upsampler) => upsampler.forward(x, cache),
-            None => x,
-        }
     }
 }

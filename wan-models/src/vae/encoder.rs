@@ -51,30 +51,31 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// One chunk of frames `[B, t, H, W, 3]`: the first of a video alone, then four each.
+    /// The next frame `[B, 1, H, W, 3]` of a video. A latent frame comes of the first and then of every
+    /// fourth: the others wait where time is halved.
     pub(super) fn forward(
         &self,
-        frames: Tensor<B, 5>,
+        frame: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
         mut trace: Trace<'_, impl Probe<B>>,
-    ) -> Tensor<B, 5> {
+    ) -> Option<Tensor<B, 5>> {
         cache.rewind();
-        let mut x = trace.seen_frames("conv_in", self.conv_in.forward(frames, cache.slot()));
+        let mut x = trace.seen_frames("conv_in", self.conv_in.forward(frame, cache.slot()));
         for (i, block) in self.down_blocks.iter().enumerate() {
-            x = trace.seen_frames(&format!("down_blocks.{i}"), block.forward(x, cache));
+            x = trace.seen_frames(&format!("down_blocks.{i}"), block.forward(x, cache)?);
         }
         let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
         let x = trace.seen_frames("mid_block", x);
         trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
         let x = self.norm_out.forward_silu(x);
-        trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
+        Some(trace.seen_frames("output", self.conv_out.forward(x, cache.slot())))
     }
 }
 
 impl<B: Backend> DownBlock<B> {
-    fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+    fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Option<Tensor<B, 5>> {
         match self {
-            Self::Residual(block) => block.forward(x, cache),
+            Self::Residual(block) => Some(block.forward(x, cache)),
             Self::Downsample(block) => block.forward(x, cache),
         }
     }

@@ -1,4 +1,5 @@
-//! The layers of the encoder and the decoder. Frames are channels-last, `[B, T, H, W, C]`.
+//! The layers of the encoder and the decoder. They see one frame at a time, channels-last:
+//! `[B, 1, H, W, C]`.
 
 use burn::tensor::{DType, Tensor};
 use wan_core::backend::{AttentionArgs, Padding};
@@ -13,7 +14,7 @@ use crate::probe::Trace;
 const ONE_AROUND: [usize; 2] = [1, 1];
 
 /// A convolution that sees no later frame: its time axis is padded in front only, with the frames
-/// of the chunk before, or zeros at the start of a video.
+/// before, or zeros at the start of a video.
 #[derive(Debug, Clone)]
 pub(super) struct CausalConv<B: BurnBackend> {
     conv: Conv3d<B>,
@@ -29,12 +30,12 @@ impl<B: Backend> CausalConv<B> {
     }
 
     pub(super) fn forward(&self, x: Tensor<B, 5>, slot: &mut Slot<B>) -> Tensor<B, 5> {
-        let past = slot.past();
-        let known = past.as_ref().map_or(0, |past| past.dims()[1]);
-        slot.push(&x);
-        let around = [self.padding, self.padding];
-        let padding = Padding { time: self.kernel_t - 1 - known, height: around, width: around };
-        self.conv.forward(past, x, [1, 1, 1], padding)
+        // As the convolution reads it, so that it is remembered without a copy.
+        let x = x.cast(self.conv.dtype());
+        let past = slot.remember(&x);
+        let (time, around) = (self.kernel_t - 1 - past.len(), [self.padding; 2]);
+        let padding = Padding { time, height: around, width: around };
+        self.conv.forward(x, |args| args.past(past).padding(padding))
     }
 }
 
@@ -147,13 +148,19 @@ impl<B: Backend> Upsample<B> {
         }
     }
 
-    pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
-        let x = match &self.time_conv {
-            Some(time_conv) => double_time(time_conv, x, cache.slot()),
-            None => x,
+    /// The one or two frames that a frame becomes, each computed when it is asked for.
+    pub(super) fn forward<'a>(
+        &'a self,
+        x: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+    ) -> impl Iterator<Item = Tensor<B, 5>> + use<'a, B> {
+        let frames = match &self.time_conv {
+            Some(time_conv) => double_time(time_conv, x, cache.exact_slot()),
+            None => vec![x],
         };
         let padding = Padding { time: 0, height: ONE_AROUND, width: ONE_AROUND };
-        self.conv.forward(None, B::wan_upsample(x), [1, 1, 1], padding)
+        let enlarge = move |x| self.conv.forward(x, |args| args.padding(padding).upsample(true));
+        frames.into_iter().map(enlarge)
     }
 }
 
@@ -163,15 +170,13 @@ fn double_time<B: Backend>(
     time_conv: &CausalConv<B>,
     x: Tensor<B, 5>,
     slot: &mut Slot<B>,
-) -> Tensor<B, 5> {
-    if let Slot::Unused = slot {
-        *slot = Slot::FirstFramePassed;
-        return x;
+) -> Vec<Tensor<B, 5>> {
+    if slot.begin() {
+        return vec![x];
     }
-    let [batch, frames, height, width, channels] = x.dims();
-    let y = time_conv.forward(x, slot);
-    let pairs = y.reshape([batch * frames, height * width, 2, channels]).swap_dims(1, 2);
-    pairs.reshape([batch, 2 * frames, height, width, channels])
+    let channels = x.dims()[4];
+    let pair = time_conv.forward(x, slot);
+    vec![pair.clone().narrow(4, 0, channels), pair.narrow(4, channels, channels)]
 }
 
 /// Halves height and width, and time too if it has a temporal convolution.
@@ -190,12 +195,17 @@ impl<B: Backend> Downsample<B> {
         }
     }
 
-    pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
+    /// Nothing comes of the first frame of a pair.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+    ) -> Option<Tensor<B, 5>> {
         let behind = Padding { time: 0, height: [0, 1], width: [0, 1] };
-        let x = self.conv.forward(None, x, [1, 2, 2], behind);
+        let x = self.conv.forward(x, |args| args.stride([1, 2, 2]).padding(behind));
         match &self.time_conv {
-            Some(time_conv) => halve_time(time_conv, x, cache.slot()),
-            None => x,
+            Some(time_conv) => halve_time(time_conv, x, cache.exact_slot()),
+            None => Some(x),
         }
     }
 }
@@ -206,11 +216,14 @@ fn halve_time<B: Backend>(
     time_conv: &Conv3d<B>,
     x: Tensor<B, 5>,
     slot: &mut Slot<B>,
-) -> Tensor<B, 5> {
-    let last = x.clone().narrow(1, x.dims()[1] - 1, 1);
-    let past = std::mem::replace(slot, Slot::Past(last)).past();
-    match past {
-        None => x,
-        Some(past) => time_conv.forward(Some(past), x, [2, 1, 1], Padding::default()),
+) -> Option<Tensor<B, 5>> {
+    let past = slot.remember(&x);
+    match past.len() {
+        0 => Some(x),
+        1 => None,
+        _ => {
+            slot.forget(1);
+            Some(time_conv.forward(x, |args| args.past(past).stride([2, 1, 1])))
+        }
     }
 }

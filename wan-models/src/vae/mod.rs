@@ -1,7 +1,7 @@
 //! The causal video autoencoder of Wan 2.1.
 //!
-//! Videos pass through it a few frames at a time, each temporal layer remembering the frames that
-//! it needs, so that memory does not grow with their length. Frames are channels-last inside.
+//! Videos pass through it a frame at a time, each temporal layer remembering the frames that it needs,
+//! so that memory does not grow with their length. Frames are channels-last inside.
 //!
 //! Sources: `wan/modules/vae.py` of the original Wan, and
 //! `diffusers/models/autoencoders/autoencoder_kl_wan.py`, whose names the checkpoint has.
@@ -9,20 +9,26 @@
 mod cache;
 mod config;
 mod decoder;
+mod decoding;
 mod encoder;
 mod infer;
 mod layers;
 mod names;
+mod spool;
 mod tiling;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::{Backend, BurnBackend, CancelToken, Cancelled, DecodedFrames, Tiling, VideoVae};
+use wan_core::{
+    Backend, BurnBackend, CancelToken, Cancelled, DecodedFrames, FrameSource, VaeError, VaeMemory,
+    VideoVae,
+};
 
 use cache::FeatureCache;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
+pub use decoding::Frames;
 use encoder::Encoder;
-use tiling::Tiles;
+use tiling::{Area, Tiles};
 
 use crate::Probe;
 use crate::layers::Linear;
@@ -66,32 +72,33 @@ impl<B: Backend> WanVae<B> {
         &self.config
     }
 
-    /// The latents that `video` `[B, 3, T, H, W]` in -1..1 is encoded to, not normalised. Frames
-    /// after the last whole four are dropped, as in the references. Frames that are larger than a tile
-    /// of `tiling` are encoded in tiles.
+    /// The latents that a video is encoded to, not normalised. Frames after the last whole four are
+    /// dropped, as in the references.
     ///
     /// # Errors
-    /// [`Cancelled`] soon after `cancel` says so.
+    /// [`VaeError::Cancelled`] soon after `cancel` says so.
     ///
     /// # Panics
     /// If the video has no frame, height or width are not multiples of the spatial factor, or the tiles
     /// are not valid.
     pub fn encode_to_distribution(
         &self,
-        video: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        video: &dyn FrameSource<B>,
+        memory: VaeMemory,
         cancel: &CancelToken,
         probe: &mut impl Probe<B>,
-    ) -> Result<LatentDistribution<B>, Cancelled> {
-        let [_, _, frames, height, width] = video.dims();
+    ) -> Result<LatentDistribution<B>, VaeError> {
+        let [frames, height, width] = video.size();
         let factor = self.config.spatial_factor();
         let whole = height.is_multiple_of(factor) && width.is_multiple_of(factor);
         assert!(frames > 0 && whole, "a video of {frames} frames of {width}x{height}");
-        let video = channels_last(video);
-        let tiles = Tiles::of_frames(tiling, [height, width]);
-        let encode = |tile| self.encode_tile(tile, cancel, probe);
-        let moments = tiles.map(video, tiles.shrink(factor), encode)?;
-        let moments = channels_first(moments.cast(DType::F32));
+        let tiles = Tiles::of_frames(memory.tiling, [height, width]);
+        let mut encode = |area| self.encode_tile(video, area, memory, cancel, probe);
+        let mut rows = Vec::new();
+        for row in tiles.rows([height, width]) {
+            rows.push(row.into_iter().map(&mut encode).collect::<Result<Vec<_>, _>>()?);
+        }
+        let moments = channels_first(tiles.shrink(factor).join(rows).cast(DType::F32));
         let z = self.config.z_dim;
         Ok(LatentDistribution {
             mean: moments.clone().narrow(1, 0, z),
@@ -101,21 +108,28 @@ impl<B: Backend> WanVae<B> {
 
     fn encode_tile(
         &self,
-        video: Tensor<B, 5>,
+        video: &dyn FrameSource<B>,
+        area: Area,
+        memory: VaeMemory,
         cancel: &CancelToken,
         probe: &mut impl Probe<B>,
     ) -> Result<Tensor<B, 5>, Cancelled> {
-        let mut cache = FeatureCache::new();
-        let chunks = 1 + (video.dims()[1] - 1) / 4;
-        let mut latents = Vec::with_capacity(chunks);
-        for chunk in 0..chunks {
+        let [frames, ..] = video.size();
+        let mut cache = None;
+        let mut latents = Vec::new();
+        for frame in 0..frames - (frames - 1) % 4 {
             cancel.check()?;
-            let (start, length) = if chunk == 0 { (0, 1) } else { (4 * chunk - 3, 4) };
-            let frames = video.clone().narrow(1, start, length);
+            let frame = area.cut(channels_last(video.frames(frame..frame + 1)));
+            let cache = cache.get_or_insert_with(|| Self::cache(memory, &frame.device()));
             let mut trace = Trace::new(probe);
-            latents.push(self.encoder.forward(frames, &mut cache, trace.at("encoder")));
+            latents.extend(self.encoder.forward(frame, cache, trace.at("encoder")));
         }
         Ok(self.quant_conv.forward(Tensor::cat(latents, 1)))
+    }
+
+    /// An empty feature cache.
+    fn cache(memory: VaeMemory, device: &B::Device) -> FeatureCache<B> {
+        FeatureCache::new(memory.half_cache && B::supports_dtype(device, DType::F16))
     }
 
     /// Decodes latents `[B, C, T, H, W]` that are not normalised; see [`VideoVae::decode`].
@@ -125,15 +139,11 @@ impl<B: Backend> WanVae<B> {
     pub fn decode_raw<'a>(
         &'a self,
         latents: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        memory: VaeMemory,
         cancel: &'a CancelToken,
     ) -> Frames<'a, B> {
-        let [_, channels, _, height, width] = latents.dims();
-        assert_eq!(channels, self.config.z_dim, "channels of the latents");
-        let factor = self.config.spatial_factor();
-        let tiles = Tiles::of_latents(tiling, factor, [height, width]);
-        let latents = channels_last(latents);
-        Frames { vae: self, latents, tiles, caches: Vec::new(), next: 0, cancel }
+        assert_eq!(latents.dims()[1], self.config.z_dim, "channels of the latents");
+        Frames::new(self, channels_last(latents), memory, cancel)
     }
 
     /// Mean and standard deviation of each channel, `[1, C, 1, 1, 1]`.
@@ -157,80 +167,23 @@ impl<B: Backend> Network<B> for WanVae<B> {
 impl<B: Backend> VideoVae<B> for WanVae<B> {
     fn encode(
         &self,
-        video: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        video: &dyn FrameSource<B>,
+        memory: VaeMemory,
         cancel: &CancelToken,
-    ) -> Result<Tensor<B, 5>, Cancelled> {
-        let [mean, std] = self.statistics(&video.device());
-        let encoded = self.encode_to_distribution(video, tiling, cancel, &mut ())?;
-        Ok((encoded.mean - mean) / std)
+    ) -> Result<Tensor<B, 5>, VaeError> {
+        let mean = self.encode_to_distribution(video, memory, cancel, &mut ())?.mean;
+        let [mean_of_all, std] = self.statistics(&mean.device());
+        Ok((mean - mean_of_all) / std)
     }
 
     fn decode<'a>(
         &'a self,
         latents: Tensor<B, 5>,
-        tiling: Option<Tiling>,
+        memory: VaeMemory,
         cancel: &'a CancelToken,
     ) -> DecodedFrames<'a, B> {
         let [mean, std] = self.statistics(&latents.device());
-        Box::new(self.decode_raw(latents * std + mean, tiling, cancel))
-    }
-}
-
-/// The frames of a video as they are decoded, one latent frame a call.
-#[derive(Debug)]
-pub struct Frames<'a, B: Backend> {
-    vae: &'a WanVae<B>,
-    /// Channels-last.
-    latents: Tensor<B, 5>,
-    /// In latent pixels.
-    tiles: Tiles,
-    /// One a tile.
-    caches: Vec<FeatureCache<B>>,
-    next: usize,
-    cancel: &'a CancelToken,
-}
-
-impl<B: Backend> Frames<'_, B> {
-    /// The next frames, with a look at the intermediate tensors: see [`Iterator::next`].
-    pub fn next_probed(
-        &mut self,
-        probe: &mut impl Probe<B>,
-    ) -> Option<Result<Tensor<B, 5>, Cancelled>> {
-        if self.next == self.latents.dims()[1] {
-            return None;
-        }
-        let decoded = self.decode_next(probe);
-        // After a cancellation there is nothing more: the caches are of different frames.
-        self.next = if decoded.is_ok() { self.next + 1 } else { self.latents.dims()[1] };
-        Some(decoded)
-    }
-
-    fn decode_next(&mut self, probe: &mut impl Probe<B>) -> Result<Tensor<B, 5>, Cancelled> {
-        let latent = self.latents.clone().narrow(1, self.next, 1);
-        let (vae, cancel) = (self.vae, self.cancel);
-        let [_, _, height, width, _] = latent.dims();
-        self.caches.resize(self.tiles.count([height, width]), FeatureCache::new());
-        let mut caches = self.caches.iter_mut();
-        let decode = |tile| {
-            cancel.check()?;
-            let latent = vae.post_quant_conv.forward(tile);
-            let cache = caches.next().expect("there are as many caches as tiles");
-            let mut trace = Trace::new(probe);
-            Ok(vae.decoder.forward(latent, cache, trace.at("decoder")).cast(DType::F32))
-        };
-        let enlarged = self.tiles.enlarge(vae.config.spatial_factor());
-        let frames = self.tiles.map(latent, enlarged, decode)?;
-        Ok(channels_first(frames).clamp(-1.0, 1.0))
-    }
-}
-
-impl<B: Backend> Iterator for Frames<'_, B> {
-    /// `[B, 3, t, H, W]` in -1..1
-    type Item = Result<Tensor<B, 5>, Cancelled>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_probed(&mut ())
+        Box::new(self.decode_raw(latents * std + mean, memory, cancel))
     }
 }
 

@@ -36,41 +36,48 @@ impl Tiles {
         Self(self.0.map(scaled))
     }
 
-    /// How many tiles a frame of this height and width has.
-    pub(super) fn count(&self, size: [usize; 2]) -> usize {
-        let along = |tiling: Tiling, axis: usize| size[axis].div_ceil(tiling.stride[axis]);
-        self.0.map_or(1, |tiling| along(tiling, 0) * along(tiling, 1))
+    /// Whether there are tiles.
+    pub(super) fn are_several(&self) -> bool {
+        self.0.is_some()
     }
 
-    /// Passes the tiles of `frames` `[B, T, H, W, C]` through `each`, row by row, and joins what it
-    /// makes of them, which has the size of `results`.
-    pub(super) fn map<B: Backend, E>(
-        &self,
-        frames: Tensor<B, 5>,
-        results: Self,
-        mut each: impl FnMut(Tensor<B, 5>) -> Result<Tensor<B, 5>, E>,
-    ) -> Result<Tensor<B, 5>, E> {
-        let (Some(tiling), Some(results)) = (self.0, results.0) else { return each(frames) };
-        let mut rows = Vec::new();
-        for row in cut(&tiling, &frames) {
-            rows.push(row.into_iter().map(&mut each).collect::<Result<Vec<_>, E>>()?);
+    /// Rows of tiles of a frame of this height and width.
+    pub(super) fn rows(&self, [height, width]: [usize; 2]) -> Vec<Vec<Area>> {
+        let Some(Tiling { size, stride, .. }) = self.0 else {
+            return vec![vec![Area { start: [0, 0], size: [height, width] }]];
+        };
+        let starts = |axis: usize, side: usize| (0..side).step_by(stride[axis]);
+        let area = |top, left| Area {
+            start: [top, left],
+            size: [size[0].min(height - top), size[1].min(width - left)],
+        };
+        starts(0, height)
+            .map(|top| starts(1, width).map(|left| area(top, left)).collect())
+            .collect()
+    }
+
+    /// Joins rows of tiles `[B, T, H, W, C]`.
+    pub(super) fn join<B: Backend>(&self, mut rows: Vec<Vec<Tensor<B, 5>>>) -> Tensor<B, 5> {
+        match &self.0 {
+            Some(tiling) => join(tiling, rows),
+            None => rows.remove(0).remove(0),
         }
-        Ok(join(&results, rows))
     }
 }
 
-/// Cuts frames `[B, T, H, W, C]` into rows of tiles.
-fn cut<B: BurnBackend>(tiling: &Tiling, x: &Tensor<B, 5>) -> Vec<Vec<Tensor<B, 5>>> {
-    let [_, _, height, width, _] = x.dims();
-    let part = |x: Tensor<B, 5>, axis: usize, start: usize, total: usize| {
-        x.narrow(axis, start, tiling.size[axis - 2].min(total - start))
-    };
-    let row = |top| {
-        let row = part(x.clone(), 2, top, height);
-        let starts = (0..width).step_by(tiling.stride[1]);
-        starts.map(|left| part(row.clone(), 3, left, width)).collect()
-    };
-    (0..height).step_by(tiling.stride[0]).map(row).collect()
+/// A tile's part of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Area {
+    start: [usize; 2],
+    size: [usize; 2],
+}
+
+impl Area {
+    /// The part of frames `[B, T, H, W, C]`.
+    pub(super) fn cut<B: BurnBackend>(self, frames: Tensor<B, 5>) -> Tensor<B, 5> {
+        let Self { start: [top, left], size: [height, width] } = self;
+        frames.narrow(2, top, height).narrow(3, left, width)
+    }
 }
 
 /// Joins rows of tiles: each is blended into the one above and the one to its left, which are

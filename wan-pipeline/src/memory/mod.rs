@@ -286,7 +286,7 @@ impl MemoryPlan {
 mod tests {
     use serde_json::json;
 
-    use wan_core::Tiling;
+    use wan_core::{Tiling, VaeMemory};
     use wan_models::load::Residency;
 
     use super::work::{Part, Run};
@@ -398,7 +398,7 @@ mod tests {
         };
         let plan = MemoryPlan { wishes, ..plan(wan()) }.placed();
         assert_eq!(residencies(&plan), [Residency::Resident, Residency::Streamed]);
-        assert_eq!(plan.placement().tiling, Some(Tiling::square(64)));
+        assert_eq!(plan.placement().vae.tiling, Some(Tiling::square(64)));
         assert!(plan.stages()[0].weights > 18_000_000_000);
     }
 
@@ -409,7 +409,7 @@ mod tests {
         let whole = within(work.clone(), None);
         let need = whole.stages()[1].bytes() as f64 / 1e9;
         let placement = *within(work, Some(need - 0.01)).placement();
-        assert_eq!((placement.drops_transformer, placement.tiling), (true, None));
+        assert_eq!((placement.drops_transformer, placement.vae), (true, VaeMemory::new()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The way in which the parts of a model are held, and the choice of it.
 
-use wan_core::Tiling;
+use wan_core::{Tiling, VaeMemory};
 use wan_models::load::Residency;
 
 use super::{MemoryPlan, Place, Stage, text};
@@ -19,8 +19,8 @@ pub struct Placement {
     pub transformer: Residency,
     /// Whether the transformer is let go before frames are decoded. The next run loads it again.
     pub drops_transformer: bool,
-    /// How frames pass through the VAE: `None` is as a whole.
-    pub tiling: Option<Tiling>,
+    /// How frames pass through the VAE: as a whole, unless that takes too much.
+    pub vae: VaeMemory,
 }
 
 /// What the caller has decided.
@@ -45,12 +45,8 @@ impl MemoryPlan {
             transformers.iter().map(|&transformer| Placement { transformer, ..placement });
         placement = self.first_that_fits(candidates.collect(), &[Stage::Denoising], room);
         let stages = [Stage::EncodingVideo, Stage::Decoding];
-        let candidates = self.tilings().into_iter().flat_map(|tiling| {
-            [false, true].map(|drops_transformer| Placement {
-                tiling,
-                drops_transformer,
-                ..placement
-            })
+        let candidates = self.vae_memories().into_iter().flat_map(|vae| {
+            [false, true].map(|drops_transformer| Placement { vae, drops_transformer, ..placement })
         });
         self.first_that_fits(candidates.collect(), &stages, room)
     }
@@ -94,14 +90,17 @@ impl MemoryPlan {
         ways
     }
 
-    /// The ways in which frames pass through the VAE, the best first.
-    fn tilings(&self) -> Vec<Option<Tiling>> {
-        match self.wishes.tiling {
+    /// The ways in which frames pass through the VAE, the best first: what is remembered in 16 bits changes
+    /// values less than tiles do.
+    fn vae_memories(&self) -> Vec<VaeMemory> {
+        let smaller = || [256, 192, 128].map(Tiling::square).into_iter().map(Some);
+        let tilings: Vec<_> = match self.wishes.tiling {
             Some(tiling) => vec![Some(tiling)],
-            None => [None]
-                .into_iter()
-                .chain([256, 192, 128].map(|side| Some(Tiling::square(side))))
-                .collect(),
-        }
+            None => std::iter::once(None).chain(smaller()).collect(),
+        };
+        let ways = |tiling| {
+            [false, true].map(|half| VaeMemory::new().tiling(tiling).half_cache(half))
+        };
+        tilings.into_iter().flat_map(ways).collect()
     }
 }

@@ -32,7 +32,7 @@ impl fmt::Display for MemoryPlan {
                 name.to_string()
             )?;
         }
-        let Placement { text_encoder, transformer, drops_transformer, tiling } = self.placement;
+        let Placement { text_encoder, transformer, drops_transformer, vae } = self.placement;
         let runs = |stage| self.stages().iter().any(|found| found.stage == stage);
         if runs(Stage::EncodingPrompts) {
             writeln!(f, "text encoder: {text_encoder}")?;
@@ -45,10 +45,11 @@ impl fmt::Display for MemoryPlan {
                 writeln!(f, "attention: at most {rows} rows of queries, {heads} heads at a time")?;
             }
         }
-        match tiling {
-            None => writeln!(f, "vae: whole frames")?,
-            Some(tiling) => writeln!(f, "vae: tiles of {}x{}", tiling.size[1], tiling.size[0])?,
+        match vae.tiling {
+            None => write!(f, "vae: whole frames")?,
+            Some(tiling) => write!(f, "vae: tiles of {}x{}", tiling.size[1], tiling.size[0])?,
         }
+        writeln!(f, "{}", if vae.half_cache { ", remembered in 16 bits" } else { "" })?;
         write!(f, "peak: {} of {memory}", Size(self.bytes()))?;
         match self.limit() {
             Some((limit, kind)) => write!(f, "; the limit is {} {kind}", Size(limit)),

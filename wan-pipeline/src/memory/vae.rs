@@ -1,45 +1,43 @@
 //! The VAE without its numbers: the tensors of `wan_models::vae` on the CPU, for as long as they live.
 
-use wan_core::Tiling;
+use std::collections::BTreeSet;
+
+use wan_core::{Tiling, VaeMemory};
 use wan_models::vae::WanVaeConfig;
 
 use super::meter::{Held, Meter};
 
 /// Bytes of an element: the VAE computes in f32.
 const ELEMENT: u64 = 4;
-/// Chunks after which the feature cache does not grow any more.
-const CHUNKS: usize = 4;
+/// Latent frames after which the feature cache does not grow any more.
+const LATENTS: usize = 4;
 
-/// Frames `[1, T, H, W, C]`.
+/// A frame `[1, 1, H, W, C]`.
 #[derive(Debug, Clone)]
-struct Frames {
+struct Frame {
     memory: Held,
-    frames: usize,
     size: [usize; 2],
     channels: usize,
-    /// Whether they are all of their memory, and not a part of it.
-    whole: bool,
-}
-
-impl Frames {
-    fn elements(&self) -> u64 {
-        elements(self.frames, self.size, self.channels)
-    }
-
-    /// The last `frames` of these, in the same memory.
-    fn last(&self, frames: usize) -> Self {
-        let whole = self.whole && frames == self.frames;
-        Self { frames, whole, ..self.clone() }
-    }
 }
 
 /// What a temporal layer remembers.
 #[derive(Debug, Clone, Default)]
-enum Slot {
-    #[default]
-    Unused,
-    FirstFramePassed,
-    Past(Frames),
+struct Slot {
+    past: Vec<Held>,
+    has_begun: bool,
+}
+
+impl Slot {
+    fn remember(&mut self, frame: Held) -> Vec<Held> {
+        let before = self.past.clone();
+        self.past.push(frame);
+        self.forget(2);
+        before
+    }
+
+    fn forget(&mut self, kept: usize) {
+        self.past.drain(..self.past.len().saturating_sub(kept));
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,52 +67,49 @@ pub(super) fn parameters(config: &WanVaeConfig) -> u64 {
 pub(super) fn decoding(
     config: &WanVaeConfig,
     [frames, height, width]: [usize; 3],
-    tiling: Option<Tiling>,
+    memory: VaeMemory,
 ) -> u64 {
-    let pass = Pass(Meter::default());
+    let pass = Pass::new(config, memory);
     let factor = config.spatial_factor();
     let shrink = |tiling: Tiling| {
         let [size, stride] = [tiling.size, tiling.stride].map(|sides| sides.map(|n| n / factor));
         Tiling::new(size, stride)
     };
-    let sizes = tiles(tiling.map(shrink), [height, width]);
-    let mut caches = vec![Cache::default(); sizes.len()];
-    for _ in 0..frames.min(CHUNKS) {
-        let decode = |(size, cache): (&[usize; 2], &mut Cache)| {
+    let tiles = tiles(memory.tiling.map(shrink), [height, width]);
+    let video = [height, width].map(|side| side * factor);
+    for &size in tiles.iter().collect::<BTreeSet<_>>() {
+        let mut cache = Cache::default();
+        for _ in 0..frames.min(LATENTS) {
             cache.next = 0;
-            pass.decode(config, pass.frames(1, *size, config.z_dim), cache)
-        };
-        let tiles: Vec<Frames> = sizes.iter().zip(&mut caches).map(decode).collect();
-        let (chunk, size) = (tiles[0].frames, [height * factor, width * factor]);
-        // Blended, joined and cut to -1..1; then looked at and copied on the host, and in bytes.
-        let blended = (tiles.len() > 1).then(|| [(); 2].map(|()| pass.frames(chunk, size, 3)));
-        let joined = pass.frames(chunk, size, 3);
-        drop((tiles, blended));
-        drop(pass.frames(chunk, size, 3));
-        drop(joined);
-        let host = pass.frames(chunk, size, 3);
-        drop(pass.0.hold(host.elements()));
+            let frames = pass.decode(pass.frame(size, config.z_dim), &mut cache);
+            if tiles.len() == 1 {
+                pass.hand_over(frames);
+            }
+        }
     }
-    pass.0.peak()
+    if tiles.len() > 1 {
+        pass.join(frames, &tiles, video);
+    }
+    pass.meter.peak_with_gaps()
 }
 
 /// The most that encoding a video `[frames, height, width]` holds beside the weights.
 pub(super) fn encoding(
     config: &WanVaeConfig,
     [frames, height, width]: [usize; 3],
-    tiling: Option<Tiling>,
+    memory: VaeMemory,
 ) -> u64 {
-    let pass = Pass(Meter::default());
-    let _video = pass.frames(frames, [height, width], 3);
-    for size in tiles(tiling, [height, width]) {
+    let pass = Pass::new(config, memory);
+    for size in tiles(memory.tiling, [height, width]).into_iter().collect::<BTreeSet<_>>() {
         let mut cache = Cache::default();
-        for chunk in 0..(1 + (frames - 1) / 4).min(CHUNKS) {
+        for _ in 0..frames.min(4 * LATENTS + 1) {
             cache.next = 0;
-            let chunk = pass.frames(if chunk == 0 { 1 } else { 4 }, size, 3);
-            pass.encode(config, chunk, &mut cache);
+            // A tile's part of a frame keeps all of it.
+            let frame = Frame { size, ..pass.frame([height, width], 3) };
+            pass.encode(frame, &mut cache);
         }
     }
-    pass.0.peak()
+    pass.meter.peak_with_gaps()
 }
 
 /// The sizes of the tiles that frames are cut into.
@@ -132,52 +127,78 @@ fn tiles(tiling: Option<Tiling>, [height, width]: [usize; 2]) -> Vec<[usize; 2]>
 }
 
 /// The layers, as `wan_models::vae` has them.
-struct Pass(Meter);
+struct Pass<'a> {
+    meter: Meter,
+    config: &'a WanVaeConfig,
+    half_cache: bool,
+}
 
-impl Pass {
-    fn frames(&self, frames: usize, size: [usize; 2], channels: usize) -> Frames {
-        let memory = self.0.hold(ELEMENT * elements(frames, size, channels));
-        Frames { memory, frames, size, channels, whole: true }
+impl<'a> Pass<'a> {
+    fn new(config: &'a WanVaeConfig, memory: VaeMemory) -> Self {
+        Self { meter: Meter::default(), config, half_cache: memory.half_cache }
     }
 
-    fn decode(&self, config: &WanVaeConfig, latent: Frames, cache: &mut Cache) -> Frames {
-        let widths = decoder_widths(config);
-        let x = self.causal(latent, cache.slot(), widths[0], true);
-        let mut x = self.middle(x, cache);
-        for (level, &width) in widths.iter().enumerate() {
-            for _ in 0..=config.num_res_blocks {
-                x = self.residual(x, width, cache);
-            }
-            if let Some(&temporal) = config.temporal_downsample.iter().rev().nth(level) {
-                x = self.upsample(x, temporal, cache);
-            }
+    fn frame(&self, size: [usize; 2], channels: usize) -> Frame {
+        Frame { memory: self.meter.hold(ELEMENT * elements(size, channels)), size, channels }
+    }
+
+    fn decode(&self, latent: Frame, cache: &mut Cache) -> Vec<Frame> {
+        let widths = decoder_widths(self.config);
+        let x = self.causal(latent, cache, widths[0]);
+        let x = self.middle(x, cache);
+        let mut frames = Vec::new();
+        self.go_up(&widths, 0, x, cache, &mut frames);
+        frames
+    }
+
+    fn go_up(
+        &self,
+        widths: &[usize],
+        level: usize,
+        mut x: Frame,
+        cache: &mut Cache,
+        frames: &mut Vec<Frame>,
+    ) {
+        for _ in 0..=self.config.num_res_blocks {
+            x = self.residual(x, widths[level], cache);
         }
-        self.causal(self.norm(x), cache.slot(), 3, true)
+        let temporal = self.config.temporal_downsample.iter().rev().nth(level);
+        let Some(&temporal) = temporal else {
+            return frames.push(self.causal(self.norm(x), cache, 3));
+        };
+        let pair = if temporal { self.double_time(x, cache.slot()) } else { vec![x] };
+        let above = cache.next;
+        for x in pair {
+            cache.next = above;
+            let larger = self.enlarge(x);
+            self.go_up(widths, level + 1, larger, cache, frames);
+        }
     }
 
-    fn encode(&self, config: &WanVaeConfig, frames: Frames, cache: &mut Cache) -> Frames {
-        let mut x = self.causal(frames, cache.slot(), config.base_dim, true);
+    fn encode(&self, frame: Frame, cache: &mut Cache) -> Option<Frame> {
+        let Self { config, .. } = self;
+        let mut x = self.causal(frame, cache, config.base_dim);
         for (level, multiple) in config.dim_mult.iter().enumerate() {
             for _ in 0..config.num_res_blocks {
                 x = self.residual(x, multiple * config.base_dim, cache);
             }
             if let Some(&temporal) = config.temporal_downsample.get(level) {
-                x = self.downsample(x, temporal, cache);
+                x = self.downsample(x, temporal, cache)?;
             }
         }
         let x = self.middle(x, cache);
-        self.causal(self.norm(x), cache.slot(), 2 * config.z_dim, true)
+        Some(self.causal(self.norm(x), cache, 2 * config.z_dim))
     }
 
-    fn middle(&self, x: Frames, cache: &mut Cache) -> Frames {
+    fn middle(&self, x: Frame, cache: &mut Cache) -> Frame {
         let width = x.channels;
         let x = self.residual(x, width, cache);
         let y = {
             let normed = self.norm(x.clone());
-            let joined = self.frames(x.frames, x.size, 3 * width);
+            let joined = self.frame(x.size, 3 * width);
             drop(normed);
-            let attended = self.frames(x.frames, x.size, width);
-            let y = self.frames(x.frames, x.size, width);
+            let attended = self.frame(x.size, width);
+            let y = self.frame(x.size, width);
             drop((joined, attended));
             y
         };
@@ -185,96 +206,111 @@ impl Pass {
         self.residual(y, width, cache)
     }
 
-    fn residual(&self, x: Frames, width: usize, cache: &mut Cache) -> Frames {
+    fn residual(&self, x: Frame, width: usize, cache: &mut Cache) -> Frame {
         let shortcut = match x.channels == width {
             true => x.clone(),
-            false => self.frames(x.frames, x.size, width),
+            false => self.frame(x.size, width),
         };
-        let x = self.causal(self.norm(x), cache.slot(), width, true);
-        let x = self.causal(self.norm(x), cache.slot(), width, true);
+        let x = self.causal(self.norm(x), cache, width);
+        let x = self.causal(self.norm(x), cache, width);
         drop(shortcut);
         x
     }
 
-    fn upsample(&self, x: Frames, temporal: bool, cache: &mut Cache) -> Frames {
-        let x = if temporal { self.double_time(x, cache.slot()) } else { x };
-        let larger = self.frames(x.frames, x.size.map(|side| 2 * side), x.channels);
-        let width = x.channels / 2;
-        drop(x);
-        let (frames, size) = (larger.frames, larger.size);
-        self.conv(None, larger, true, || self.frames(frames, size, width))
-    }
-
-    fn double_time(&self, x: Frames, slot: &mut Slot) -> Frames {
-        if let Slot::Unused = slot {
-            *slot = Slot::FirstFramePassed;
-            return x;
+    /// The frames are views of what the convolution gives.
+    fn double_time(&self, x: Frame, slot: &mut Slot) -> Vec<Frame> {
+        if !std::mem::replace(&mut slot.has_begun, true) {
+            return vec![x];
         }
-        let width = x.channels;
-        let y = self.causal(x, slot, 2 * width, false);
-        self.frames(2 * y.frames, y.size, width)
+        let _past = slot.remember(x.memory.clone());
+        let joined = self.frame(x.size, 2 * x.channels);
+        vec![Frame { memory: joined.memory, ..x }; 2]
     }
 
-    fn downsample(&self, x: Frames, temporal: bool, cache: &mut Cache) -> Frames {
-        let (frames, size, width) = (x.frames, x.size.map(|side| side / 2), x.channels);
-        let x = self.conv(None, x, true, || self.frames(frames, size, width));
+    fn enlarge(&self, x: Frame) -> Frame {
+        let (size, width) = (x.size.map(|side| 2 * side), x.channels / 2);
+        // A view is copied; the memory of both is free again after the second copy.
+        let is_view = !self.is_whole(&x);
+        let x = if is_view { self.frame(x.size, x.channels) } else { x };
+        let larger = self.frame(size, width);
+        drop(x);
+        larger
+    }
+
+    fn is_whole(&self, x: &Frame) -> bool {
+        x.memory.bytes() == ELEMENT * elements(x.size, x.channels)
+    }
+
+    fn downsample(&self, x: Frame, temporal: bool, cache: &mut Cache) -> Option<Frame> {
+        let smaller = self.frame(x.size.map(|side| side / 2), x.channels);
+        drop(x);
         if !temporal {
-            return x;
+            return Some(smaller);
         }
         let slot = cache.slot();
-        match std::mem::replace(slot, Slot::Past(x.last(1))) {
-            Slot::Past(past) => {
-                self.conv(Some(past), x, false, || self.frames(frames.div_ceil(2), size, width))
+        let past = slot.remember(smaller.memory.clone());
+        match past.len() {
+            0 => Some(smaller),
+            1 => None,
+            _ => {
+                slot.forget(1);
+                Some(self.frame(smaller.size, smaller.channels))
             }
-            _ => x,
         }
     }
 
-    /// In place where nobody else has the frames.
-    fn norm(&self, x: Frames) -> Frames {
+    /// In place where nobody else has the frame.
+    fn norm(&self, x: Frame) -> Frame {
         match x.memory.is_unique() {
             true => x,
-            false => self.frames(x.frames, x.size, x.channels),
+            false => self.frame(x.size, x.channels),
         }
     }
 
-    fn causal(&self, x: Frames, slot: &mut Slot, width: usize, padded: bool) -> Frames {
-        let past = match slot {
-            Slot::Past(past) => Some(past.clone()),
-            _ => None,
+    fn causal(&self, x: Frame, cache: &mut Cache, width: usize) -> Frame {
+        let kept = match self.half_cache {
+            true => self.meter.hold(ELEMENT / 2 * elements(x.size, x.channels)),
+            false => x.memory.clone(),
         };
-        let known = match &past {
-            Some(past) if x.frames < 2 => self.frames(past.frames + x.frames, x.size, x.channels),
-            _ => x.clone(),
-        };
-        *slot = Slot::Past(known.last(known.frames.min(2)));
-        drop(known);
-        let (frames, size) = (x.frames, x.size);
-        self.conv(past, x, padded, || self.frames(frames, size, width))
+        let _past = cache.slot().remember(kept);
+        self.frame(x.size, width)
     }
 
-    /// Frames of the past that are a part of their memory are copied out of it; all are copied into
-    /// a margin of one pixel.
-    fn conv(
-        &self,
-        past: Option<Frames>,
-        x: Frames,
-        padded: bool,
-        out: impl FnOnce() -> Frames,
-    ) -> Frames {
-        let past = past.map(|past| match past.whole {
-            true => past,
-            false => self.frames(past.frames, past.size, past.channels),
-        });
-        let frames = x.frames + past.as_ref().map_or(0, |past| past.frames);
-        let margin = x.size.map(|side| side + 2);
-        let _margin = padded.then(|| self.frames(frames, margin, x.channels));
-        out()
+    /// The frames of a latent frame, joined and cut to -1..1; then looked at and copied on the host, and
+    /// in bytes.
+    fn hand_over(&self, frames: Vec<Frame>) {
+        let (count, size) = (frames.len(), frames[0].size);
+        let copy = || self.frame(size, 3 * count);
+        let joined = if count > 1 { copy() } else { frames[0].clone() };
+        drop(frames);
+        let cut = copy();
+        drop(joined);
+        drop(copy());
+        let host = copy();
+        drop(cut);
+        drop(self.meter.hold(elements(host.size, host.channels)));
+    }
+
+    /// The frames of a latent frame, joined from tiles that are read and blended.
+    fn join(&self, latents: usize, tiles: &[[usize; 2]], size: [usize; 2]) {
+        let factor = self.config.spatial_factor();
+        let count = if latents > 1 { self.config.temporal_factor() } else { 1 };
+        let mut frames = Vec::new();
+        for _ in 0..count {
+            let tile = |size: &[usize; 2]| self.frame(size.map(|side| side * factor), 3);
+            let read: Vec<Frame> = tiles.iter().map(tile).collect();
+            let blended: Vec<Frame> = tiles.iter().map(tile).collect();
+            drop(read);
+            let rows = self.frame(size, 3);
+            frames.push(self.frame(size, 3));
+            drop((blended, rows));
+        }
+        self.hand_over(frames);
     }
 }
 
-fn elements(frames: usize, [height, width]: [usize; 2], channels: usize) -> u64 {
-    [frames, height, width, channels].map(|n| n as u64).iter().product()
+fn elements([height, width]: [usize; 2], channels: usize) -> u64 {
+    [height, width, channels].map(|n| n as u64).iter().product()
 }
 
 fn decoder_widths(config: &WanVaeConfig) -> Vec<usize> {

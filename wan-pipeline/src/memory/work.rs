@@ -136,7 +136,7 @@ impl Workload {
 
     fn encoding_video(&self, placement: &Placement) -> Option<StageMemory> {
         let Self { vae, .. } = self;
-        let working = self.most(|run| vae::encoding(vae, run.video(vae), placement.tiling));
+        let working = self.most(|run| vae::encoding(vae, run.video(vae), placement.vae));
         let weights = Weights { computed: self.vae_bytes(), ..Weights::default() };
         self.encodes_video.then(|| weights.stage(Stage::EncodingVideo, working))
     }
@@ -156,7 +156,7 @@ impl Workload {
     fn decoding(&self, placement: &Placement, place: Place) -> StageMemory {
         let decode = |run: &Run| {
             let [_, _, size @ ..] = run.latent_shape;
-            self.between_steps(run) + vae::decoding(&self.vae, size, placement.tiling)
+            self.between_steps(run) + vae::decoding(&self.vae, size, placement.vae)
         };
         let frames = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(&self.vae));
         let frames: u64 = frames.sum();

@@ -11,8 +11,8 @@ use crate::backend::{Conv3dArgs, portable};
 pub(super) fn conv3d<R: Devices, BT: BoolElement>(
     args: Conv3dArgs<Cube<R, BT>>,
 ) -> Tensor<Cube<R, BT>, 5> {
-    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
-    let frames = portable::padded(past, x, padding).permute([0, 4, 1, 2, 3]);
+    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
+    let frames = portable::frames(past, x, upsample, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     let out = if has_matrix_units(&raw(frames.clone())) {
         let (frames, weight, bias) = (raw(frames), raw(weight), raw(bias));

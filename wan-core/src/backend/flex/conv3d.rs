@@ -1,10 +1,14 @@
-//! Convolution as matrix products on the frames where they lie: with the channels of a pixel
-//! together, the inputs of `kw` taps in a row are one stretch of memory, so a matrix whose rows
-//! overlap stands for all positions of a tap row, and nothing is copied out of place (no im2col).
+//! Convolution as matrix products: with the channels of a pixel together, the inputs of `kw` taps in
+//! a row are one stretch of memory, so a matrix whose rows overlap stands for all positions of a tap
+//! row (no im2col). A task reads the few rows that it needs where they lie or, where zeros stand around
+//! them or they are enlarged or in f16, from a copy that stays in the cache: no frame is copied whole.
 
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};
+use burn_flex::FlexTensor;
 use gemm::Parallelism;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::matrix::{Beta, Matrix, multiply};
@@ -26,32 +30,25 @@ pub(super) fn taps_first(weight: Tensor<Flex, 5>) -> Tensor<Flex, 5> {
 }
 
 pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
-    if args.weight.dtype() != DType::F32 {
+    let is_known = |x: &Tensor<Flex, 5>| matches!(x.dtype(), DType::F32 | DType::F16);
+    if args.weight.dtype() != DType::F32 || !args.past.iter().all(is_known) {
         return portable::conv3d(args);
     }
-    let Conv3dArgs { past, x, weight, bias, stride, padding } = args;
-    let [batch, chunk, height, width, cin] = x.dims();
+    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
+    let [batch, _, height, width, cin] = x.dims();
     let [cout, _, kt, kh, kw] = weight.dims();
-    let known = past.as_ref().map_or(0, |past| past.dims()[1]);
-    let (past, x) = (past.map(contiguous), contiguous(x));
+    let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
     let (weight, bias) = (contiguous(weight.permute([2, 3, 4, 1, 0])), contiguous(bias));
-    let frame = height * width * cin;
-    let operands = |b: usize| {
-        let frames = |tensor, frames: usize| {
-            slice(tensor)[b * frames * frame..(b + 1) * frames * frame].chunks_exact(frame)
-        };
-        let before = past.iter().flat_map(|past| frames(past, known));
-        Operands {
-            frames: before.chain(frames(&x, chunk)).collect(),
-            height,
-            width,
-            channels: [cin, cout],
-            weight: slice(&weight),
-            bias: slice(&bias),
-            kernel: [kt, kh, kw],
-            stride,
-            padding,
-        }
+    let operands = |b: usize| Operands {
+        frames: inputs.iter().flat_map(|x| frames(x, b, height * width * cin)).collect(),
+        size: [height, width],
+        upsample,
+        channels: [cin, cout],
+        weight: slice(&weight),
+        bias: slice(&bias),
+        kernel: [kt, kh, kw],
+        stride,
+        padding,
     };
     let [t, h, w] = operands(0).output();
     let mut out = vec![0.0; batch * t * h * w * cout];
@@ -61,12 +58,42 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     tensor(out, [batch, t, h, w, cout])
 }
 
+/// A frame `[H, W, Cin]` as it lies in memory.
+#[derive(Clone, Copy)]
+enum Frame<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+}
+
+/// The frames of one video of a batch, `frame` elements each.
+fn frames(x: &FlexTensor, video: usize, frame: usize) -> Vec<Frame<'_>> {
+    let count = x.layout().shape()[1];
+    let range = video * count * frame..(video + 1) * count * frame;
+    match x.as_slice::<f16>() {
+        Some(halves) => halves[range].chunks_exact(frame).map(Frame::F16).collect(),
+        None => slice(x)[range].chunks_exact(frame).map(Frame::F32).collect(),
+    }
+}
+
+impl Frame<'_> {
+    /// Copies the elements from `start` on.
+    fn copy(self, start: usize, out: &mut [f32]) {
+        let range = start..start + out.len();
+        match self {
+            Self::F32(values) => out.copy_from_slice(&values[range]),
+            Self::F16(halves) => halves[range].convert_to_f32_slice(out),
+        }
+    }
+}
+
 /// The operands of [`convolve`].
 struct Operands<'a> {
-    /// Frames before and including this chunk, `[T, H, W, Cin]` each, one batch.
-    frames: Vec<&'a [f32]>,
-    height: usize,
-    width: usize,
+    /// Frames before and including this chunk, of one video.
+    frames: Vec<Frame<'a>>,
+    /// Height and width as they lie in memory.
+    size: [usize; 2],
+    /// Whether each pixel stands for two by two.
+    upsample: bool,
     /// Input and output.
     channels: [usize; 2],
     /// `[kt, kh, kw, Cin, Cout]`
@@ -89,21 +116,54 @@ impl Operands<'_> {
     fn padded(&self) -> [usize; 3] {
         let Padding { time, height, width } = self.padding;
         let [h, w] = [height, width].map(|[before, after]| before + after);
-        [self.frames.len() + time, self.height + h, self.width + w]
+        let [rows, columns] = self.enlarged();
+        [self.frames.len() + time, rows + h, columns + w]
     }
 
-    /// A frame with zeros around it.
-    fn pad(&self, frame: &[f32]) -> Vec<f32> {
-        let [_, height, width] = self.padded();
-        let channels = self.channels[0];
-        let mut padded = vec![0.0; height * width * channels];
-        let first = (self.padding.height[0] * width + self.padding.width[0]) * channels;
-        let row = self.width * channels;
-        let rows = padded[first..].chunks_mut(width * channels);
-        for (padded, row) in rows.zip(frame.chunks_exact(row)) {
-            padded[..row.len()].copy_from_slice(row);
+    /// Height and width without padding.
+    fn enlarged(&self) -> [usize; 2] {
+        self.size.map(|side| if self.upsample { 2 * side } else { side })
+    }
+
+    /// Rows of a frame with zeros around it: where they lie if they lie there so, else in `copy`.
+    fn rows<'b>(
+        &'b self,
+        frame: Frame<'b>,
+        first: usize,
+        count: usize,
+        copy: &'b mut Vec<f32>,
+    ) -> &'b [f32] {
+        let pitch = self.padded()[2] * self.channels[0];
+        if let (Frame::F32(values), false) = (frame, self.upsample)
+            && (self.padding.height, self.padding.width) == ([0, 0], [0, 0])
+        {
+            return &values[first * pitch..(first + count) * pitch];
         }
-        padded
+        copy.resize(count * pitch, 0.0);
+        for (i, row) in copy.chunks_exact_mut(pitch).enumerate() {
+            self.gather(frame, first + i, row);
+        }
+        copy
+    }
+
+    /// Copies a row of a frame with zeros around it.
+    fn gather(&self, frame: Frame, y: usize, row: &mut [f32]) {
+        let ([height, width], channels) = (self.enlarged(), self.channels[0]);
+        let y = y.checked_sub(self.padding.height[0]).filter(|&y| y < height);
+        let Some(y) = y else { return row.fill(0.0) };
+        let (left, row) = row.split_at_mut(self.padding.width[0] * channels);
+        let (row, right) = row.split_at_mut(width * channels);
+        left.fill(0.0);
+        right.fill(0.0);
+        if !self.upsample {
+            return frame.copy(y * width * channels, row);
+        }
+        let start = y / 2 * self.size[1] * channels;
+        for (x, pair) in row.chunks_exact_mut(2 * channels).enumerate() {
+            let (pixel, again) = pair.split_at_mut(channels);
+            frame.copy(start + x * channels, pixel);
+            again.copy_from_slice(pixel);
+        }
     }
 }
 
@@ -111,52 +171,72 @@ impl Operands<'_> {
 fn convolve(operands: &Operands, out: &mut [f32]) {
     let [_, height, width] = operands.output();
     let [_, cout] = operands.channels;
-    let unpadded = operands.padding.height == [0, 0] && operands.padding.width == [0, 0];
-    let padded: Vec<Vec<f32>> = match unpadded {
-        true => Vec::new(),
-        false => operands.frames.par_iter().map(|frame| operands.pad(frame)).collect(),
-    };
-    let frames: Vec<&[f32]> = match unpadded {
-        true => operands.frames.clone(),
-        false => padded.iter().map(Vec::as_slice).collect(),
-    };
     // Rows of the output in one product: several where positions follow each other in memory.
     let rows = match operands.stride {
         [_, 1, 1] => (BLOCK / (operands.padded()[2] * cout)).clamp(1, height),
         _ => 1,
     };
     out.par_chunks_mut(height * width * cout).enumerate().for_each(|(t, out)| {
-        out.par_chunks_mut(rows * width * cout).enumerate().for_each(|(block, out)| {
-            convolve_rows(operands, &frames, [t, block * rows], out);
+        let blocks = out.par_chunks_mut(rows * width * cout).enumerate();
+        blocks.for_each_init(Scratch::default, |scratch, (block, out)| {
+            convolve_rows(operands, scratch, [t, block * rows], out);
         });
     });
 }
 
+/// What a task uses again and again.
+#[derive(Default)]
+struct Scratch {
+    /// Rows of the input.
+    rows: Vec<f32>,
+    /// Rows of the output with the positions between them.
+    block: Vec<f32>,
+}
+
 /// The rows from `first` on of the output frame `t`.
-fn convolve_rows(operands: &Operands, frames: &[&[f32]], [t, first]: [usize; 2], out: &mut [f32]) {
-    let [cin, cout] = operands.channels;
-    let ([kt, kh, kw], [st, sh, sw]) = (operands.kernel, operands.stride);
-    let [_, _, pitch] = operands.padded();
-    let [_, _, width] = operands.output();
+fn convolve_rows(
+    operands: &Operands,
+    scratch: &mut Scratch,
+    [t, first]: [usize; 2],
+    out: &mut [f32],
+) {
+    let cout = operands.channels[1];
+    let ([_, _, pitch], [_, _, width]) = (operands.padded(), operands.output());
+    let Scratch { rows: copy, block } = scratch;
     let rows = out.len() / (width * cout);
+    if rows == 1 {
+        return add_products(operands, copy, [t, first, rows], out);
+    }
     // Positions between the end of a row and the start of the next are computed too, and left out
     // when the rows are copied.
-    let step = if rows == 1 { width } else { pitch };
-    let positions = (rows - 1) * step + width;
-    let mut block = operands.bias.repeat(positions);
+    block.resize(((rows - 1) * pitch + width) * cout, 0.0);
+    add_products(operands, copy, [t, first, rows], block);
+    let found = block.chunks(pitch * cout);
+    for (out, row) in out.chunks_exact_mut(width * cout).zip(found) {
+        out.copy_from_slice(&row[..width * cout]);
+    }
+}
+
+/// Bias and products of all taps for `rows` rows from `first` on of the output frame `t`.
+fn add_products(
+    operands: &Operands,
+    copy: &mut Vec<f32>,
+    [t, first, rows]: [usize; 3],
+    block: &mut [f32],
+) {
+    let [cin, cout] = operands.channels;
+    let ([kt, kh, kw], [st, sh, sw]) = (operands.kernel, operands.stride);
+    let positions = block.len() / cout;
+    block.chunks_exact_mut(cout).for_each(|pixel| pixel.copy_from_slice(operands.bias));
     for dt in 0..kt {
         // Frames of padding are zero and add nothing.
         let Some(frame) = (t * st + dt).checked_sub(operands.padding.time) else { continue };
         for dy in 0..kh {
-            let start = (first * sh + dy) * pitch * cin;
+            let inputs = operands.rows(operands.frames[frame], first * sh + dy, rows, copy);
             let taps = (dt * kh + dy) * kw * cin * cout;
-            let left = Matrix::rows(&frames[frame][start..], positions, kw * cin, sw * cin);
+            let left = Matrix::rows(inputs, positions, kw * cin, sw * cin);
             let right = Matrix::rows(&operands.weight[taps..], kw * cin, cout, cout);
-            multiply(&mut block, cout, Beta::One, 1.0, left, right, Parallelism::None);
+            multiply(block, cout, Beta::One, 1.0, left, right, Parallelism::None);
         }
-    }
-    let rows = block.chunks(step * cout);
-    for (out, row) in out.chunks_exact_mut(width * cout).zip(rows) {
-        out.copy_from_slice(&row[..width * cout]);
     }
 }

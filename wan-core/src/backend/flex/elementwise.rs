@@ -1,14 +1,16 @@
 //! Kernels that read each element once and write it once: the activation, the rotary embedding, the
-//! gated residual, nearest-neighbour upsampling.
+//! gated residual, rounding to f16.
 
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor, activation};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::math;
 use super::memory::{contiguous, in_place, slice, tensor};
 use super::parallel::{MIN_PER_THREAD, for_elements, for_rows, inlined};
-use crate::backend::{RopeArgs, portable};
+use crate::backend::RopeArgs;
 
 /// The tanh approximation of GELU.
 pub(super) fn gelu(x: Tensor<Flex, 3>) -> Tensor<Flex, 3> {
@@ -56,32 +58,15 @@ pub(super) fn gated_residual(
     in_place(x, |x| for_rows(x, width, each))
 }
 
-/// Doubles height and width of channels-last frames.
-pub(super) fn upsample(x: Tensor<Flex, 5>) -> Tensor<Flex, 5> {
-    if x.dtype() != DType::F32 {
-        return portable::upsample(x);
+/// From f32 to f16 on all threads, without the f64 that burn goes by way of; all else as burn does it.
+pub(super) fn cast(x: Tensor<Flex, 5>, dtype: DType) -> Tensor<Flex, 5> {
+    if (x.dtype(), dtype) != (DType::F32, DType::F16) {
+        return x.cast(dtype);
     }
-    let [batch, frames, height, width, channels] = x.dims();
-    let out = doubled(slice(&contiguous(x)), width, channels);
-    tensor(out, [batch, frames, 2 * height, 2 * width, channels])
-}
-
-/// Repeats each pixel twice along width and each row twice along height.
-fn doubled(x: &[f32], width: usize, channels: usize) -> Vec<f32> {
-    let row = width * channels;
-    let mut out = vec![0.0; 4 * x.len()];
-    let rows = (MIN_PER_THREAD / (4 * row)).max(1);
-    let blocks = out.par_chunks_mut(rows * 4 * row).zip(x.par_chunks(rows * row));
-    blocks.for_each(|(out, x)| {
-        for (out, x) in out.chunks_exact_mut(4 * row).zip(x.chunks_exact(row)) {
-            let (first, second) = out.split_at_mut(2 * row);
-            let pixels = first.chunks_exact_mut(2 * channels).zip(x.chunks_exact(channels));
-            for (out, pixel) in pixels {
-                out[..channels].copy_from_slice(pixel);
-                out[channels..].copy_from_slice(pixel);
-            }
-            second.copy_from_slice(first);
-        }
-    });
-    out
+    let shape = x.dims();
+    let x = contiguous(x);
+    let mut halves = vec![f16::ZERO; slice(&x).len()];
+    let parts = halves.par_chunks_mut(MIN_PER_THREAD).zip(slice(&x).par_chunks(MIN_PER_THREAD));
+    parts.for_each(|(halves, x)| halves.convert_from_f32_slice(x));
+    tensor(halves, shape)
 }

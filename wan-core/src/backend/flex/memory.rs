@@ -1,7 +1,7 @@
 //! Flex tensors as slices of memory, and back.
 
 use burn::backend::Flex;
-use burn::tensor::{Bytes, DType, Shape, Tensor, TensorPrimitive};
+use burn::tensor::{Bytes, Element, Shape, Tensor, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
 
 use super::parallel;
@@ -24,9 +24,12 @@ pub(super) fn slice(x: &FlexTensor) -> &[f32] {
     x.as_slice().expect("a contiguous tensor of f32")
 }
 
-pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+pub(super) fn tensor<E: Element, const D: usize>(
+    values: Vec<E>,
+    shape: [usize; D],
+) -> Tensor<Flex, D> {
     let layout = Layout::contiguous(Shape::from(shape));
-    let tensor = FlexTensor::new(Bytes::from_elems(values), layout, DType::F32);
+    let tensor = FlexTensor::new(Bytes::from_elems(values), layout, E::dtype());
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 

@@ -12,7 +12,7 @@ mod norms;
 mod parallel;
 
 use burn::backend::Flex;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_flex::FlexDevice;
 use rayon::prelude::*;
 
@@ -100,7 +100,7 @@ impl Backend for Flex {
         conv3d::conv3d(args)
     }
 
-    fn wan_upsample(x: Tensor<Self, 5>) -> Tensor<Self, 5> {
-        elementwise::upsample(x)
+    fn wan_cast(x: Tensor<Self, 5>, dtype: DType) -> Tensor<Self, 5> {
+        elementwise::cast(x, dtype)
     }
 }
