@@ -28,6 +28,10 @@ const RELATIVE_RMS: [(Stage, f64, f64); 5] = [
 /// In bf16 the transformer also may not be further off than the reference is in bf16, times this.
 pub const OF_REFERENCE_BF16: f64 = 1.5;
 
+/// What convolutions of f32 on the matrix units of NVIDIA's GPUs lead to, absolute and relative: they round
+/// the operands to 11 bits, which PyTorch lets them do, too.
+pub const TF32: (f64, f64) = (5e-3, 1e-2);
+
 /// Two backends in f32, both of which are within `atol` and `rtol` of the reference.
 pub const BETWEEN_BACKENDS: (f64, f64) = (2e-4, 2e-4);
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread;
 
+use burn::tensor::StreamId;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wan_core::{Backend, BurnBackend, CancelToken, ReadingPace};
 
@@ -34,6 +35,9 @@ pub(crate) struct Stream<B: BurnBackend, L> {
     count: usize,
     load: LoadLayer<B, L>,
     meter: ReadMeter,
+    /// The queue of the device in which layers are copied to it, beside the one that computes: always the
+    /// same, since each has memory of its own.
+    queue: OnceLock<StreamId>,
 }
 
 /// Threads of their own for reading: while they wait for a disk, the others compute. `None` where the
@@ -59,6 +63,7 @@ impl<B: Backend, L: Send + Sync> Layers<B, L> {
             count,
             load,
             meter: ReadMeter::default(),
+            queue: OnceLock::new(),
         }))
     }
 
@@ -103,7 +108,10 @@ impl<B: Backend, L: Send + Sync> Stream<B, L> {
         thread::scope(|scope| {
             // Without room for a layer: it is handed over when the one before it is gone.
             let (sender, layers) = sync_channel(0);
-            let read = move || self.read_all(cancel, &sender);
+            let read = move || {
+                let queue = self.queue.get_or_init(StreamId::current);
+                queue.executes(|| self.read_all(cancel, &sender));
+            };
             let thread = thread::Builder::new().name("weights".into());
             let Ok(reader) = thread.spawn_scoped(scope, read) else {
                 return self.for_each_in_turn(cancel, visit);
@@ -133,7 +141,11 @@ impl<B: Backend, L: Send + Sync> Stream<B, L> {
     ) -> Result<(), E> {
         let mut i = 0;
         while let Ok(layer) = self.meter.wait(|| layers.recv()) {
-            visit(i, &layer?)?;
+            let layer = layer?;
+            visit(i, &layer)?;
+            // The memory of a layer that is let go is free for the next one that is copied, in another queue
+            // than the one that computes: a GPU must be done with it.
+            B::sync(&self.device).unwrap_or_else(|error| panic!("{error}"));
             i += 1;
         }
         Ok(())

@@ -17,6 +17,9 @@ use crate::{Latents, Pipeline, Plan};
 const TEXT_MATRIX: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
 const TRANSFORMER_MATRIX: &str = "blocks.0.attn1.to_q.weight";
 
+/// Parts of no more bytes than these stay loaded: to read them again would take more than is gained.
+const SMALL: u64 = 16 << 20;
+
 impl<B: Backend> Pipeline<B> {
     /// What the videos of some plans need of memory, stage by stage, and how the parts of the model are held
     /// for them. Nothing is loaded.
@@ -84,12 +87,12 @@ impl<B: Backend> Pipeline<B> {
         Workload { transformer, ..self.workload() }.transformer_bytes(form, self.place())
     }
 
-    /// Lets go of parts that stay loaded from earlier runs and are not needed in a stage, if the stage would
-    /// take more with them than the whole run takes: so the memory of later runs is that of the first.
+    /// Lets go of large parts that stay loaded from earlier runs and are not needed in a stage, if the stage
+    /// would take more with them than the whole run takes: so the memory of later runs is that of the first.
     pub(crate) fn make_room(&self, stage: Stage, whole: &MemoryPlan) {
         let most = whole.peak().bytes();
         let need = whole.clone().only(stage).peak().bytes();
-        let is_idle = |bytes: u64| bytes > 0 && need.saturating_add(bytes) > most;
+        let is_idle = |bytes: u64| bytes > SMALL && need.saturating_add(bytes) > most;
         if stage != Stage::EncodingVideo && is_idle(self.held()) {
             self.vae.unload();
         }

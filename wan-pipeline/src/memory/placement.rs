@@ -98,9 +98,8 @@ impl MemoryPlan {
             Some(tiling) => vec![Some(tiling)],
             None => std::iter::once(None).chain(smaller()).collect(),
         };
-        let ways = |tiling| {
-            [false, true].map(|half| VaeMemory::new().tiling(tiling).half_cache(half))
-        };
+        let ways =
+            |tiling| [false, true].map(|half| VaeMemory::new().tiling(tiling).half_cache(half));
         tilings.into_iter().flat_map(ways).collect()
     }
 }
