@@ -20,6 +20,7 @@ mod glyphs;
 mod mojibake;
 mod spiece;
 mod tokenizer;
+mod unigram;
 
 pub use clean::clean_prompt;
 pub use error::TextError;

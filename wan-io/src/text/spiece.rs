@@ -3,11 +3,13 @@
 //! Sources: `sentencepiece_model.proto` for the fields, `SpmConverter` in
 //! `transformers/convert_slow_tokenizer.py` for the tokenizer.
 
-use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{Precompiled, Replace, Sequence, Strip, replace::ReplacePattern};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
+use tokenizers::{AddedToken, NormalizerWrapper};
+
+use super::tokenizer::Inner;
+use super::unigram::{Unigram, Vocabulary};
 
 /// Kinds of pieces.
 const UNKNOWN: u64 = 2;
@@ -93,7 +95,7 @@ impl SentencePiece {
     }
 
     /// The tokenizer that `transformers` makes of the model, with `</s>` after each text.
-    pub(super) fn into_tokenizer(self) -> tokenizers::Result<Tokenizer> {
+    pub(super) fn into_tokenizer(self) -> tokenizers::Result<Inner> {
         let blank = '▁';
         let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
         if !self.characters.is_empty() {
@@ -108,9 +110,10 @@ impl SentencePiece {
         let place = |is: fn(&Piece) -> bool| self.pieces.iter().position(is);
         let end = place(|piece| piece.text == "</s>");
         let unknown = place(|piece| piece.kind == UNKNOWN).or(place(|piece| piece.text == "<unk>"));
-        let vocab = self.pieces.into_iter().map(|piece| (piece.text, f64::from(piece.score)));
-        let model = Unigram::from(vocab.collect(), unknown, self.byte_fallback)?;
-        let mut tokenizer = Tokenizer::new(model);
+        let mut vocabulary = Vocabulary::default();
+        self.pieces.iter().for_each(|piece| vocabulary.push(&piece.text, f64::from(piece.score)));
+        let model = Unigram::new(vocabulary, unknown, self.byte_fallback)?;
+        let mut tokenizer = Inner::new(model);
         tokenizer.with_normalizer(Some(Sequence::new(normalizers)))?;
         tokenizer.with_pre_tokenizer(Some(metaspace.clone())).with_decoder(Some(metaspace));
         if let Some(end) = end {

@@ -1,24 +1,36 @@
 use super::TextError;
 use super::spiece::SentencePiece;
+use super::unigram::{Listed, Unigram};
 use crate::files::strict_json;
 use crate::foreign;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use tokenizers::{Encoding, ModelWrapper};
+use tokenizers::{
+    AddedToken, DecoderWrapper, Encoding, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper, TokenizerImpl,
+};
 
-/// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. The library keeps pieces
-/// in a tree as deep as the longest one.
+/// The longest piece of a vocabulary in bytes; those of umT5 end at some 50. A text is compared with pieces
+/// from each of its characters on.
 const LONGEST_PIECE: usize = 4096;
 /// A blank, as pieces are written.
 const BLANK: &str = "▁";
 /// The name of bytes without a file in errors.
 const IN_MEMORY: &str = "in memory";
+
+/// The library's tokenizer with our model.
+pub(super) type Inner = TokenizerImpl<
+    Unigram,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 /// A text as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +54,7 @@ pub struct Tokens {
 /// Clean the text first ([`clean_prompt`](super::clean_prompt)): line breaks and tabs are unknown to
 /// umT5.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     file: String,
     eos: u32,
     pad: u32,
@@ -90,26 +102,17 @@ impl Tokenizer {
         if !is_sentence_piece && let Some(what) = foreign::instead_of_json(beginning, found) {
             return Err(TextError::Foreign { file, what });
         }
-        let malformed = |found| TextError::Malformed { file: file.clone(), found };
-        let mut inner = match is_sentence_piece {
+        let inner = match is_sentence_piece {
             true => from_sentence_piece(bytes)
                 .map_err(|found| TextError::SentencePiece { file: file.clone(), found })?,
-            false => {
-                let json = strict_json(bytes);
-                check_layout(&json, &file)?;
-                guarded(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(malformed)?
-            }
+            false => from_json(&strict_json(bytes), &file)?,
         };
-        if !matches!(inner.get_model(), ModelWrapper::Unigram(_)) {
-            return Err(TextError::NotUnigram { file, found: "unknown".to_owned() });
-        }
-        // Lengths are the caller's to say, at every text.
-        inner.with_padding(None).with_truncation(None).map_err(|e| malformed(e.to_string()))?;
         let id = |token| {
             inner.token_to_id(token).ok_or_else(|| TextError::NoToken { file: file.clone(), token })
         };
         let (eos, pad) = (id("</s>")?, id("<pad>")?);
-        let max_id = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let added = inner.get_added_vocabulary().get_vocab().values().copied().max();
+        let max_id = inner.get_model().max_id().max(added).unwrap_or(0);
         let tokenizer = Self { inner, file, eos, pad, max_id };
         tokenizer.check_end()?;
         Ok(tokenizer)
@@ -211,8 +214,8 @@ fn in_folder(folder: &Path) -> PathBuf {
     if !json.exists() && spiece.exists() { spiece } else { json }
 }
 
-/// The tokenizer of a SentencePiece model, with the checks of [`check_layout`].
-fn from_sentence_piece(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+/// The tokenizer of a SentencePiece model, with the checks of [`from_json`].
+fn from_sentence_piece(bytes: &[u8]) -> Result<Inner, String> {
     let model = SentencePiece::read(bytes)?;
     check_pieces(model.pieces.iter().map(|piece| piece.text.as_str()))?;
     let claimed = model.characters.first_chunk().map_or(0, |size| u32::from_le_bytes(*size));
@@ -253,43 +256,62 @@ fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
     }
 }
 
-/// The part of the file that is checked before the library reads it.
+/// A `tokenizer.json` without its lengths, which are the caller's to say, at every text.
 #[derive(Deserialize)]
 struct Layout {
+    version: Option<String>,
     model: Model,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
     normalizer: Option<Value>,
+    pre_tokenizer: Option<PreTokenizerWrapper>,
+    post_processor: Option<PostProcessorWrapper>,
+    decoder: Option<DecoderWrapper>,
 }
 
 #[derive(Deserialize)]
 struct Model {
     #[serde(rename = "type")]
     kind: Option<String>,
-    vocab: Vocab,
+    vocab: Listed,
+    unk_id: Option<usize>,
+    #[serde(default)]
+    byte_fallback: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Vocab {
-    Unigram(Vec<(String, f64)>),
-    Other(IgnoredAny),
-}
-
-/// Refuses other models, and what would exhaust the stack or the memory in the library.
-fn check_layout(bytes: &[u8], file: &str) -> Result<(), TextError> {
+/// The tokenizer of a `tokenizer.json`. Refuses other models, and what would exhaust the memory in the
+/// library.
+fn from_json(bytes: &[u8], file: &str) -> Result<Inner, TextError> {
     let malformed = |found: String| TextError::Malformed { file: file.to_owned(), found };
-    let layout: Layout = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
-    let kind = layout.model.kind.unwrap_or_else(|| "unnamed".to_owned());
-    let Vocab::Unigram(pieces) = layout.model.vocab else {
-        return match kind.as_str() {
-            "Unigram" => Err(malformed("the vocabulary is not a list of pieces and scores".into())),
-            _ => Err(TextError::NotUnigram { file: file.to_owned(), found: kind }),
+    let layout = || Ok(serde_json::from_slice::<Layout>(bytes)?);
+    let layout = guarded(layout).map_err(malformed)?;
+    if let Some(version) = layout.version.filter(|version| version != "1.0") {
+        return Err(malformed(format!("its version is {version}, not 1.0")));
+    }
+    let Model { kind, vocab: Listed(vocabulary), unk_id, byte_fallback } = layout.model;
+    let is_unigram = kind.as_deref().is_none_or(|kind| kind == "Unigram");
+    let Some(vocabulary) = vocabulary.filter(|_| is_unigram) else {
+        return match kind.unwrap_or_else(|| "unnamed".to_owned()) {
+            kind if kind == "Unigram" => {
+                Err(malformed("the vocabulary is not a list of pieces and scores".into()))
+            }
+            found => Err(TextError::NotUnigram { file: file.to_owned(), found }),
         };
     };
-    check_pieces(pieces.iter().map(|(piece, _)| piece.as_str())).map_err(malformed)?;
-    if layout.normalizer.is_some_and(|normalizer| claims_too_much(&normalizer)) {
+    check_pieces(vocabulary.pieces()).map_err(malformed)?;
+    if layout.normalizer.as_ref().is_some_and(claims_too_much) {
         return Err(malformed(CLAIMS_TOO_MUCH.to_owned()));
     }
-    Ok(())
+    let tokenizer = || {
+        let normalizer = layout.normalizer.map(serde_json::from_value::<NormalizerWrapper>);
+        let mut tokenizer = Inner::new(Unigram::new(vocabulary, unk_id, byte_fallback)?);
+        tokenizer.with_normalizer(normalizer.transpose()?)?;
+        tokenizer.with_pre_tokenizer(layout.pre_tokenizer);
+        tokenizer.with_post_processor(layout.post_processor).with_decoder(layout.decoder);
+        tokenizer.add_tokens(layout.added_tokens)?;
+        Ok(tokenizer)
+    };
+    guarded(tokenizer).map_err(malformed)
 }
 
 const CLAIMS_TOO_MUCH: &str = "a character map claims to be larger than it is";
