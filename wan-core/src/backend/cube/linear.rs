@@ -1,9 +1,14 @@
 //! The linear layer, and the matrix products that attention consists of too.
 
 use burn::tensor::{DType, Tensor};
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul as launch};
+use burn_cubecl::kernel::matmul::{MatmulStrategy, init_matmul_output, matmul as launch};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeRuntime};
+use cubecl::prelude::CubePrimitive;
+use cubecl::tf32;
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::matmul::launch::{Strategy, launch_ref};
+use cubek::std::InputBinding;
 
 use super::{Cube, Devices, raw, tensor};
 
@@ -37,19 +42,48 @@ pub(super) fn transposed<R: Devices, BT: BoolElement>(
 /// burn's own product measures on the first call which of many kernels is fastest. Among those for
 /// devices without matrix units is one that is wrong for some sizes (burn#5626), and for small
 /// products the choice costs more than it saves; so only large products on matrix units are left to
-/// it. All others always take the same kernel and give the same bits.
+/// it. All others always take the same kernel and give the same bits. Products of f32 stay products of
+/// f32, as in PyTorch: the matrix units of NVIDIA's GPUs would round the operands to 11 bits (TF32).
 pub(super) fn matmul<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
     dtype: DType,
 ) -> CubeTensor<R> {
     assert_eq!(lhs.dtype, rhs.dtype, "matmul: the operands differ in dtype");
+    if lhs.dtype == DType::F32 && rounds_to_tf32(&lhs) {
+        return without_matrix_units(lhs, rhs, dtype);
+    }
     let strategy = match has_matrix_units(&lhs) && is_large(&lhs, &rhs) {
         true => MatmulStrategy::Autotune,
         false => MatmulStrategy::Cube,
     };
     // It fails only where not even the plain kernel can be launched: a bug of ours.
     launch(lhs, rhs, None, strategy, dtype).expect("two matrices that fit each other")
+}
+
+fn without_matrix_units<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let out = init_matmul_output(&lhs, &rhs, dtype);
+    let [left, right, result] = [lhs.dtype, rhs.dtype, dtype].map(Into::into);
+    let operands = MatmulGlobalElems { lhs: left, rhs: right, out: result };
+    let launched = launch_ref(
+        &Strategy::SimpleUnit(Default::default()),
+        &out.client,
+        InputBinding::new(lhs.binding(), left),
+        InputBinding::new(rhs.binding(), right),
+        out.clone().binding(),
+        &mut MatmulElems::from_globals(&operands),
+    );
+    launched.expect("two matrices that fit each other");
+    out
+}
+
+/// Whether its matrix units take f32 only so.
+fn rounds_to_tf32<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
+    x.client.properties().supports_type(tf32::as_type_native_unchecked().storage_type())
 }
 
 /// Whether the device multiplies small matrices in one instruction.
