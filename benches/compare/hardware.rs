@@ -83,6 +83,8 @@ fn cell(plan: &MemoryPlan) -> String {
         Residency::Stored => "stored",
         Residency::Streamed => "disk",
     };
-    let tiles = plan.placement().vae.tiling.map(|tiling| format!(", tiles {}", tiling.size[0]));
-    format!("{weights}{}", tiles.unwrap_or_default())
+    let vae = plan.placement().vae;
+    let tiles = vae.tiling.map(|tiling| format!(", tiles {}", tiling.size[0]));
+    let halves = if vae.half_cache { ", f16" } else { "" };
+    format!("{weights}{}{halves}", tiles.unwrap_or_default())
 }

@@ -25,9 +25,12 @@ fn limited(folder: &Folder, kib: u32, arguments: &[&str]) -> Command {
 const TINY: u32 = 16_000;
 
 /// KiB that are enough for denoising this job, and not for decoding.
-const TIGHT: u32 = 130_000;
+const TIGHT: u32 = 50_000;
 
-/// A job that needs some 200 MB in decoding, and little before.
+/// KiB in which frames can be decoded in tiles, and not as a whole.
+const IN_TILES: u32 = 80_000;
+
+/// A job that needs more in decoding than before.
 const LARGE: [&str; 11] = [
     PROMPT, "--frames", "5", "--width", "256", "--height", "256", "--steps", "2", "--out", "v.rgb",
 ];
@@ -44,8 +47,22 @@ fn what_does_not_fit_is_refused_with_what_would_help() {
     let error = said.lines().find(|line| line.starts_with("error: ")).expect(&said);
     assert!(error.contains("decoding needs about "), "{error}");
     assert!(error.contains("free within the limit on the data of a process"), "{error}");
-    assert!(error.contains("a smaller size"), "{error}");
+    assert!(error.contains("fewer frames would do"), "{error}");
     assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn within_a_tight_limit_frames_are_cut() {
+    let folder = Folder::new();
+    let output = limited(&folder, IN_TILES, &LARGE).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found = fs::read(folder.path("v.rgb")).unwrap();
+    folder.run(&LARGE);
+    let whole = fs::read(folder.path("v.rgb")).unwrap();
+    assert_eq!(found.len(), whole.len());
+    let differences = found.iter().zip(&whole).map(|(a, b)| u64::from(a.abs_diff(*b)));
+    let sum: u64 = differences.sum();
+    assert!(sum > 0 && sum < found.len() as u64, "{sum} in {} values", found.len());
 }
 
 #[test]
@@ -96,7 +113,7 @@ fn where_memory_runs_out_it_is_said() {
     assert!(said.contains("warning: the memory limit of "), "{said}");
     assert_eq!(output.status.code(), Some(OUT_OF_MEMORY), "{said}");
     let end = said.lines().find(|line| line.starts_with("error: ")).expect(&said);
-    assert!(end.contains("memory has run out: ") && end.contains("a smaller size"), "{end}");
+    assert!(end.contains("memory has run out: ") && end.contains("fewer frames"), "{end}");
     assert!(!said.contains("memory allocation of"), "{said}");
     assert_eq!(folder.names(), [""; 0], "nothing is left");
 }

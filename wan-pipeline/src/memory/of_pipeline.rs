@@ -77,9 +77,15 @@ impl<B: Backend> Pipeline<B> {
 
     /// The bytes of the parts that stay loaded between runs.
     fn held(&self) -> u64 {
-        let transformer = self.transformer.form().map_or(0, |form| self.transformer_bytes(form));
-        let vae = self.vae.form().map_or(0, |()| self.workload().vae_bytes());
-        transformer + vae
+        self.held_transformer() + self.held_vae()
+    }
+
+    fn held_transformer(&self) -> u64 {
+        self.transformer.form().map_or(0, |form| self.transformer_bytes(form))
+    }
+
+    fn held_vae(&self) -> u64 {
+        self.vae.form().map_or(0, |()| self.workload().vae_bytes())
     }
 
     fn transformer_bytes(&self, form: Residency) -> u64 {
@@ -92,11 +98,19 @@ impl<B: Backend> Pipeline<B> {
     pub(crate) fn make_room(&self, stage: Stage, whole: &MemoryPlan) {
         let most = whole.peak().bytes();
         let need = whole.clone().only(stage).peak().bytes();
-        let is_idle = |bytes: u64| bytes > SMALL && need.saturating_add(bytes) > most;
-        if stage != Stage::EncodingVideo && is_idle(self.held()) {
+        let uses_vae = match stage {
+            Stage::EncodingPrompts => false,
+            Stage::Denoising => whole.work.encodes_video, // and so counted
+            Stage::EncodingVideo | Stage::Decoding => true,
+        };
+        let uses_transformer = matches!(stage, Stage::Denoising | Stage::Decoding);
+        let vae = || if uses_vae { 0 } else { self.held_vae() };
+        let transformer = || if uses_transformer { 0 } else { self.held_transformer() };
+        let is_too_much = || need.saturating_add(vae()).saturating_add(transformer()) > most;
+        if vae() > SMALL && is_too_much() {
             self.vae.unload();
         }
-        if matches!(stage, Stage::EncodingPrompts | Stage::EncodingVideo) && is_idle(self.held()) {
+        if transformer() > SMALL && is_too_much() {
             self.transformer.unload();
         }
     }
