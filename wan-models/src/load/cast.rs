@@ -14,6 +14,7 @@ use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
 use super::meter::ReadMeter;
+use super::pages::prefer_large;
 
 /// Elements that go through f32 on their way from or to f16, which processors convert by the vector.
 const BLOCK: usize = 256;
@@ -90,6 +91,7 @@ fn fill<T: Send>(
     meter: Option<&ReadMeter>,
     cast: impl Fn(Dtype, &[u8], &mut [T]) + Sync,
 ) -> Result<Vec<T>, FileError> {
+    prefer_large(&mut out);
     let piece = raw.piece();
     let pieces = out.par_chunks_mut(piece).enumerate();
     pieces.try_for_each_init(Vec::new, |buffer, (i, out)| {

@@ -23,6 +23,7 @@ mod mismatch;
 mod names;
 mod network;
 mod options;
+mod pages;
 mod passed_over;
 mod quantised;
 mod reading;
