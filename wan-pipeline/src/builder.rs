@@ -175,8 +175,9 @@ impl<B: Backend> PipelineBuilder<B> {
     /// system does not tell.
     ///
     /// It decides how the parts of the model are held: as a whole in memory, or read layer by layer while they
-    /// compute; frames as a whole or in tiles. Results do not depend on it, but for tiles. A run that does
-    /// not fit is refused with [`Error::Memory`].
+    /// compute; frames as a whole or in tiles. Latents do not depend on it; frames do a little where the VAE
+    /// keeps its feature cache in f16 or works in tiles, which the log says. A run that does not fit is
+    /// refused with [`Error::Memory`].
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.memory_limit = Some(bytes);
         self

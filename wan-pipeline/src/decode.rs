@@ -66,6 +66,9 @@ impl<B: Backend> Pipeline<B> {
         let memory = self.memory_to_decode(std::slice::from_ref(latents));
         memory.check()?;
         let vae_memory = memory.placement().vae;
+        if vae_memory != VaeMemory::new().tiling(self.wishes.tiling) {
+            tracing::info!("to keep to its memory, the VAE decodes with {vae_memory:?}");
+        }
         if memory.placement().drops_transformer {
             self.transformer.unload();
         }
