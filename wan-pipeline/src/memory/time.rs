@@ -16,6 +16,7 @@ use wan_models::transformer::WanTransformerConfig;
 use wan_models::umt5::Umt5Config;
 use wan_models::vae::WanVaeConfig;
 
+use super::vae::{decoder_layers, encoder_layers};
 use super::work::{Part, Run, Workload};
 use super::{MemoryPlan, Place, Stage, StageMemory};
 use crate::Pipeline;
@@ -191,11 +192,11 @@ impl MemoryPlan {
         let passes: f64 = self.work.runs.iter().map(|run| run.steps as f64).sum();
         let time = |stage: &StageMemory| match stage.stage {
             Stage::EncodingPrompts => self.work.prompts_time(rates) + read(stage),
-            Stage::EncodingVideo => self.work.vae_time(rates, encoder_operations),
+            Stage::EncodingVideo => self.work.vae_time(rates, encoder_layers),
             Stage::Denoising => {
                 self.work.runs.iter().map(steps).sum::<f64>() + passes * read(stage)
             }
-            Stage::Decoding => self.work.vae_time(rates, decoder_operations),
+            Stage::Decoding => self.work.vae_time(rates, decoder_layers),
         };
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let longest = self.work.runs.iter().map(step).fold(0.0, f64::max);
@@ -234,13 +235,17 @@ impl Workload {
     fn vae_time(
         &self,
         rates: &Calibration,
-        operations: impl Fn(&WanVaeConfig, [usize; 3]) -> f64,
+        layers: impl Fn(&WanVaeConfig) -> Vec<(f64, usize)>,
     ) -> f64 {
-        let of = |run: &Run| {
-            let [_, _, size @ ..] = run.latent_shape;
-            run.videos as f64 * operations(&self.vae, size)
+        let positions = |run: &Run| {
+            let [_, _, frames, height, width] = run.latent_shape;
+            (run.videos * frames * height * width) as f64
         };
-        self.runs.iter().map(of).sum::<f64>() / rates.convolutions
+        let of_one: f64 = layers(&self.vae)
+            .into_iter()
+            .map(|(count, weights)| 2.0 * count * weights as f64)
+            .sum();
+        of_one * self.runs.iter().map(positions).sum::<f64>() / rates.convolutions
     }
 }
 
@@ -254,62 +259,4 @@ fn text_parameters(config: &Umt5Config) -> f64 {
 fn layer_parameters(config: &WanTransformerConfig) -> f64 {
     let inner = config.inner_dim();
     (6 * inner * inner + 2 * inner * config.ffn_dim) as f64
-}
-
-/// Operations of the VAE's decoder for latents `[frames, height, width]`.
-fn decoder_operations(config: &WanVaeConfig, [frames, height, width]: [usize; 3]) -> f64 {
-    let base = config.decoder_base_dim.unwrap_or(config.base_dim);
-    let widths: Vec<usize> = config.dim_mult.iter().rev().map(|multiple| multiple * base).collect();
-    let mut positions = (frames * height * width) as f64;
-    let mut operations = positions * (conv(config.z_dim, widths[0], 27) + middle(widths[0]));
-    let mut input = widths[0];
-    for (level, &width) in widths.iter().enumerate() {
-        for _ in 0..=config.num_res_blocks {
-            operations += positions * residual(input, width);
-            input = width;
-        }
-        if let Some(&temporal) = config.temporal_downsample.iter().rev().nth(level) {
-            operations += if temporal { positions * conv(width, 2 * width, 3) } else { 0.0 };
-            positions *= if temporal { 8.0 } else { 4.0 };
-            input = width / 2;
-            operations += positions * conv(width, input, 9);
-        }
-    }
-    operations + positions * conv(input, 3, 27)
-}
-
-/// Operations of the VAE's encoder for a video that becomes latents `[frames, height, width]`.
-fn encoder_operations(config: &WanVaeConfig, [frames, height, width]: [usize; 3]) -> f64 {
-    let pixels = config.spatial_factor() * config.spatial_factor() * config.temporal_factor();
-    let mut positions = (frames * height * width * pixels) as f64;
-    let mut input = config.base_dim;
-    let mut operations = positions * conv(3, input, 27);
-    for (level, multiple) in config.dim_mult.iter().enumerate() {
-        let width = multiple * config.base_dim;
-        for _ in 0..config.num_res_blocks {
-            operations += positions * residual(input, width);
-            input = width;
-        }
-        if let Some(&temporal) = config.temporal_downsample.get(level) {
-            positions /= 4.0;
-            operations += positions * conv(width, width, 9);
-            positions /= if temporal { 2.0 } else { 1.0 };
-            operations += if temporal { positions * conv(width, width, 3) } else { 0.0 };
-        }
-    }
-    operations + positions * (middle(input) + conv(input, 2 * config.z_dim, 27))
-}
-
-/// Operations of a convolution at one position.
-fn conv(input: usize, output: usize, taps: usize) -> f64 {
-    2.0 * (input * output * taps) as f64
-}
-
-fn residual(input: usize, output: usize) -> f64 {
-    let shortcut = if input == output { 0.0 } else { conv(input, output, 1) };
-    conv(input, output, 27) + conv(output, output, 27) + shortcut
-}
-
-fn middle(width: usize) -> f64 {
-    2.0 * residual(width, width) + 4.0 * conv(width, width, 1)
 }

@@ -60,7 +60,8 @@ impl Cache {
 pub(super) fn parameters(config: &WanVaeConfig) -> u64 {
     let z = config.z_dim;
     let moments = linear(2 * z, 2 * z) + linear(z, z);
-    (encoder_parameters(config) + decoder_parameters(config) + moments) as u64
+    let layers = encoder_layers(config).into_iter().chain(decoder_layers(config));
+    (layers.map(|(_, weights)| weights).sum::<usize>() + moments) as u64
 }
 
 /// The most that decoding holds beside the weights and the latents `[frames, height, width]`.
@@ -318,38 +319,48 @@ fn decoder_widths(config: &WanVaeConfig) -> Vec<usize> {
     config.dim_mult.iter().rev().map(|multiple| multiple * base).collect()
 }
 
-fn decoder_parameters(config: &WanVaeConfig) -> usize {
+/// The decoder's layers: how many positions each computes for one of the latents, about, and its weights.
+pub(super) fn decoder_layers(config: &WanVaeConfig) -> Vec<(f64, usize)> {
     let widths = decoder_widths(config);
-    let mut elements = conv(config.z_dim, widths[0], 27) + middle(widths[0]);
+    let mut positions = 1.0;
+    let mut layers = vec![(positions, conv(config.z_dim, widths[0], 27) + middle(widths[0]))];
     let mut input = widths[0];
     for (level, &width) in widths.iter().enumerate() {
         for _ in 0..=config.num_res_blocks {
-            elements += residual(input, width);
+            layers.push((positions, residual(input, width)));
             input = width;
         }
         if let Some(&temporal) = config.temporal_downsample.iter().rev().nth(level) {
-            elements += conv(width, width / 2, 9);
-            elements += if temporal { conv(width, 2 * width, 3) } else { 0 };
+            layers.push((positions, if temporal { conv(width, 2 * width, 3) } else { 0 }));
+            positions *= if temporal { 8.0 } else { 4.0 };
             input = width / 2;
+            layers.push((positions, conv(width, input, 9)));
         }
     }
-    elements + input + conv(input, 3, 27)
+    layers.push((positions, input + conv(input, 3, 27)));
+    layers
 }
 
-fn encoder_parameters(config: &WanVaeConfig) -> usize {
-    let mut input = config.base_dim;
-    let mut elements = conv(3, input, 27);
+/// The same of the encoder.
+pub(super) fn encoder_layers(config: &WanVaeConfig) -> Vec<(f64, usize)> {
+    let pixels = config.spatial_factor() * config.spatial_factor() * config.temporal_factor();
+    let (mut positions, mut input) = (pixels as f64, config.base_dim);
+    let mut layers = vec![(positions, conv(3, input, 27))];
     for (level, multiple) in config.dim_mult.iter().enumerate() {
+        let width = multiple * config.base_dim;
         for _ in 0..config.num_res_blocks {
-            elements += residual(input, multiple * config.base_dim);
-            input = multiple * config.base_dim;
+            layers.push((positions, residual(input, width)));
+            input = width;
         }
         if let Some(&temporal) = config.temporal_downsample.get(level) {
-            elements += conv(input, input, 9);
-            elements += if temporal { conv(input, input, 3) } else { 0 };
+            positions /= 4.0;
+            layers.push((positions, conv(input, input, 9)));
+            positions /= if temporal { 2.0 } else { 1.0 };
+            layers.push((positions, if temporal { conv(input, input, 3) } else { 0 }));
         }
     }
-    elements + middle(input) + input + conv(input, 2 * config.z_dim, 27)
+    layers.push((positions, middle(input) + input + conv(input, 2 * config.z_dim, 27)));
+    layers
 }
 
 fn conv(input: usize, output: usize, taps: usize) -> usize {
