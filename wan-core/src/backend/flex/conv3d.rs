@@ -17,6 +17,8 @@ use crate::backend::{Conv3dArgs, Padding, portable};
 
 /// Elements of output that a task collects before it writes them: within the second-level cache.
 const BLOCK: usize = 1 << 15;
+/// As many at least, if a frame has them: below, a second thread costs more than it saves.
+const MIN_BLOCK: usize = 1 << 11;
 
 /// In memory the taps come first and the output channels last, see [`Operands::weight`].
 pub(super) fn taps_first(weight: Tensor<Flex, 5>) -> Tensor<Flex, 5> {
@@ -173,7 +175,11 @@ fn convolve(operands: &Operands, out: &mut [f32]) {
     let [_, cout] = operands.channels;
     // Rows of the output in one product: several where positions follow each other in memory.
     let rows = match operands.stride {
-        [_, 1, 1] => (BLOCK / (operands.padded()[2] * cout)).clamp(1, height),
+        [_, 1, 1] => {
+            let share = height * width * cout / rayon::current_num_threads();
+            let block = share.clamp(MIN_BLOCK, BLOCK);
+            (block / (operands.padded()[2] * cout)).clamp(1, height)
+        }
         _ => 1,
     };
     out.par_chunks_mut(height * width * cout).enumerate().for_each(|(t, out)| {
@@ -226,13 +232,15 @@ fn add_products(
 ) {
     let [cin, cout] = operands.channels;
     let ([kt, kh, kw], [st, sh, sw]) = (operands.kernel, operands.stride);
+    let pitch = operands.padded()[2] * cin;
     let positions = block.len() / cout;
     block.chunks_exact_mut(cout).for_each(|pixel| pixel.copy_from_slice(operands.bias));
     for dt in 0..kt {
         // Frames of padding are zero and add nothing.
         let Some(frame) = (t * st + dt).checked_sub(operands.padding.time) else { continue };
-        for dy in 0..kh {
-            let inputs = operands.rows(operands.frames[frame], first * sh + dy, rows, copy);
+        let frame = operands.frames[frame];
+        let inputs = operands.rows(frame, first * sh, (rows - 1) * sh + kh, copy);
+        for (dy, inputs) in (0..kh).map(|dy| (dy, &inputs[dy * pitch..])) {
             let taps = (dt * kh + dy) * kw * cin * cout;
             let left = Matrix::rows(inputs, positions, kw * cin, sw * cin);
             let right = Matrix::rows(&operands.weight[taps..], kw * cin, cout, cout);

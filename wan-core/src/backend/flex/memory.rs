@@ -1,8 +1,9 @@
 //! Flex tensors as slices of memory, and back.
 
 use burn::backend::Flex;
-use burn::tensor::{Bytes, Element, Shape, Tensor, TensorPrimitive};
+use burn::tensor::{Bytes, DType, Element, Shape, Tensor, TensorPrimitive};
 use burn_flex::{FlexTensor, Layout};
+use rayon::prelude::*;
 
 use super::parallel;
 
@@ -15,8 +16,37 @@ pub(super) fn contiguous<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
     let x = raw(x);
     match x.as_slice::<f32>() {
         Some(_) => x,
-        None => x.to_contiguous(),
+        None => joined_rows(&x).unwrap_or_else(|| x.to_contiguous()),
     }
+}
+
+/// A copy of a tensor of f32 whose rows are together, such as a part of its channels: burn copies element
+/// by element.
+fn joined_rows(x: &FlexTensor) -> Option<FlexTensor> {
+    let (shape, strides) = (x.layout().shape(), x.layout().strides());
+    let (&width, outer) = shape.split_last()?;
+    let is_apart = |&stride: &isize| stride < 0;
+    if x.dtype() != DType::F32 || strides.last() != Some(&1) || strides.iter().any(is_apart) {
+        return None;
+    }
+    let start = |mut row: usize| {
+        let axes = outer.iter().zip(strides).rev();
+        axes.fold(x.layout().start_offset(), |start, (&size, &stride)| {
+            let index = row % size;
+            row /= size;
+            start + index * stride as usize
+        })
+    };
+    let values = x.storage::<f32>();
+    let mut joined = vec![0.0; shape.iter().product()];
+    let rows = (parallel::MIN_PER_THREAD / width.max(1)).max(1);
+    joined.par_chunks_mut(rows * width.max(1)).enumerate().for_each(|(chunk, joined)| {
+        for (i, row) in joined.chunks_exact_mut(width).enumerate() {
+            row.copy_from_slice(&values[start(chunk * rows + i)..][..width]);
+        }
+    });
+    let layout = Layout::contiguous(shape.clone());
+    Some(FlexTensor::new(Bytes::from_elems(joined), layout, DType::F32))
 }
 
 /// The elements of a tensor that went through [`contiguous`].
