@@ -12,9 +12,10 @@ use wan_models::load::{ReadOptions, Residency, TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 
 use crate::fixture::{
-    Array, Fixture, Recorder, assert_same, compare, compare_half, folders_of, half_dtypes, json,
+    Array, Fixture, Recorder, assert_same, compare, compare_half, compare_with_reference,
+    folders_of, half_dtypes, json,
 };
-use crate::tolerance::{OF_REFERENCE_BF16, Stage};
+use crate::tolerance::Stage;
 
 /// Why a transformer is not one that is supported yet, if it is not.
 pub fn unsupported(folder: &Path) -> Option<String> {
@@ -96,8 +97,7 @@ pub fn half_precision<B: Backend>(backend: &str) {
                 if dtype == DType::BF16 && fixture.outputs.has(&name) {
                     let theirs = fixture.outputs.get(&name).relative_rms(exact);
                     let ours = output.relative_rms(exact);
-                    println!("{backend:8} {shown}: rms {ours:.2e}, reference in bf16 {theirs:.2e}");
-                    assert!(ours <= OF_REFERENCE_BF16 * theirs, "{shown}: {ours:e}, {theirs:e}");
+                    compare_with_reference(backend, &shown, ours, theirs);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use half::{bf16, f16};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use wan_core::{Backend, BurnBackend};
 use wan_models::Probe;
 
-use crate::tolerance::{Stage, TF32, allowed};
+use crate::tolerance::{OF_REFERENCE_BF16, Stage, TF32, allowed};
 
 /// The root of all fixtures.
 pub fn root() -> PathBuf {
@@ -192,6 +193,22 @@ pub fn compare_half(
     println!("{backend:8} {name:60} {dtype:?} rms {error:.2e}, allowed {allowed:.2e}");
     // Not the other way round: a comparison with what is not a number is false.
     assert!(error <= allowed, "{backend} {name} in {dtype:?}: {error:e} is more than {allowed:e}");
+    if dtype == DType::BF16
+        && let Some(&theirs) = REFERENCE_BF16.get(name)
+    {
+        compare_with_reference(backend, name, error, theirs);
+    }
+}
+
+/// The errors of the reference in bf16, from `reference_bf16.py`.
+static REFERENCE_BF16: LazyLock<BTreeMap<String, f64>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("reference_bf16.json")).expect("a table of errors")
+});
+
+/// Fails if our error in bf16 is much larger than that of the reference; prints both.
+pub fn compare_with_reference(backend: &str, name: &str, ours: f64, theirs: f64) {
+    println!("{backend:8} {name:60} bf16 rms {ours:.2e}, the reference's {theirs:.2e}");
+    assert!(ours <= OF_REFERENCE_BF16 * theirs, "{backend} {name}: {ours:e}, {theirs:e}");
 }
 
 /// Fails unless two ways to compute the same agree: bit for bit on the CPU; within rounding on a GPU, where

@@ -25,7 +25,7 @@ const RELATIVE_RMS: [(Stage, f64, f64); 5] = [
     (Stage::Latents, 1.2e-2, 1.5e-3),
 ];
 
-/// In bf16 the transformer also may not be further off than the reference is in bf16, times this.
+/// In bf16 each network also may not be further off than the reference is in bf16, times this.
 pub const OF_REFERENCE_BF16: f64 = 1.5;
 
 /// What convolutions of f32 on the matrix units of NVIDIA's GPUs lead to, absolute and relative: they round
