@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use wan_io::counted;
+use wan_pipeline::backend::set_cpu_threads;
 use wan_pipeline::{
     Backend, BackendChoice, CancelToken, Denoising, Embeddings, Error, Latents, MemoryPlan,
     Observer, Pipeline, Plan, Request, VideoSpec, WithBackend, backends, best_backend,
@@ -75,6 +76,12 @@ fn is_cancelled(error: &(dyn StdError + 'static)) -> bool {
 }
 
 fn run_on_backend(options: &Options, cancel: &CancelToken, progress: &Progress) -> Result<()> {
+    if let Some(threads) = options.threads {
+        set_cpu_threads(threads).map_err(|error| format!("--threads: {error}"))?;
+    }
+    if let Some(kernel) = options.cpu_kernel {
+        kernel.choose().map_err(|error| format!("--cpu-kernel: {error}"))?;
+    }
     let mut choice = options.backend;
     if choice == BackendChoice::Auto {
         let best = best_backend(&backends()).ok_or("no backend works on this machine")?;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
 use wan_io::files::expand_home;
+use wan_pipeline::backend::CpuKernel;
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline,
     PipelineBuilder, Precision, Preset, Request, Residency, Schedule, SchedulerKind, SigmaGrid,
@@ -197,9 +198,19 @@ pub(crate) struct Options {
     /// Which device of the backend, counted from 0; the example `backends` lists them
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: usize,
-    /// What the text encoder and the transformer compute in; the VAE computes in f32
+    /// What the text encoder and the transformer compute in
     #[arg(long, value_enum, default_value = "auto")]
     precision: PrecisionName,
+    /// What the VAE computes in [default: f32 with --precision f32, else auto]
+    #[arg(long, value_enum, value_name = "PRECISION")]
+    vae_precision: Option<PrecisionName>,
+    /// How a CPU multiplies in bf16: amx, avx512-bf16, avx512, avx2 or portable [default: the fastest that the
+    /// processor has]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cpu_kernel: Option<CpuKernel>,
+    /// Threads that compute on the CPU [default: as many as cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
     /// The most memory to take, such as 8GB or 7.5GiB: of the GPU's on a GPU. It decides what stays in
     /// memory, and whether frames are decoded in tiles [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
@@ -309,11 +320,22 @@ enum Grid {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionName {
-    /// What suits the device: 16 bits on GPUs, 32 on CPUs
+    /// What suits the device: 16 bits on GPUs and on CPUs with products of bf16 (AMX, AVX512-BF16), else 32
     Auto,
     F32,
     Bf16,
     F16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Auto => Self::Auto,
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::Bf16 => Self::Bf16,
+            PrecisionName::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -395,12 +417,10 @@ impl Options {
             VerifyWhen::Always => Verify::Always,
             VerifyWhen::Never => Verify::Never,
         });
-        builder = builder.device(self.device).precision(match self.precision {
-            PrecisionName::Auto => Precision::Auto,
-            PrecisionName::F32 => Precision::F32,
-            PrecisionName::Bf16 => Precision::Bf16,
-            PrecisionName::F16 => Precision::F16,
-        });
+        builder = builder.device(self.device).precision(self.precision.into());
+        if let Some(precision) = self.vae_precision {
+            builder = builder.vae_precision(precision.into());
+        }
         if let Some(file) = &self.transformer {
             builder = builder.transformer(file);
         }

@@ -5,7 +5,8 @@
 use burn::backend::{Flex, NdArray};
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::backend::{
-    AttentionArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, Padding, RmsNormArgs, RopeArgs,
+    AttentionArgs, ChannelNormArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, Padding,
+    RmsNormArgs, RopeArgs,
 };
 use wan_core::noise::TorchGenerator;
 use wan_core::{Backend, BurnBackend};
@@ -88,6 +89,7 @@ on_each_backend! {
     convolution
     halved_past
     half_precision
+    packed
 }
 
 /// Whether a device of the backend is there. If not, the test says so and skips; with the variable
@@ -232,16 +234,18 @@ fn frames<B: Backend>() {
         let what = format!("frames with {channels} channels");
         let (x, x_oracle) = random.pair([2, 3, 5, 7, channels]);
         let (w, w_oracle) = random.pair([channels]);
-        let ours = B::wan_channel_norm(x.clone(), w.clone());
-        assert_close(&what, ours, Oracle::wan_channel_norm(x_oracle.clone(), w_oracle.clone()));
-        let ours = B::wan_channel_norm_silu(x.clone(), w);
-        assert_close(&what, ours, Oracle::wan_channel_norm_silu(x_oracle.clone(), w_oracle));
+        for silu in [false, true] {
+            let ours = ChannelNormArgs::new(x.clone(), w.clone()).silu(silu);
+            let theirs = ChannelNormArgs::new(x_oracle.clone(), w_oracle.clone()).silu(silu);
+            assert_close(&what, B::wan_channel_norm(ours), Oracle::wan_channel_norm(theirs));
+        }
     }
     // A pixel of zeros stays zero.
     let device = B::open_device(0).unwrap();
     let zeros: Tensor<B, 5> = Tensor::zeros([1, 1, 1, 1, 4], (&device, DType::F32));
     let ones: Tensor<B, 1> = Tensor::ones([4], (&device, DType::F32));
-    assert_eq!(values(B::wan_channel_norm_silu(zeros, ones)), [0.0; 4]);
+    let args = ChannelNormArgs::new(zeros, ones).silu(true);
+    assert_eq!(values(B::wan_channel_norm(args)), [0.0; 4]);
 }
 
 fn convolution<B: Backend>() {
@@ -337,6 +341,19 @@ fn half_precision<B: Backend>() {
             assert_within(&format!("{what} in {dtype:?}"), ours, theirs, tolerance);
         };
         check("gelu", B::wan_gelu(x.clone()), Oracle::wan_gelu(x_oracle.clone()));
+        let ours = B::wan_gated_gelu(x.clone(), x.clone());
+        let theirs = Oracle::wan_gated_gelu(x_oracle.clone(), x_oracle.clone());
+        check("gated gelu", ours, theirs);
+        let frames = [1, 2, 5, 1, 96];
+        let ours = ChannelNormArgs::new(wide.clone().reshape(frames), weight.clone()).silu(true);
+        let theirs =
+            ChannelNormArgs::new(wide_oracle.clone().reshape(frames), weight_oracle.clone());
+        let ours = B::wan_channel_norm(ours.dtype(dtype)).reshape([2, 5, 96]);
+        check(
+            "channel norm",
+            ours,
+            Oracle::wan_channel_norm(theirs.silu(true)).reshape([2, 5, 96]),
+        );
         let ours = RmsNormArgs::new(x.clone(), weight.clone(), 1e-6).dtype(dtype);
         let theirs = RmsNormArgs::new(x_oracle.clone(), weight_oracle.clone(), 1e-6);
         check("rms norm", B::wan_rms_norm(ours), Oracle::wan_rms_norm(theirs));
@@ -383,6 +400,46 @@ fn half_precision<B: Backend>() {
     }
 }
 
+/// Packed weights, on backends that pack them: as plain ones, but for the order of the sums.
+fn packed<B: Backend>() {
+    let device = B::open_device(0).unwrap();
+    if !B::supports_dtype(&device, DType::BF16) {
+        println!("{} has no bf16", B::name(&device));
+        return;
+    }
+    let mut random = Random::new(10);
+    for [rows, inputs, outputs] in [[1, 1, 1], [3, 7, 5], [130, 96, 33]] {
+        let (x, x_oracle) = rounded::<B, 3>(random.pair([2, rows, inputs]), DType::BF16);
+        let (w, w_oracle) = rounded::<B, 2>(random.pair([outputs, inputs]), DType::BF16);
+        let (b, b_oracle) = rounded::<B, 1>(random.pair([outputs]), DType::BF16);
+        let Some(w) = B::wan_pack(&w.reshape([outputs, inputs, 1, 1, 1])) else {
+            println!("{} packs nothing", B::name(&device));
+            return;
+        };
+        assert_eq!(w.kernel(), [outputs, inputs, 1, 1, 1]);
+        let ours = B::wan_packed_linear(x, &w, Some(b));
+        assert_eq!(ours.dtype(), DType::BF16);
+        let w_oracle = Oracle::wan_linear_weight(w_oracle);
+        let theirs = Oracle::wan_linear(x_oracle, w_oracle, Some(b_oracle));
+        assert_within(&format!("packed linear {rows} {inputs} {outputs}"), ours, theirs, 4e-3);
+    }
+    let shape = [2, 3, 9, 13, 20];
+    let (x, x_oracle) = rounded::<B, 5>(random.pair(shape), DType::BF16);
+    let (past, past_oracle) = rounded::<B, 5>(random.pair([2, 1, 9, 13, 20]), DType::BF16);
+    let (w, w_oracle) = rounded::<B, 5>(random.pair([33, 20, 3, 3, 3]), DType::BF16);
+    let (b, b_oracle) = rounded::<B, 1>(random.pair([33]), DType::BF16);
+    let w = B::wan_pack(&w).expect("as the matrices");
+    let padding = Padding { time: 1, height: [1, 1], width: [1, 0] };
+    for upsample in [false, true] {
+        let ours = Conv3dArgs::new(x.clone(), w.clone(), b.clone()).past([past.clone()]);
+        let ours = B::wan_packed_conv3d(ours.padding(padding).upsample(upsample));
+        assert_eq!(ours.dtype(), DType::F32);
+        let theirs = Conv3dArgs::new(x_oracle.clone(), w_oracle.clone(), b_oracle.clone());
+        let theirs = theirs.past([past_oracle.clone()]).padding(padding).upsample(upsample);
+        assert_close("packed conv3d", ours / 23.0, Oracle::wan_conv3d(theirs) / 23.0);
+    }
+}
+
 /// Attention whose keys and values are its queries.
 fn to_itself<B: Backend>(x: Tensor<B, 4>, scale: f64) -> AttentionArgs<B> {
     AttentionArgs::new(x.clone(), x.clone(), x, scale)
@@ -404,6 +461,16 @@ fn mixed_dtypes_are_refused() {
     let mut random = Random::new(9);
     let ((x, _), (w, _)) = (random.pair::<Flex, _>([1, 6, 16]), random.pair::<Flex, _>([16, 16]));
     Flex::wan_linear(x.cast(DType::BF16), w, None);
+}
+
+#[test]
+#[should_panic(expected = "the input and the weight differ in dtype")]
+fn mixed_dtypes_are_refused_by_packed_weights() {
+    let mut random = Random::new(9);
+    let ((x, _), (w, _)) =
+        (random.pair::<Flex, _>([1, 6, 16]), random.pair::<Flex, _>([16, 16, 1, 1, 1]));
+    let w = Flex::wan_pack(&w.cast(DType::BF16)).unwrap();
+    Flex::wan_packed_linear(x, &w, None);
 }
 
 #[test]

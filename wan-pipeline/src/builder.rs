@@ -59,6 +59,16 @@ pub(crate) struct Options {
     pub(crate) skip_finite_checks: bool,
 }
 
+impl Options {
+    /// f32 where all is to be in f32.
+    pub(crate) fn vae_precision(&self) -> Precision {
+        self.vae_precision.unwrap_or(match self.precision {
+            Precision::F32 => Precision::F32,
+            _ => Precision::Auto,
+        })
+    }
+}
+
 impl<B: Backend> PipelineBuilder<B> {
     /// For a model by its name; see [`Pipeline::from_pretrained`] for what is a name.
     pub fn new(model: impl AsRef<Path>) -> Self {
@@ -149,7 +159,8 @@ impl<B: Backend> PipelineBuilder<B> {
         self
     }
 
-    /// The precision of the VAE. Default: f32, as in the original.
+    /// The precision of the VAE. Default: f32 if that is the [precision](Self::precision) of the rest, else
+    /// [`Precision::Auto`]: f32 on GPUs, as in the original, and bf16 on CPUs that multiply it.
     pub fn vae_precision(mut self, precision: Precision) -> Self {
         self.options.vae_precision = Some(precision);
         self

@@ -85,7 +85,7 @@ pub use wan_io::video::{
 pub use wan_models::load::Residency;
 pub use worker::{Job, Worker};
 
-/// The backends that are compiled in, each under the feature of its name.
+/// The backends that are compiled in, each under the feature of its name, and what can be set of the CPU's.
 pub mod backend {
     #[cfg(feature = "flex")]
     pub use burn::backend::Flex;
@@ -95,4 +95,8 @@ pub mod backend {
     pub use wan_core::backend::Cuda;
     #[cfg(feature = "wgpu")]
     pub use wan_core::backend::Wgpu;
+    #[cfg(feature = "flex")]
+    pub use wan_core::backend::{
+        CpuKernel, CpuKernelError, CpuThreadsError, cpu_threads, set_cpu_threads,
+    };
 }

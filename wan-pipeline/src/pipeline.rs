@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::DType;
-use wan_core::{Backend, Precision, ReadingPace};
+use wan_core::{Backend, ReadingPace};
 use wan_models::load::{Network, ReadOptions, Residency, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
@@ -96,7 +96,7 @@ impl<B: Backend> Pipeline<B> {
         let device = B::open_device(options.device)?;
         let dtypes = DTypes {
             networks: options.precision.resolve::<B>(&device)?,
-            vae: options.vae_precision.unwrap_or(Precision::F32).resolve::<B>(&device)?,
+            vae: options.vae_precision().resolve_vae::<B>(&device)?,
         };
         model.check_weights::<B>(&device)?;
         Ok(Self {

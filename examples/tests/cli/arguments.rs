@@ -4,6 +4,7 @@ use std::process::Output;
 
 use wan_mock_hub::MockHub;
 use wan_pipeline::Metadata;
+use wan_pipeline::backend::CpuKernel;
 
 use crate::*;
 
@@ -286,4 +287,34 @@ fn counts_of_one() {
         said.contains("stopped after 0 of 1 step,") && said.contains("0 of 1 step saved"),
         "{said}"
     );
+}
+
+/// What cannot be is answered before the model is opened.
+#[test]
+fn kernels_and_threads_of_the_cpu() {
+    let folder = Folder::new();
+    for (arguments, code, sentence) in [
+        (["--cpu-kernel", "avx1024"], 2, "there is no CPU kernel \"avx1024\": they are amx,"),
+        (["--threads", "0"], 1, "--threads: 0 threads cannot compute: 1 is the least"),
+        (["--threads", "100000"], 1, "--threads: 100000 threads are more than the"),
+        (["--threads", "two"], 2, "invalid value 'two'"),
+    ] {
+        let all = [&[PROMPT, "--out", "v.gif", "--backend", "flex"], &arguments[..]].concat();
+        let (found, said) = run(&folder, &all);
+        assert!(found == Some(code) && said.contains(sentence), "{arguments:?}: {said}");
+    }
+    for kernel in CpuKernel::ALL {
+        let name = kernel.to_string();
+        let common =
+            [PROMPT, "--out", "v.gif", "--backend=flex", "--precision=bf16", "--threads=1"];
+        let (code, said) = run(&folder, &[&common[..], &["--cpu-kernel", &name]].concat());
+        match kernel.is_available() {
+            true => assert_eq!(code, Some(0), "{kernel}: {said}"),
+            false => {
+                let sentence =
+                    format!("--cpu-kernel: this processor cannot run the CPU kernel {name}");
+                assert!(code == Some(1) && said.contains(&sentence), "{said}");
+            }
+        }
+    }
 }

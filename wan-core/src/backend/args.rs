@@ -4,7 +4,7 @@
 //! method of its own. A field that is added later has a default too, so that neither backends nor
 //! callers have to change for it.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use super::{BurnBackend, Padding};
 
@@ -150,17 +150,75 @@ impl<B: BurnBackend> ModulatedNormArgs<B> {
     }
 }
 
-/// The operands of [`wan_conv3d`](super::Backend::wan_conv3d). Frames are channels-last.
+/// The operands of [`wan_channel_norm`](super::Backend::wan_channel_norm):
+/// `x / max(|x|, 1e-12) sqrt(C) weight` over the channels, and SiLU after it if asked for.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Conv3dArgs<B: BurnBackend> {
+pub struct ChannelNormArgs<B: BurnBackend> {
+    /// Channels-last frames, `[B, T, H, W, C]`.
+    pub x: Tensor<B, 5>,
+    /// `[C]` in f32.
+    pub weight: Tensor<B, 1>,
+    /// Whether SiLU comes after the norm.
+    pub silu: bool,
+    /// The dtype of the result: that of what reads it next.
+    pub dtype: DType,
+}
+
+impl<B: BurnBackend> ChannelNormArgs<B> {
+    /// A norm alone, to f32.
+    pub fn new(x: Tensor<B, 5>, weight: Tensor<B, 1>) -> Self {
+        Self { x, weight, silu: false, dtype: DType::F32 }
+    }
+
+    /// Sets [`silu`](Self::silu).
+    pub fn silu(self, silu: bool) -> Self {
+        Self { silu, ..self }
+    }
+
+    /// Sets [`dtype`](Self::dtype).
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// A matrix, or the kernel of a convolution, in the order in which the kernels of a backend read it: what
+/// [`wan_pack`](super::Backend::wan_pack) makes of it.
+#[derive(Debug, Clone)]
+pub struct PackedWeight<B: BurnBackend> {
+    words: Tensor<B, 3, Int>,
+    kernel: [usize; 5],
+}
+
+impl<B: BurnBackend> PackedWeight<B> {
+    /// What a backend has packed. `kernel` is `[out, in, kt, kh, kw]`; a matrix has a kernel of one pixel.
+    pub fn new(words: Tensor<B, 3, Int>, kernel: [usize; 5]) -> Self {
+        Self { words, kernel }
+    }
+
+    /// The packed elements; their order is known to the backend alone.
+    pub fn words(&self) -> &Tensor<B, 3, Int> {
+        &self.words
+    }
+
+    /// `[out, in, kt, kh, kw]`
+    pub fn kernel(&self) -> [usize; 5] {
+        self.kernel
+    }
+}
+
+/// The operands of [`wan_conv3d`](super::Backend::wan_conv3d). Frames are channels-last. `W` is the kernel, as it
+/// is or [packed](PackedWeight).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Conv3dArgs<B: BurnBackend, W = Tensor<B, 5>> {
     /// Frames that came before `x`, the oldest first, `[B, Tp, H, W, Cin]` each: the feature cache of
     /// a causal convolution. They may have another float dtype than `x`.
     pub past: Vec<Tensor<B, 5>>,
     /// `[B, T, H, W, Cin]`
     pub x: Tensor<B, 5>,
     /// `[Cout, Cin, kt, kh, kw]`, from [`wan_conv3d_weight`](super::Backend::wan_conv3d_weight).
-    pub weight: Tensor<B, 5>,
+    pub weight: W,
     /// `[Cout]`
     pub bias: Tensor<B, 1>,
     /// Along time, height and width.
@@ -171,9 +229,9 @@ pub struct Conv3dArgs<B: BurnBackend> {
     pub upsample: bool,
 }
 
-impl<B: BurnBackend> Conv3dArgs<B> {
+impl<B: BurnBackend, W> Conv3dArgs<B, W> {
     /// A convolution of `x` alone, with a stride of 1 and no padding.
-    pub fn new(x: Tensor<B, 5>, weight: Tensor<B, 5>, bias: Tensor<B, 1>) -> Self {
+    pub fn new(x: Tensor<B, 5>, weight: W, bias: Tensor<B, 1>) -> Self {
         let (stride, padding) = ([1; 3], Padding::default());
         Self { past: Vec::new(), x, weight, bias, stride, padding, upsample: false }
     }

@@ -18,7 +18,8 @@ mod precision;
 use burn::tensor::{DType, Tensor};
 
 pub use args::{
-    AttentionArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs, RopeArgs,
+    AttentionArgs, ChannelNormArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, PackedWeight,
+    RmsNormArgs, RopeArgs,
 };
 pub use burn::tensor::backend::Backend as BurnBackend;
 #[cfg(feature = "cuda")]
@@ -26,6 +27,8 @@ pub use cube::Cuda;
 #[cfg(feature = "wgpu")]
 pub use cube::Wgpu;
 pub use device::{DeviceError, DeviceInfo, DeviceKind, DeviceMemory};
+#[cfg(feature = "flex")]
+pub use flex::{CpuKernel, CpuKernelError, CpuThreadsError, cpu_threads, set_cpu_threads};
 pub use portable::AttentionPlan;
 pub use precision::Precision;
 
@@ -66,6 +69,11 @@ pub trait Backend: BurnBackend {
         DType::F32
     }
 
+    /// The dtype that [`Precision::Auto`] stands for in the VAE on `device`.
+    fn auto_vae_dtype(_device: &Self::Device) -> DType {
+        DType::F32
+    }
+
     /// The memory of `device`; `None` where it computes in the host's, or its driver does not tell.
     fn device_memory(_device: &Self::Device) -> Option<DeviceMemory> {
         None
@@ -95,9 +103,42 @@ pub trait Backend: BurnBackend {
         portable::linear(x, weight, bias)
     }
 
+    /// Packs a matrix or the kernel of a convolution, `[out, in, kt, kh, kw]`, if the backend has kernels for
+    /// weights of this dtype in an order of their own. Then these stand in for
+    /// [`wan_linear`](Self::wan_linear) and [`wan_conv3d`](Self::wan_conv3d), with operands of the dtype of the
+    /// weight. Default: none is packed.
+    fn wan_pack(_weight: &Tensor<Self, 5>) -> Option<PackedWeight<Self>> {
+        None
+    }
+
+    /// [`wan_linear`](Self::wan_linear) by a packed matrix.
+    ///
+    /// # Panics
+    /// If the backend packs nothing, or the dtype of `x` is another than that of the weight.
+    fn wan_packed_linear<const D: usize>(
+        _x: Tensor<Self, D>,
+        _weight: &PackedWeight<Self>,
+        _bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, D> {
+        unimplemented!("a backend that packs weights multiplies by them")
+    }
+
+    /// [`wan_conv3d`](Self::wan_conv3d) with a packed kernel, to f32.
+    ///
+    /// # Panics
+    /// If the backend packs nothing, or the dtype of a frame is another than that of the kernel.
+    fn wan_packed_conv3d(_args: Conv3dArgs<Self, PackedWeight<Self>>) -> Tensor<Self, 5> {
+        unimplemented!("a backend that packs weights multiplies by them")
+    }
+
     /// GELU in its tanh approximation, in the dtype of `x`.
     fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
         burn::tensor::activation::gelu_approximate(x)
+    }
+
+    /// `gelu(x) * y`, in the dtype of `x`, which is that of `y`.
+    fn wan_gated_gelu(x: Tensor<Self, 3>, y: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        Self::wan_gelu(x) * y
     }
 
     /// `softmax(q k^T scale + bias) v` with a softmax in f32: `[B, H, Sq, D]` in the dtype of `q`.
@@ -145,16 +186,10 @@ pub trait Backend: BurnBackend {
         portable::gated_residual(x, y, gate)
     }
 
-    /// `silu(x / max(|x|, 1e-12) sqrt(C) weight)` over the channels of channels-last frames, in f32:
-    /// the norm and the activation before each convolution of the VAE.
-    fn wan_channel_norm_silu(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        portable::channel_norm_silu(x, weight)
-    }
-
-    /// `x / max(|x|, 1e-12) sqrt(C) weight` over the channels of channels-last frames, in f32: the norm
-    /// of [`wan_channel_norm_silu`](Self::wan_channel_norm_silu) without the activation.
-    fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        portable::channel_norm(x, weight)
+    /// `x / max(|x|, 1e-12) sqrt(C) weight` over the channels of channels-last frames, and SiLU after it if asked
+    /// for, computed in f32: the norm and the activation before each convolution of the VAE.
+    fn wan_channel_norm(args: ChannelNormArgs<Self>) -> Tensor<Self, 5> {
+        portable::channel_norm(args)
     }
 
     /// Puts a kernel `[Cout, Cin, kt, kh, kw]` into the memory order that
@@ -172,8 +207,8 @@ pub trait Backend: BurnBackend {
         portable::conv3d(args)
     }
 
-    /// Channels-last frames in another float dtype, such as those that the VAE remembers in f16.
-    fn wan_cast(x: Tensor<Self, 5>, dtype: DType) -> Tensor<Self, 5> {
+    /// A tensor in another float dtype.
+    fn wan_cast<const D: usize>(x: Tensor<Self, D>, dtype: DType) -> Tensor<Self, D> {
         x.cast(dtype)
     }
 }

@@ -6,8 +6,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
 use super::{
-    AttentionArgs, BurnBackend, Conv3dArgs, LayerNormArgs, ModulatedNormArgs, Padding, RmsNormArgs,
-    RopeArgs,
+    AttentionArgs, BurnBackend, ChannelNormArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs,
+    Padding, RmsNormArgs, RopeArgs,
 };
 
 /// How attention is cut into pieces, so that its scores are never in memory as a whole.
@@ -167,18 +167,13 @@ pub(super) fn gated_residual<B: BurnBackend>(
     x + y.cast(DType::F32) * gate
 }
 
-pub(super) fn channel_norm_silu<B: BurnBackend>(
-    x: Tensor<B, 5>,
-    weight: Tensor<B, 1>,
-) -> Tensor<B, 5> {
-    silu(channel_norm(x, weight))
-}
-
-pub(super) fn channel_norm<B: BurnBackend>(x: Tensor<B, 5>, weight: Tensor<B, 1>) -> Tensor<B, 5> {
+pub(super) fn channel_norm<B: BurnBackend>(args: ChannelNormArgs<B>) -> Tensor<B, 5> {
+    let ChannelNormArgs { x, weight, silu: is_activated, dtype } = args;
     let channels = x.dims()[4];
     let x = x.cast(DType::F32);
     let length = (x.clone() * x.clone()).sum_dim(4).sqrt().clamp_min(1e-12);
-    x / length * (weight.unsqueeze() * (channels as f64).sqrt())
+    let y = x / length * (weight.unsqueeze() * (channels as f64).sqrt());
+    if is_activated { silu(y).cast(dtype) } else { y.cast(dtype) }
 }
 
 pub(super) fn conv3d<B: BurnBackend>(args: Conv3dArgs<B>) -> Tensor<B, 5> {

@@ -10,7 +10,8 @@ use super::{Backend, DeviceError};
 /// f32 whatever stands here, as in the original Wan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// The best format of the device: bf16 on GPUs that have it, else f16 on GPUs that have it, else f32.
+    /// The best format of the device: bf16 on GPUs and CPUs that multiply it (AMX, AVX512-BF16), else f16 on GPUs
+    /// that have it, else f32. In the VAE it is f32 on all GPUs.
     #[default]
     Auto,
     /// 32 bits: the reference.
@@ -28,7 +29,23 @@ impl Precision {
     /// # Errors
     /// If the device does not compute in it.
     pub fn resolve<B: Backend>(self, device: &B::Device) -> Result<DType, DeviceError> {
-        let Some(dtype) = self.dtype() else { return Ok(B::auto_dtype(device)) };
+        self.resolve_or::<B>(device, B::auto_dtype)
+    }
+
+    /// The dtype that this is for the VAE on `device`.
+    ///
+    /// # Errors
+    /// If the device does not compute in it.
+    pub fn resolve_vae<B: Backend>(self, device: &B::Device) -> Result<DType, DeviceError> {
+        self.resolve_or::<B>(device, B::auto_vae_dtype)
+    }
+
+    fn resolve_or<B: Backend>(
+        self,
+        device: &B::Device,
+        auto: impl FnOnce(&B::Device) -> DType,
+    ) -> Result<DType, DeviceError> {
+        let Some(dtype) = self.dtype() else { return Ok(auto(device)) };
         if B::supports_dtype(device, dtype) {
             return Ok(dtype);
         }

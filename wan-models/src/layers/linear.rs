@@ -1,4 +1,5 @@
 use burn::tensor::{DType, Tensor};
+use wan_core::backend::PackedWeight;
 use wan_core::{Backend, BurnBackend};
 
 use crate::load::Scope;
@@ -8,12 +9,18 @@ use crate::load::Scope;
 enum Weight<B: BurnBackend> {
     /// `[in, out]` in the dtype that it is multiplied in.
     Dense(Tensor<B, 2>),
+    /// As the backend's kernels for this dtype read it.
+    Packed(PackedWeight<B>),
 }
 
 impl<B: Backend> Weight<B> {
     /// From `[out, in]`, as checkpoints hold it.
-    fn dense(matrix: Tensor<B, 2>) -> Self {
-        Self::Dense(B::wan_linear_weight(matrix))
+    fn new(matrix: Tensor<B, 2>) -> Self {
+        let [outputs, inputs] = matrix.dims();
+        match B::wan_pack(&matrix.clone().reshape([outputs, inputs, 1, 1, 1])) {
+            Some(packed) => Self::Packed(packed),
+            None => Self::Dense(B::wan_linear_weight(matrix)),
+        }
     }
 
     /// `x W + b` for `x` `[.., in]` in the dtype that the layer computes in.
@@ -24,6 +31,7 @@ impl<B: Backend> Weight<B> {
     ) -> Tensor<B, D> {
         match self {
             Self::Dense(weight) => B::wan_linear(x, weight.clone(), bias),
+            Self::Packed(weight) => B::wan_packed_linear(x, weight, bias),
         }
     }
 }
@@ -40,7 +48,7 @@ pub(crate) struct Linear<B: BurnBackend> {
 impl<B: Backend> Linear<B> {
     /// From a matrix `[out, in]`; it computes in the dtype of the matrix.
     pub(crate) fn new(matrix: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Self {
-        Self { compute: matrix.dtype(), weight: Weight::dense(matrix), bias }
+        Self { compute: matrix.dtype(), weight: Weight::new(matrix), bias }
     }
 
     /// With a bias; the checkpoint holds the weight as `[output, input]`.
@@ -72,6 +80,6 @@ impl<B: Backend> Linear<B> {
 
     /// `[.., in]` in any dtype to `[.., out]` in [`dtype`](Self::dtype).
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        self.weight.multiply(x.cast(self.compute), self.bias.clone())
+        self.weight.multiply(B::wan_cast(x, self.compute), self.bias.clone())
     }
 }

@@ -5,6 +5,6 @@ mod conv3d;
 mod linear;
 mod norm;
 
-pub(crate) use conv3d::Conv3d;
+pub(crate) use conv3d::{Conv3d, ConvForm};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{ChannelNorm, LayerNorm, ModulatedNorm, RmsNorm};

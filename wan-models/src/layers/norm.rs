@@ -1,7 +1,7 @@
 //! Norms. All compute in f32, whatever they are given, with weights in f32.
 
 use burn::tensor::{DType, Tensor};
-use wan_core::backend::{LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
+use wan_core::backend::{ChannelNormArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 use wan_core::{Backend, BurnBackend};
 
 use crate::load::Scope;
@@ -103,13 +103,14 @@ impl<B: Backend> ChannelNorm<B> {
         Self { weight: scope.in_f32().reshaped("gamma", &stored, [channels]) }
     }
 
-    /// `[B, T, H, W, C]` to f32.
-    pub(crate) fn forward(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
-        B::wan_channel_norm(x, self.weight.clone())
+    /// `[B, T, H, W, C]` to `dtype`: that of what reads it next.
+    pub(crate) fn forward(&self, x: Tensor<B, 5>, dtype: DType) -> Tensor<B, 5> {
+        B::wan_channel_norm(ChannelNormArgs::new(x, self.weight.clone()).dtype(dtype))
     }
 
     /// The norm and SiLU after it.
-    pub(crate) fn forward_silu(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
-        B::wan_channel_norm_silu(x, self.weight.clone())
+    pub(crate) fn forward_silu(&self, x: Tensor<B, 5>, dtype: DType) -> Tensor<B, 5> {
+        let args = ChannelNormArgs::new(x, self.weight.clone()).silu(true);
+        B::wan_channel_norm(args.dtype(dtype))
     }
 }

@@ -120,7 +120,7 @@ impl<B: Backend> CrossAttention<B> {
         let LayerInput { context, block, .. } = input;
         let (text, bias) = (context.keys_and_values(*block, self), context.text.bias.clone());
         let y = self.attention.forward_to(normed, text, bias);
-        x + trace.seen("attn2", y).cast(DType::F32)
+        x + B::wan_cast(trace.seen("attn2", y), DType::F32)
     }
 
     /// The keys and values of a text `[B, L, inner]`, `[B, H, L, D]` each.

@@ -141,7 +141,7 @@ impl<B: Backend> WanTransformer<B> {
         let patches = patchify(pass.latents.clone(), self.config.patch_size);
         let x = self.patch_embedding.forward(patches);
         trace.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
-        x.cast(DType::F32)
+        B::wan_cast(x, DType::F32)
     }
 
     /// The velocities that residual streams lead to after the last block.
@@ -155,7 +155,7 @@ impl<B: Backend> WanTransformer<B> {
             let modulation = self.scale_shift_table.clone() + time.embedding;
             let [shift, scale] = [0, 1].map(|i| modulation.clone().narrow(1, i, 1));
             let x = self.proj_out.forward(self.norm_out.forward(x, shift, scale));
-            unpatchify(x.cast(DType::F32), self.config.patch_size, context.grid)
+            unpatchify(B::wan_cast(x, DType::F32), self.config.patch_size, context.grid)
         };
         streams.into_iter().map(head).collect()
     }

@@ -237,7 +237,7 @@ impl<B: Backend> Attention<B> {
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
         let [_, heads, _, width] = attended.dims();
         let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
-        x + self.o.forward(joined).cast(DType::F32)
+        x + B::wan_cast(self.o.forward(joined), DType::F32)
     }
 
     /// `[1, H, S, S]`
@@ -274,11 +274,11 @@ impl<B: Backend> FeedForward<B> {
 
     fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let normed = self.norm.forward(x.clone());
-        let gate = B::wan_gelu(self.gate.forward(normed.clone()));
+        let gate = self.gate.forward(normed.clone());
         let linear = self.linear.forward(normed);
         let y = match self.output.dtype() {
-            DType::F16 => self.scaled_output(gate, linear),
-            _ => self.output.forward(gate * linear).cast(DType::F32),
+            DType::F16 => self.scaled_output(B::wan_gelu(gate), linear),
+            _ => B::wan_cast(self.output.forward(B::wan_gated_gelu(gate, linear)), DType::F32),
         };
         x + y
     }

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::FeatureCache;
@@ -97,8 +97,8 @@ impl<B: Backend> Decoder<B> {
         cache: &mut FeatureCache<B>,
         trace: &mut Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 5> {
-        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
-        let x = self.norm_out.forward_silu(x);
+        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone(), DType::F32)));
+        let x = self.norm_out.forward_silu(x, self.conv_out.dtype());
         trace.seen_frames("output", self.conv_out.forward(x, cache.slot()))
     }
 }

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use wan_core::{Backend, BurnBackend};
 
 use super::cache::FeatureCache;
@@ -66,8 +66,8 @@ impl<B: Backend> Encoder<B> {
         }
         let x = self.mid_block.forward(x, cache, trace.at("mid_block"));
         let x = trace.seen_frames("mid_block", x);
-        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone())));
-        let x = self.norm_out.forward_silu(x);
+        trace.see("norm_out", || channels_first(self.norm_out.forward(x.clone(), DType::F32)));
+        let x = self.norm_out.forward_silu(x, self.conv_out.dtype());
         Some(trace.seen_frames("output", self.conv_out.forward(x, cache.slot())))
     }
 }

@@ -7,7 +7,7 @@ use wan_core::{Backend, BurnBackend};
 
 use super::cache::{FeatureCache, Slot};
 use crate::Probe;
-use crate::layers::{ChannelNorm, Conv3d, Linear};
+use crate::layers::{ChannelNorm, Conv3d, ConvForm, Linear};
 use crate::load::Scope;
 use crate::probe::Trace;
 
@@ -29,13 +29,18 @@ impl<B: Backend> CausalConv<B> {
         Self { conv, kernel_t: 3, padding: kernel / 2 }
     }
 
+    /// The dtype that it reads.
+    pub(super) fn dtype(&self) -> DType {
+        self.conv.dtype()
+    }
+
     pub(super) fn forward(&self, x: Tensor<B, 5>, slot: &mut Slot<B>) -> Tensor<B, 5> {
         // As the convolution reads it, so that it is remembered without a copy.
-        let x = x.cast(self.conv.dtype());
+        let x = B::wan_cast(x, self.conv.dtype());
         let past = slot.remember(&x);
         let (time, around) = (self.kernel_t - 1 - past.len(), [self.padding; 2]);
         let padding = Padding { time, height: around, width: around };
-        self.conv.forward(x, |args| args.past(past).padding(padding))
+        self.conv.forward(past, x, ConvForm { padding, ..ConvForm::default() })
     }
 }
 
@@ -63,11 +68,12 @@ impl<B: Backend> ResidualBlock<B> {
 
     pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
         let shortcut = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x.clone()).cast(DType::F32),
+            Some(shortcut) => B::wan_cast(shortcut.forward(x.clone()), DType::F32),
             None => x.clone(),
         };
-        let x = self.conv1.forward(self.norm1.forward_silu(x), cache.slot());
-        let x = self.conv2.forward(self.norm2.forward_silu(x), cache.slot());
+        let dtype = self.conv1.dtype();
+        let x = self.conv1.forward(self.norm1.forward_silu(x, dtype), cache.slot());
+        let x = self.conv2.forward(self.norm2.forward_silu(x, dtype), cache.slot());
         x + shortcut
     }
 }
@@ -91,13 +97,13 @@ impl<B: Backend> AttentionBlock<B> {
 
     pub(super) fn forward(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
         let [batch, frames, height, width, channels] = x.dims();
-        let normed = self.norm.forward(x.clone());
+        let normed = self.norm.forward(x.clone(), self.to_qkv.dtype());
         let pixels = normed.reshape([batch * frames, 1, height * width, channels]);
         let qkv = self.to_qkv.forward(pixels);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels));
         let attended =
             B::wan_attention(AttentionArgs::new(q, k, v, 1.0 / (channels as f64).sqrt()));
-        let y = self.proj.forward(attended).cast(DType::F32);
+        let y = B::wan_cast(self.proj.forward(attended), DType::F32);
         y.reshape([batch, frames, height, width, channels]) + x
     }
 }
@@ -159,7 +165,8 @@ impl<B: Backend> Upsample<B> {
             None => vec![x],
         };
         let padding = Padding { time: 0, height: ONE_AROUND, width: ONE_AROUND };
-        let enlarge = move |x| self.conv.forward(x, |args| args.padding(padding).upsample(true));
+        let form = ConvForm { padding, upsample: true, ..ConvForm::default() };
+        let enlarge = move |x| self.conv.forward(Vec::new(), x, form);
         frames.into_iter().map(enlarge)
     }
 }
@@ -202,7 +209,8 @@ impl<B: Backend> Downsample<B> {
         cache: &mut FeatureCache<B>,
     ) -> Option<Tensor<B, 5>> {
         let behind = Padding { time: 0, height: [0, 1], width: [0, 1] };
-        let x = self.conv.forward(x, |args| args.stride([1, 2, 2]).padding(behind));
+        let form = ConvForm { stride: [1, 2, 2], padding: behind, upsample: false };
+        let x = self.conv.forward(Vec::new(), x, form);
         match &self.time_conv {
             Some(time_conv) => halve_time(time_conv, x, cache.exact_slot()),
             None => Some(x),
@@ -217,13 +225,15 @@ fn halve_time<B: Backend>(
     x: Tensor<B, 5>,
     slot: &mut Slot<B>,
 ) -> Option<Tensor<B, 5>> {
-    let past = slot.remember(&x);
+    // As the convolution reads it.
+    let past = slot.remember(&B::wan_cast(x.clone(), time_conv.dtype()));
     match past.len() {
         0 => Some(x),
         1 => None,
         _ => {
             slot.forget(1);
-            Some(time_conv.forward(x, |args| args.past(past).stride([2, 1, 1])))
+            let form = ConvForm { stride: [2, 1, 1], ..ConvForm::default() };
+            Some(time_conv.forward(past, x, form))
         }
     }
 }

@@ -147,6 +147,14 @@ fn field(text: &str, name: &str, unit: u64) -> Option<u64> {
     number.checked_mul(unit)
 }
 
+/// Threads that compute.
+pub(super) fn threads() -> usize {
+    #[cfg(feature = "flex")]
+    return wan_core::backend::cpu_threads();
+    #[cfg(not(feature = "flex"))]
+    return std::thread::available_parallelism().map_or(1, |threads| threads.get());
+}
+
 /// The limits of the shell, which count what the process has.
 fn process(limits: &str, status: &str) -> Vec<Limit> {
     let of = |kind, name, used| {
@@ -154,7 +162,7 @@ fn process(limits: &str, status: &str) -> Vec<Limit> {
         let free = limit.saturating_sub(field(status, used, 1024)?);
         Some(Limit { kind, free, ceiling: free })
     };
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let threads = threads();
     let without_arenas =
         |limit: Limit| Limit { free: limit.free.saturating_sub(ARENA * threads as u64), ..limit };
     let data = of(MemoryLimit::Data, "Max data size", "VmData:");

@@ -322,6 +322,7 @@ mod tests {
             other_transformer: 0,
             vae: serde_json::from_value(vae).unwrap(),
             element: 4,
+            vae_element: 4,
             prompts: vec![100, 100],
             encodes_video: false,
             keeps_frames: false,

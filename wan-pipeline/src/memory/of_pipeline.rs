@@ -7,6 +7,7 @@ use wan_core::Backend;
 use wan_io::text::clean_prompt;
 use wan_models::load::{NetworkConfig, Residency};
 
+use super::machine::threads;
 use super::work::{Part, Run, Workload, prompts};
 use super::{MemoryPlan, Place, Room, Stage};
 use crate::components::Component;
@@ -122,11 +123,12 @@ impl<B: Backend> Pipeline<B> {
             other_transformer: 0,
             vae: self.model.vae.config.clone(),
             element: self.dtypes().networks.size(),
+            vae_element: self.dtypes().vae.size(),
             prompts: Vec::new(),
             encodes_video: false,
             keeps_frames: false,
             runs: Vec::new(),
-            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+            threads: threads(),
         }
     }
 

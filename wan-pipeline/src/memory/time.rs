@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use wan_core::Backend;
 use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
@@ -16,10 +16,11 @@ use wan_models::transformer::WanTransformerConfig;
 use wan_models::umt5::Umt5Config;
 use wan_models::vae::WanVaeConfig;
 
+use super::machine::threads;
 use super::vae::{decoder_layers, encoder_layers};
 use super::work::{Part, Run, Workload};
 use super::{MemoryPlan, Place, Stage, StageMemory};
-use crate::Pipeline;
+use crate::{DTypes, Pipeline};
 
 /// What a device does in a second, as a calibration of half a second has measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,17 +66,18 @@ impl<B: Backend> Pipeline<B> {
 
     /// What the device of the pipeline does in a second: see [`estimate_time`](Self::estimate_time).
     pub fn calibration(&self) -> Calibration {
-        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let threads = threads();
         let device = B::devices().ok().and_then(|devices| Some(devices.first()?.name.clone()));
-        let (version, dtype) = (env!("CARGO_PKG_VERSION"), self.dtypes().networks);
+        let (version, dtypes) = (env!("CARGO_PKG_VERSION"), self.dtypes());
         let name = [B::name(&self.device), device.unwrap_or_default(), processor()].join(" ");
-        let key = format!("{name} {dtype:?} {threads} threads {version}");
+        let DTypes { networks, vae } = dtypes;
+        let key = format!("{name} {networks:?} {vae:?} {threads} threads {version}");
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_with(read);
         if let Some(calibration) = known.get(&key) {
             return *calibration;
         }
-        let measured = measure::<B>(&self.device, dtype);
+        let measured = measure::<B>(&self.device, dtypes);
         known.insert(key, measured);
         write(known);
         measured
@@ -128,17 +130,24 @@ impl Calibration {
 /// So long a kernel is measured at least.
 const LONG_ENOUGH: Duration = Duration::from_millis(80);
 
-fn measure<B: Backend>(device: &B::Device, dtype: DType) -> Calibration {
+fn measure<B: Backend>(device: &B::Device, dtypes: DTypes) -> Calibration {
+    let dtype = dtypes.networks;
     let filled = |count: usize| vec![0.01_f32; count];
     let (rows, inner) = (512, 1536);
     let x: Tensor<B, 3> =
         Tensor::from_data(TensorData::new(filled(rows * inner), [1, rows, inner]), (device, dtype));
-    let matrix =
+    let matrix: Tensor<B, 2> =
         Tensor::from_data(TensorData::new(filled(inner * inner), [inner, inner]), (device, dtype));
-    let weight = B::wan_linear_weight(matrix);
-    let products = rate::<B>(device, 2.0 * (rows * inner * inner) as f64, || {
-        drop(B::wan_linear(x.clone(), weight.clone(), None));
-    });
+    let operations = 2.0 * (rows * inner * inner) as f64;
+    let products = match B::wan_pack(&matrix.clone().reshape([inner, inner, 1, 1, 1])) {
+        Some(weight) => {
+            rate::<B>(device, operations, || drop(B::wan_packed_linear(x.clone(), &weight, None)))
+        }
+        None => {
+            let weight = B::wan_linear_weight(matrix);
+            rate::<B>(device, operations, || drop(B::wan_linear(x.clone(), weight.clone(), None)))
+        }
+    };
     let (heads, tokens, width) = (4, 1024, 128);
     let q: Tensor<B, 4> = Tensor::from_data(
         TensorData::new(filled(heads * tokens * width), [1, heads, tokens, width]),
@@ -150,16 +159,26 @@ fn measure<B: Backend>(device: &B::Device, dtype: DType) -> Calibration {
     let (side, channels) = (64, 96);
     let frames: Tensor<B, 5> = Tensor::from_data(
         TensorData::new(filled(3 * side * side * channels), [1, 3, side, side, channels]),
-        (device, DType::F32),
+        (device, dtypes.vae),
     );
     let kernel = TensorData::new(filled(channels * channels * 27), [channels, channels, 3, 3, 3]);
-    let kernel = B::wan_conv3d_weight(Tensor::from_data(kernel, (device, DType::F32)));
-    let bias: Tensor<B, 1> = Tensor::zeros([channels], (device, DType::F32));
+    let kernel = Tensor::from_data(kernel, (device, dtypes.vae));
+    let bias: Tensor<B, 1> = Tensor::zeros([channels], (device, dtypes.vae));
     let operations = 2.0 * (side * side * channels * channels * 27) as f64;
-    let convolutions = rate::<B>(device, operations, || {
-        let args = Conv3dArgs::new(frames.clone(), kernel.clone(), bias.clone());
-        drop(B::wan_conv3d(args.padding(Padding { time: 0, height: [1, 1], width: [1, 1] })));
-    });
+    let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
+    let convolutions = match B::wan_pack(&kernel) {
+        Some(kernel) => rate::<B>(device, operations, || {
+            let args = Conv3dArgs::new(frames.clone(), kernel.clone(), bias.clone());
+            drop(B::wan_packed_conv3d(args.padding(padding)));
+        }),
+        None => {
+            let kernel = B::wan_conv3d_weight(kernel);
+            rate::<B>(device, operations, || {
+                let args = Conv3dArgs::new(frames.clone(), kernel.clone(), bias.clone());
+                drop(B::wan_conv3d(args.padding(padding)));
+            })
+        }
+    };
     let (bytes, shape) = (vec![0; 16 << 20], [8 << 20]);
     let stored = StoredTensor::in_memory(Dtype::BF16, &shape, &bytes[..]);
     let widening = rate::<B>(device, bytes.len() as f64, || {

@@ -7,7 +7,7 @@ use wan_models::vae::WanVaeConfig;
 
 use super::meter::{Held, Meter};
 
-/// Bytes of an element: the VAE computes in f32.
+/// Bytes of an element between the layers, which is f32 whatever they compute in.
 const ELEMENT: u64 = 4;
 /// Latent frames after which the feature cache does not grow any more.
 const LATENTS: usize = 4;
@@ -18,6 +18,8 @@ struct Frame {
     memory: Held,
     size: [usize; 2],
     channels: usize,
+    /// Bytes of an element.
+    element: u64,
 }
 
 /// What a temporal layer remembers.
@@ -69,8 +71,9 @@ pub(super) fn decoding(
     config: &WanVaeConfig,
     [frames, height, width]: [usize; 3],
     memory: VaeMemory,
+    element: usize,
 ) -> u64 {
-    let pass = Pass::new(config, memory);
+    let pass = Pass::new(config, memory, element);
     let factor = config.spatial_factor();
     let shrink = |tiling: Tiling| {
         let [size, stride] = [tiling.size, tiling.stride].map(|sides| sides.map(|n| n / factor));
@@ -99,8 +102,9 @@ pub(super) fn encoding(
     config: &WanVaeConfig,
     [frames, height, width]: [usize; 3],
     memory: VaeMemory,
+    element: usize,
 ) -> u64 {
-    let pass = Pass::new(config, memory);
+    let pass = Pass::new(config, memory, element);
     for size in tiles(memory.tiling, [height, width]).into_iter().collect::<BTreeSet<_>>() {
         let mut cache = Cache::default();
         for _ in 0..frames.min(4 * LATENTS + 1) {
@@ -132,15 +136,32 @@ struct Pass<'a> {
     meter: Meter,
     config: &'a WanVaeConfig,
     half_cache: bool,
+    /// Bytes of an element that convolutions read.
+    element: u64,
 }
 
 impl<'a> Pass<'a> {
-    fn new(config: &'a WanVaeConfig, memory: VaeMemory) -> Self {
-        Self { meter: Meter::default(), config, half_cache: memory.half_cache }
+    fn new(config: &'a WanVaeConfig, memory: VaeMemory, element: usize) -> Self {
+        let (meter, element) = (Meter::default(), element as u64);
+        Self { meter, config, half_cache: memory.half_cache, element }
     }
 
     fn frame(&self, size: [usize; 2], channels: usize) -> Frame {
-        Frame { memory: self.meter.hold(ELEMENT * elements(size, channels)), size, channels }
+        self.frame_of(ELEMENT, size, channels)
+    }
+
+    fn frame_of(&self, element: u64, size: [usize; 2], channels: usize) -> Frame {
+        Frame {
+            memory: self.meter.hold(element * elements(size, channels)),
+            size,
+            channels,
+            element,
+        }
+    }
+
+    /// In the dtype that convolutions read.
+    fn cast(&self, x: Frame) -> Frame {
+        if x.element == self.element { x } else { self.frame_of(self.element, x.size, x.channels) }
     }
 
     fn decode(&self, latent: Frame, cache: &mut Cache) -> Vec<Frame> {
@@ -196,10 +217,11 @@ impl<'a> Pass<'a> {
         let x = self.residual(x, width, cache);
         let y = {
             let normed = self.norm(x.clone());
-            let joined = self.frame(x.size, 3 * width);
+            let joined = self.frame_of(self.element, x.size, 3 * width);
             drop(normed);
-            let attended = self.frame(x.size, width);
-            let y = self.frame(x.size, width);
+            let attended = self.frame_of(self.element, x.size, width);
+            let y = self.frame_of(self.element, x.size, width);
+            let y = if y.element == ELEMENT { y } else { self.frame(x.size, width) };
             drop((joined, attended));
             y
         };
@@ -210,7 +232,10 @@ impl<'a> Pass<'a> {
     fn residual(&self, x: Frame, width: usize, cache: &mut Cache) -> Frame {
         let shortcut = match x.channels == width {
             true => x.clone(),
-            false => self.frame(x.size, width),
+            false => {
+                let product = self.frame_of(self.element, x.size, width);
+                if self.element == ELEMENT { product } else { self.frame(x.size, width) }
+            }
         };
         let x = self.causal(self.norm(x), cache, width);
         let x = self.causal(self.norm(x), cache, width);
@@ -223,33 +248,35 @@ impl<'a> Pass<'a> {
         if !std::mem::replace(&mut slot.has_begun, true) {
             return vec![x];
         }
+        let x = self.cast(x);
         let _past = slot.remember(x.memory.clone());
         let joined = self.frame(x.size, 2 * x.channels);
-        vec![Frame { memory: joined.memory, ..x }; 2]
+        vec![Frame { memory: joined.memory, element: ELEMENT, ..x }; 2]
     }
 
     fn enlarge(&self, x: Frame) -> Frame {
         let (size, width) = (x.size.map(|side| 2 * side), x.channels / 2);
         // A view is copied; the memory of both is free again after the second copy.
         let is_view = !self.is_whole(&x);
-        let x = if is_view { self.frame(x.size, x.channels) } else { x };
+        let x = self.cast(if is_view { self.frame(x.size, x.channels) } else { x });
         let larger = self.frame(size, width);
         drop(x);
         larger
     }
 
     fn is_whole(&self, x: &Frame) -> bool {
-        x.memory.bytes() == ELEMENT * elements(x.size, x.channels)
+        x.memory.bytes() == x.element * elements(x.size, x.channels)
     }
 
     fn downsample(&self, x: Frame, temporal: bool, cache: &mut Cache) -> Option<Frame> {
+        let x = self.cast(x);
         let smaller = self.frame(x.size.map(|side| side / 2), x.channels);
         drop(x);
         if !temporal {
             return Some(smaller);
         }
         let slot = cache.slot();
-        let past = slot.remember(smaller.memory.clone());
+        let past = slot.remember(self.cast(smaller.clone()).memory);
         match past.len() {
             0 => Some(smaller),
             1 => None,
@@ -260,8 +287,11 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// In place where nobody else has the frame.
+    /// In place where nobody else has the frame, and the next layer reads its dtype.
     fn norm(&self, x: Frame) -> Frame {
+        if self.element != ELEMENT {
+            return self.cast(x);
+        }
         match x.memory.is_unique() {
             true => x,
             false => self.frame(x.size, x.channels),
@@ -269,7 +299,8 @@ impl<'a> Pass<'a> {
     }
 
     fn causal(&self, x: Frame, cache: &mut Cache, width: usize) -> Frame {
-        let kept = match self.half_cache {
+        let x = self.cast(x);
+        let kept = match self.half_cache && x.element == ELEMENT {
             true => self.meter.hold(ELEMENT / 2 * elements(x.size, x.channels)),
             false => x.memory.clone(),
         };

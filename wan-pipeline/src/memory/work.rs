@@ -28,6 +28,8 @@ pub(crate) struct Workload {
     pub(crate) vae: WanVaeConfig,
     /// Bytes of an element of the transformer's and the text encoder's matrices.
     pub(crate) element: usize,
+    /// Bytes of an element of the VAE's convolutions.
+    pub(crate) vae_element: usize,
     /// Tokens of each different prompt.
     pub(crate) prompts: Vec<usize>,
     pub(crate) encodes_video: bool,
@@ -136,7 +138,8 @@ impl Workload {
 
     fn encoding_video(&self, placement: &Placement) -> Option<StageMemory> {
         let Self { vae, .. } = self;
-        let working = self.most(|run| vae::encoding(vae, run.video(vae), placement.vae));
+        let working =
+            self.most(|run| vae::encoding(vae, run.video(vae), placement.vae, self.vae_element));
         let weights = Weights { computed: self.vae_bytes(), ..Weights::default() };
         self.encodes_video.then(|| weights.stage(Stage::EncodingVideo, working))
     }
@@ -156,7 +159,8 @@ impl Workload {
     fn decoding(&self, placement: &Placement, place: Place) -> StageMemory {
         let decode = |run: &Run| {
             let [_, _, size @ ..] = run.latent_shape;
-            self.between_steps(run) + vae::decoding(&self.vae, size, placement.vae)
+            self.between_steps(run)
+                + vae::decoding(&self.vae, size, placement.vae, self.vae_element)
         };
         let frames = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(&self.vae));
         let frames: u64 = frames.sum();
@@ -196,7 +200,7 @@ impl Workload {
 
     /// What a VAE that is loaded takes.
     pub(crate) fn vae_bytes(&self) -> u64 {
-        4 * vae::parameters(&self.vae)
+        self.vae_element as u64 * vae::parameters(&self.vae)
     }
 
     /// What a run holds while it is not in the network, also until its videos are decoded.

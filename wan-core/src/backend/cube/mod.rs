@@ -18,8 +18,8 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::{
-    AttentionArgs, Backend, BurnBackend, Conv3dArgs, DeviceError, DeviceInfo, DeviceMemory,
-    LayerNormArgs, ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
+    AttentionArgs, Backend, BurnBackend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
+    DeviceMemory, LayerNormArgs, ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
 };
 
 /// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
@@ -128,15 +128,8 @@ macro_rules! cube_backend {
                 conv3d::conv3d(args)
             }
 
-            fn wan_channel_norm_silu(
-                x: Tensor<Self, 5>,
-                weight: Tensor<Self, 1>,
-            ) -> Tensor<Self, 5> {
-                norms::channel_norm(x, weight, true)
-            }
-
-            fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-                norms::channel_norm(x, weight, false)
+            fn wan_channel_norm(args: ChannelNormArgs<Self>) -> Tensor<Self, 5> {
+                norms::channel_norm(args.x, args.weight, args.silu).cast(args.dtype)
             }
         }
 

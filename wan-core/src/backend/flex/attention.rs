@@ -7,9 +7,10 @@ use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::math;
+use super::bf16::{self, CpuKernel, Heads};
+use super::math::update_softmax;
 use super::matrix::{Beta, Matrix, multiply};
-use super::memory::{raw, tensor};
+use super::memory::{Pod, raw, tensor};
 use super::parallel::{inlined, vectorised};
 use crate::backend::{AttentionArgs, portable};
 
@@ -19,44 +20,33 @@ const KEY_BLOCK: usize = 256;
 /// would pack the same keys and values more often for the matrix products.
 const MAX_TILE: usize = 256;
 
-/// A tensor `[B, H, S, D]` with the elements of a row together and the other axes anywhere.
-#[derive(Clone, Copy)]
-struct Heads<'a> {
-    data: &'a [f32],
-    /// Strides of batch, head and row; 0 where an axis is broadcast.
-    strides: [usize; 3],
+/// The elements of a tensor that went through [`rows_together`].
+fn heads<E: Pod>(x: &FlexTensor) -> Heads<'_, E> {
+    let strides = x.layout().strides();
+    Heads {
+        data: &x.storage::<E>()[x.layout().start_offset()..],
+        strides: [0, 1, 2].map(|axis| strides[axis] as usize),
+    }
 }
 
-impl<'a> Heads<'a> {
-    /// Of a tensor that went through [`rows_together`].
-    fn of(x: &'a FlexTensor) -> Self {
-        let strides = x.layout().strides();
-        Self {
-            data: &x.storage::<f32>()[x.layout().start_offset()..],
-            strides: [0, 1, 2].map(|axis| strides[axis] as usize),
-        }
-    }
-
-    fn rows(
-        &self,
-        batch: usize,
-        head: usize,
-        first: usize,
-        rows: usize,
-        width: usize,
-    ) -> Matrix<'a> {
-        let [b, h, s] = self.strides;
-        Matrix::rows(&self.data[batch * b + head * h + first * s..], rows, width, s)
-    }
+/// Some rows of a head.
+fn rows<'a>(
+    x: &Heads<'a, f32>,
+    [batch, head, first]: [usize; 3],
+    rows: usize,
+    width: usize,
+) -> Matrix<'a> {
+    let [b, h, s] = x.strides;
+    Matrix::rows(&x.data[batch * b + head * h + first * s..], rows, width, s)
 }
 
 /// The operands of [`attend_all`].
 struct Operands<'a> {
-    q: Heads<'a>,
-    k: Heads<'a>,
-    v: Heads<'a>,
+    q: Heads<'a, f32>,
+    k: Heads<'a, f32>,
+    v: Heads<'a, f32>,
     /// `[B, H, Sq, Sk]`, any axis but the last broadcast.
-    bias: Option<Heads<'a>>,
+    bias: Option<Heads<'a, f32>>,
     scale: f32,
     batch: usize,
     heads: usize,
@@ -67,27 +57,30 @@ struct Operands<'a> {
 
 /// `softmax(q k^T scale + bias) v`
 pub(super) fn attention(args: AttentionArgs<Flex>) -> Tensor<Flex, 4> {
-    if args.q.dtype() != DType::F32 {
+    if !matches!(args.q.dtype(), DType::F32 | DType::BF16) {
         return portable::attention(args);
     }
     let AttentionArgs { q, k, v, bias, scale } = args;
-    let [batch, heads, queries, width] = q.dims();
-    let keys = k.dims()[2];
+    let ([batch, heads, queries, width], keys) = (q.dims(), k.dims()[2]);
+    let (dtype, scale) = (q.dtype(), scale as f32);
     let (q, k, v) = (rows_together(q), rows_together(k), rows_together(v));
     let bias = bias.map(|bias| rows_together(bias.expand([batch, heads, queries, keys])));
-    let out = attend_all(&Operands {
-        q: Heads::of(&q),
-        k: Heads::of(&k),
-        v: Heads::of(&v),
-        bias: bias.as_ref().map(Heads::of),
-        scale: scale as f32,
-        batch,
-        heads,
-        queries,
-        keys,
-        width,
-    });
-    tensor(out, [batch, queries, heads, width]).swap_dims(1, 2)
+    let bias = bias.as_ref().map(self::heads::<f32>);
+    let shape = [batch, queries, heads, width];
+    let out = match dtype {
+        DType::BF16 => {
+            let [q, k, v] = [&q, &k, &v].map(self::heads::<half::bf16>);
+            let attention =
+                bf16::Attention { q, k, v, bias, scale, batch, heads, queries, keys, width };
+            tensor(bf16::attend_all(CpuKernel::current(), &attention), shape)
+        }
+        _ => {
+            let [q, k, v] = [&q, &k, &v].map(self::heads::<f32>);
+            let operands = Operands { q, k, v, bias, scale, batch, heads, queries, keys, width };
+            tensor(attend_all(&operands), shape)
+        }
+    };
+    out.swap_dims(1, 2)
 }
 
 /// With the elements of each row together; the rows may lie anywhere.
@@ -150,14 +143,14 @@ fn attend(
 ) {
     let &Operands { q, k, v, bias, scale, heads, queries, keys, width, .. } = operands;
     let rows = scratch.largest.len().min(queries - first);
-    let queries = q.rows(batch, head, first, rows, width);
+    let queries = self::rows(&q, [batch, head, first], rows, width);
     scratch.largest.fill(f32::NEG_INFINITY);
     scratch.sums.fill(0.0);
     scratch.values.fill(0.0);
     for start in (0..keys).step_by(KEY_BLOCK) {
         let block = KEY_BLOCK.min(keys - start);
         let scores = &mut scratch.scores[..rows * block];
-        let keys = k.rows(batch, head, start, block, width).transpose();
+        let keys = self::rows(&k, [batch, head, start], block, width).transpose();
         multiply(scores, block, Beta::Zero, scale, queries, keys, Parallelism::None);
         if let Some(bias) = bias {
             add_bias(scores, block, &bias, [batch, head, first], start);
@@ -170,7 +163,7 @@ fn attend(
             }
         }));
         let weights = Matrix::rows(scores, rows, block, block);
-        let values = v.rows(batch, head, start, block, width);
+        let values = self::rows(&v, [batch, head, start], block, width);
         multiply(&mut scratch.values, width, Beta::One, 1.0, weights, values, Parallelism::None);
     }
     for i in 0..rows {
@@ -184,7 +177,7 @@ fn attend(
 fn add_bias(
     scores: &mut [f32],
     block: usize,
-    bias: &Heads,
+    bias: &Heads<f32>,
     [batch, head, first]: [usize; 3],
     start: usize,
 ) {
@@ -193,19 +186,4 @@ fn add_bias(
         let row = &bias.data[batch * b + head * h + (first + i) * s + start..];
         scores.iter_mut().zip(row).for_each(|(score, bias)| *score += bias);
     }
-}
-
-/// Turns scores into weights relative to the largest score so far, and brings what was summed before
-/// to the same scale.
-#[inline(always)]
-fn update_softmax(scores: &mut [f32], largest: &mut f32, sum: &mut f32, values: &mut [f32]) {
-    let new = math::max(scores).max(*largest);
-    if *largest != f32::NEG_INFINITY && new != *largest {
-        let shrink = math::exp(*largest - new);
-        *sum *= shrink;
-        values.iter_mut().for_each(|value| *value *= shrink);
-    }
-    *largest = new;
-    scores.iter_mut().for_each(|score| *score = math::exp(*score - new));
-    *sum += math::sum(scores);
 }

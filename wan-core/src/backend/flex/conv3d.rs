@@ -11,9 +11,13 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::bf16::{self, CpuKernel};
+use super::elementwise::cast;
+use super::geometry::Geometry;
 use super::matrix::{Beta, Matrix, multiply};
-use super::memory::{contiguous, slice, tensor};
-use crate::backend::{Conv3dArgs, Padding, portable};
+use super::memory::{contiguous, halves, slice, tensor};
+use super::packed;
+use crate::backend::{Conv3dArgs, PackedWeight, portable};
 
 /// Elements of output that a task collects before it writes them: within the second-level cache.
 const BLOCK: usize = 1 << 15;
@@ -41,21 +45,55 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     let [cout, _, kt, kh, kw] = weight.dims();
     let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
     let (weight, bias) = (contiguous(weight.permute([2, 3, 4, 1, 0])), contiguous(bias));
-    let operands = |b: usize| Operands {
-        frames: inputs.iter().flat_map(|x| frames(x, b, height * width * cin)).collect(),
+    let geometry = Geometry {
+        frames: inputs.iter().map(|x| x.layout().shape()[1]).sum(),
         size: [height, width],
         upsample,
         channels: [cin, cout],
-        weight: slice(&weight),
-        bias: slice(&bias),
         kernel: [kt, kh, kw],
         stride,
         padding,
     };
-    let [t, h, w] = operands(0).output();
+    let operands = |b: usize| Operands {
+        frames: inputs.iter().flat_map(|x| frames(x, b, height * width * cin)).collect(),
+        geometry,
+        weight: slice(&weight),
+        bias: slice(&bias),
+    };
+    let [t, h, w] = geometry.output();
     let mut out = vec![0.0; batch * t * h * w * cout];
     for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
         convolve(&operands(b), out);
+    }
+    tensor(out, [batch, t, h, w, cout])
+}
+
+/// With a packed kernel, whose operands are bf16.
+pub(super) fn packed_conv3d(args: Conv3dArgs<Flex, PackedWeight<Flex>>) -> Tensor<Flex, 5> {
+    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
+    let [batch, _, height, width, cin] = x.dims();
+    let [cout, _, kt, kh, kw] = weight.kernel();
+    let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
+    let geometry = Geometry {
+        frames: inputs.iter().map(|x| x.layout().shape()[1]).sum(),
+        size: [height, width],
+        upsample,
+        channels: [cin, cout],
+        kernel: [kt, kh, kw],
+        stride,
+        padding,
+    };
+    let (words, bias) = (packed::words(&weight), contiguous(cast(bias, DType::F32)));
+    let right = packed::right(&weight, &words);
+    let [t, h, w] = geometry.output();
+    let mut out = vec![0.0; batch * t * h * w * cout];
+    for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
+        let frames = inputs.iter().flat_map(|x| {
+            let video = x.layout().shape()[1] * height * width * cin;
+            halves(x)[b * video..(b + 1) * video].chunks_exact(height * width * cin)
+        });
+        let input = bf16::Input { frames: frames.collect(), geometry };
+        bf16::convolve(CpuKernel::current(), &input, &right, slice(&bias), out);
     }
     tensor(out, [batch, t, h, w, cout])
 }
@@ -92,41 +130,13 @@ impl Frame<'_> {
 struct Operands<'a> {
     /// Frames before and including this chunk, of one video.
     frames: Vec<Frame<'a>>,
-    /// Height and width as they lie in memory.
-    size: [usize; 2],
-    /// Whether each pixel stands for two by two.
-    upsample: bool,
-    /// Input and output.
-    channels: [usize; 2],
+    geometry: Geometry,
     /// `[kt, kh, kw, Cin, Cout]`
     weight: &'a [f32],
     bias: &'a [f32],
-    /// Along time, height and width.
-    kernel: [usize; 3],
-    stride: [usize; 3],
-    padding: Padding,
 }
 
 impl Operands<'_> {
-    /// Frames, rows and columns of the output.
-    fn output(&self) -> [usize; 3] {
-        let [pt, ph, pw] = self.padded();
-        let ([kt, kh, kw], [st, sh, sw]) = (self.kernel, self.stride);
-        [(pt - kt) / st + 1, (ph - kh) / sh + 1, (pw - kw) / sw + 1]
-    }
-
-    fn padded(&self) -> [usize; 3] {
-        let Padding { time, height, width } = self.padding;
-        let [h, w] = [height, width].map(|[before, after]| before + after);
-        let [rows, columns] = self.enlarged();
-        [self.frames.len() + time, rows + h, columns + w]
-    }
-
-    /// Height and width without padding.
-    fn enlarged(&self) -> [usize; 2] {
-        self.size.map(|side| if self.upsample { 2 * side } else { side })
-    }
-
     /// Rows of a frame with zeros around it: where they lie if they lie there so, else in `copy`.
     fn rows<'b>(
         &'b self,
@@ -135,9 +145,10 @@ impl Operands<'_> {
         count: usize,
         copy: &'b mut Vec<f32>,
     ) -> &'b [f32] {
-        let pitch = self.padded()[2] * self.channels[0];
-        if let (Frame::F32(values), false) = (frame, self.upsample)
-            && (self.padding.height, self.padding.width) == ([0, 0], [0, 0])
+        let Geometry { upsample, channels, padding, .. } = self.geometry;
+        let pitch = self.geometry.padded()[2] * channels[0];
+        if let (Frame::F32(values), false) = (frame, upsample)
+            && (padding.height, padding.width) == ([0, 0], [0, 0])
         {
             return &values[first * pitch..(first + count) * pitch];
         }
@@ -150,17 +161,16 @@ impl Operands<'_> {
 
     /// Copies a row of a frame with zeros around it.
     fn gather(&self, frame: Frame, y: usize, row: &mut [f32]) {
-        let ([height, width], channels) = (self.enlarged(), self.channels[0]);
-        let y = y.checked_sub(self.padding.height[0]).filter(|&y| y < height);
-        let Some(y) = y else { return row.fill(0.0) };
-        let (left, row) = row.split_at_mut(self.padding.width[0] * channels);
-        let (row, right) = row.split_at_mut(width * channels);
+        let Geometry { size, upsample, channels: [channels, _], padding, .. } = self.geometry;
+        let Some(y) = self.geometry.source_row(y) else { return row.fill(0.0) };
+        let (left, row) = row.split_at_mut(padding.width[0] * channels);
+        let (row, right) = row.split_at_mut(self.geometry.enlarged()[1] * channels);
         left.fill(0.0);
         right.fill(0.0);
-        if !self.upsample {
-            return frame.copy(y * width * channels, row);
+        let start = y * size[1] * channels;
+        if !upsample {
+            return frame.copy(start, row);
         }
-        let start = y / 2 * self.size[1] * channels;
         for (x, pair) in row.chunks_exact_mut(2 * channels).enumerate() {
             let (pixel, again) = pair.split_at_mut(channels);
             frame.copy(start + x * channels, pixel);
@@ -171,14 +181,15 @@ impl Operands<'_> {
 
 /// Convolves one video of a batch into `out` `[T', H', W', Cout]`.
 fn convolve(operands: &Operands, out: &mut [f32]) {
-    let [_, height, width] = operands.output();
-    let [_, cout] = operands.channels;
+    let geometry = &operands.geometry;
+    let [_, height, width] = geometry.output();
+    let [_, cout] = geometry.channels;
     // Rows of the output in one product: several where positions follow each other in memory.
-    let rows = match operands.stride {
+    let rows = match geometry.stride {
         [_, 1, 1] => {
             let share = height * width * cout / rayon::current_num_threads();
             let block = share.clamp(MIN_BLOCK, BLOCK);
-            (block / (operands.padded()[2] * cout)).clamp(1, height)
+            (block / (geometry.padded()[2] * cout)).clamp(1, height)
         }
         _ => 1,
     };
@@ -206,8 +217,8 @@ fn convolve_rows(
     [t, first]: [usize; 2],
     out: &mut [f32],
 ) {
-    let cout = operands.channels[1];
-    let ([_, _, pitch], [_, _, width]) = (operands.padded(), operands.output());
+    let cout = operands.geometry.channels[1];
+    let ([_, _, pitch], [_, _, width]) = (operands.geometry.padded(), operands.geometry.output());
     let Scratch { rows: copy, block } = scratch;
     let rows = out.len() / (width * cout);
     if rows == 1 {
@@ -230,14 +241,15 @@ fn add_products(
     [t, first, rows]: [usize; 3],
     block: &mut [f32],
 ) {
-    let [cin, cout] = operands.channels;
-    let ([kt, kh, kw], [st, sh, sw]) = (operands.kernel, operands.stride);
-    let pitch = operands.padded()[2] * cin;
+    let Geometry {
+        channels: [cin, cout], kernel: [kt, kh, kw], stride: [st, sh, sw], padding, ..
+    } = operands.geometry;
+    let pitch = operands.geometry.padded()[2] * cin;
     let positions = block.len() / cout;
     block.chunks_exact_mut(cout).for_each(|pixel| pixel.copy_from_slice(operands.bias));
     for dt in 0..kt {
         // Frames of padding are zero and add nothing.
-        let Some(frame) = (t * st + dt).checked_sub(operands.padding.time) else { continue };
+        let Some(frame) = (t * st + dt).checked_sub(padding.time) else { continue };
         let frame = operands.frames[frame];
         let inputs = operands.rows(frame, first * sh, (rows - 1) * sh + kh, copy);
         for (dy, inputs) in (0..kh).map(|dy| (dy, &inputs[dy * pitch..])) {

@@ -85,6 +85,26 @@ pub(super) fn max(values: &[f32]) -> f32 {
     most.iter().chain(rest).fold(f32::NEG_INFINITY, |most, &x| most.max(x))
 }
 
+/// Turns scores into weights relative to the largest score so far, and brings what was summed before
+/// to the same scale.
+#[inline(always)]
+pub(super) fn update_softmax(
+    scores: &mut [f32],
+    largest: &mut f32,
+    total: &mut f32,
+    values: &mut [f32],
+) {
+    let new = max(scores).max(*largest);
+    if *largest != f32::NEG_INFINITY && new != *largest {
+        let shrink = exp(*largest - new);
+        *total *= shrink;
+        values.iter_mut().for_each(|value| *value *= shrink);
+    }
+    *largest = new;
+    scores.iter_mut().for_each(|score| *score = exp(*score - new));
+    *total += sum(scores);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

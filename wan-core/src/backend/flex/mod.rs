@@ -2,14 +2,18 @@
 //! them directly; anything but f32 takes the portable way.
 
 mod attention;
+mod bf16;
 mod conv3d;
 mod elementwise;
+mod geometry;
 mod linear;
 mod math;
 mod matrix;
 mod memory;
 mod norms;
+mod packed;
 mod parallel;
+mod threads;
 
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};
@@ -17,9 +21,11 @@ use burn_flex::FlexDevice;
 use rayon::prelude::*;
 
 use super::{
-    AttentionArgs, AttentionPlan, Backend, Conv3dArgs, DeviceError, DeviceInfo, DeviceKind,
-    LayerNormArgs, ModulatedNormArgs, RmsNormArgs, RopeArgs,
+    AttentionArgs, AttentionPlan, Backend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
+    DeviceKind, LayerNormArgs, ModulatedNormArgs, PackedWeight, RmsNormArgs, RopeArgs,
 };
+pub use bf16::{CpuKernel, CpuKernelError};
+pub use threads::{CpuThreadsError, cpu_threads, set_cpu_threads};
 
 impl Backend for Flex {
     fn open_device(index: usize) -> Result<Self::Device, DeviceError> {
@@ -31,6 +37,19 @@ impl Backend for Flex {
 
     fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
+    }
+
+    /// bf16 where the processor multiplies it. Where it is widened first, it takes half the memory, but as long
+    /// as f32.
+    fn auto_dtype(_device: &Self::Device) -> DType {
+        match CpuKernel::current().multiplies_bf16() {
+            true => DType::BF16,
+            false => DType::F32,
+        }
+    }
+
+    fn auto_vae_dtype(device: &Self::Device) -> DType {
+        Self::auto_dtype(device)
     }
 
     /// On all threads: small kernels leave most of them without work.
@@ -46,8 +65,29 @@ impl Backend for Flex {
         linear::linear(x, weight, bias)
     }
 
+    /// Weights in bf16.
+    fn wan_pack(weight: &Tensor<Self, 5>) -> Option<PackedWeight<Self>> {
+        packed::pack(weight)
+    }
+
+    fn wan_packed_linear<const D: usize>(
+        x: Tensor<Self, D>,
+        weight: &PackedWeight<Self>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, D> {
+        packed::linear(x, weight, bias)
+    }
+
+    fn wan_packed_conv3d(args: Conv3dArgs<Self, PackedWeight<Self>>) -> Tensor<Self, 5> {
+        conv3d::packed_conv3d(args)
+    }
+
     fn wan_gelu(x: Tensor<Self, 3>) -> Tensor<Self, 3> {
         elementwise::gelu(x)
+    }
+
+    fn wan_gated_gelu(x: Tensor<Self, 3>, y: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        elementwise::gated_gelu(x, y)
     }
 
     fn wan_attention(args: AttentionArgs<Self>) -> Tensor<Self, 4> {
@@ -83,12 +123,8 @@ impl Backend for Flex {
         elementwise::gated_residual(x, y, gate)
     }
 
-    fn wan_channel_norm_silu(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        norms::channel_norm(x, weight, true)
-    }
-
-    fn wan_channel_norm(x: Tensor<Self, 5>, weight: Tensor<Self, 1>) -> Tensor<Self, 5> {
-        norms::channel_norm(x, weight, false)
+    fn wan_channel_norm(args: ChannelNormArgs<Self>) -> Tensor<Self, 5> {
+        norms::channel_norm(args)
     }
 
     /// In memory the taps come first and the output channels last: `[kt, kh, kw, Cin, Cout]`.
@@ -100,7 +136,7 @@ impl Backend for Flex {
         conv3d::conv3d(args)
     }
 
-    fn wan_cast(x: Tensor<Self, 5>, dtype: DType) -> Tensor<Self, 5> {
+    fn wan_cast<const D: usize>(x: Tensor<Self, D>, dtype: DType) -> Tensor<Self, D> {
         elementwise::cast(x, dtype)
     }
 }

@@ -3,10 +3,11 @@
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};
 
+use super::elementwise::each_row;
 use super::math::{self, sum, sum_of_squared_deviations, sum_of_squares};
-use super::memory::{contiguous, in_place, slice};
-use super::parallel::{for_rows, inlined};
-use crate::backend::{LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
+use super::memory::{contiguous, slice};
+use super::parallel::inlined;
+use crate::backend::{ChannelNormArgs, LayerNormArgs, ModulatedNormArgs, RmsNormArgs};
 
 /// What is done to a row after it was normalised.
 enum Affine<'a> {
@@ -22,11 +23,10 @@ pub(super) fn layer_norm(args: LayerNormArgs<Flex>) -> Tensor<Flex, 3> {
     let LayerNormArgs { x, affine, eps, dtype } = args;
     let affine = affine.map(|(weight, bias)| (contiguous(weight), contiguous(bias)));
     let affine = affine.as_ref().map(|(weight, bias)| (slice(weight), slice(bias)));
-    normalised(x, eps, |_| match affine {
+    normalised(x, eps, dtype, |_| match affine {
         Some((weight, bias)) => Affine::Weights { weight, bias },
         None => Affine::Identity,
     })
-    .cast(dtype)
 }
 
 pub(super) fn modulated_norm(args: ModulatedNormArgs<Flex>) -> Tensor<Flex, 3> {
@@ -35,17 +35,17 @@ pub(super) fn modulated_norm(args: ModulatedNormArgs<Flex>) -> Tensor<Flex, 3> {
     let repeat = rows / shift.dims()[1];
     let (shift, scale) = (contiguous(shift), contiguous(scale));
     let (shift, scale) = (slice(&shift), slice(&scale));
-    normalised(x, eps, |row| {
+    normalised(x, eps, dtype, |row| {
         let vector = row / repeat * width..(row / repeat + 1) * width;
         Affine::Modulation { scale: &scale[vector.clone()], shift: &shift[vector] }
     })
-    .cast(dtype)
 }
 
 /// `(x - mean) / sqrt(var + eps)`, then `affine(row)`.
 fn normalised<'a>(
     x: Tensor<Flex, 3>,
     eps: f64,
+    dtype: DType,
     affine: impl Fn(usize) -> Affine<'a> + Sync,
 ) -> Tensor<Flex, 3> {
     let (width, eps) = (x.dims()[2], eps as f32);
@@ -67,7 +67,7 @@ fn normalised<'a>(
             }
         }
     });
-    in_place(x.cast(DType::F32), |x| for_rows(x, width, each))
+    each_row(x, width, dtype, each)
 }
 
 pub(super) fn rms_norm(args: RmsNormArgs<Flex>) -> Tensor<Flex, 3> {
@@ -78,15 +78,12 @@ pub(super) fn rms_norm(args: RmsNormArgs<Flex>) -> Tensor<Flex, 3> {
         let factor = 1.0 / (sum_of_squares(row) / weight.len() as f32 + eps).sqrt();
         row.iter_mut().zip(weight).for_each(|(x, weight)| *x = *x * factor * weight);
     });
-    in_place(x.cast(DType::F32), |x| for_rows(x, weight.len(), each)).cast(dtype)
+    each_row(x, weight.len(), dtype, each)
 }
 
 /// `x / max(|x|, 1e-12) * sqrt(C) * weight`, and SiLU after it if asked for.
-pub(super) fn channel_norm(
-    x: Tensor<Flex, 5>,
-    weight: Tensor<Flex, 1>,
-    silu: bool,
-) -> Tensor<Flex, 5> {
+pub(super) fn channel_norm(args: ChannelNormArgs<Flex>) -> Tensor<Flex, 5> {
+    let ChannelNormArgs { x, weight, silu, dtype } = args;
     let weight = contiguous(weight);
     let weight = slice(&weight);
     let root = (weight.len() as f32).sqrt();
@@ -99,5 +96,5 @@ pub(super) fn channel_norm(
             pairs.for_each(|(x, weight)| *x = *x * factor * weight);
         }
     });
-    in_place(x.cast(DType::F32), |x| for_rows(x, weight.len(), each))
+    each_row(x, weight.len(), dtype, each)
 }

@@ -1,0 +1,135 @@
+//! AVX-512, with bf16 widened in registers, or multiplied by pairs where the processor does so.
+
+use std::arch::x86_64::*;
+
+use super::tile::{DEPTH, LANES, Operands, PANELS, Tile};
+
+/// Rows at a time: with two registers of sums each, 24 of 32 registers.
+pub(super) const ROWS: usize = 12;
+
+/// The most rows that one call reads: a kernel of as many rows as are needed, or a few more.
+pub(super) fn read_rows(rows: usize) -> usize {
+    [1, 2, 4, 8, ROWS].into_iter().find(|&some| some >= rows).unwrap_or(ROWS)
+}
+
+/// Calls a kernel with the numbers of rows and panels as constants.
+macro_rules! with_constants {
+    ($kernel:ident, $operands:expr, $tile:expr) => {
+        match (read_rows($operands.rows), $operands.panels.len()) {
+            (1, 1) => $kernel::<1, 1>($operands, $tile),
+            (2, 1) => $kernel::<2, 1>($operands, $tile),
+            (4, 1) => $kernel::<4, 1>($operands, $tile),
+            (8, 1) => $kernel::<8, 1>($operands, $tile),
+            (_, 1) => $kernel::<ROWS, 1>($operands, $tile),
+            (1, _) => $kernel::<1, PANELS>($operands, $tile),
+            (2, _) => $kernel::<2, PANELS>($operands, $tile),
+            (4, _) => $kernel::<4, PANELS>($operands, $tile),
+            (8, _) => $kernel::<8, PANELS>($operands, $tile),
+            (_, _) => $kernel::<ROWS, PANELS>($operands, $tile),
+        }
+    };
+}
+
+/// # Safety
+/// The processor must have AVX-512F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn multiply(operands: &Operands, tile: &mut Tile) {
+    // SAFETY: the processor has what it needs; the operands have as many panels.
+    unsafe { with_constants!(widened, operands, tile) }
+}
+
+/// # Safety
+/// The processor must have AVX-512F and AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn multiply_pairs(operands: &Operands, tile: &mut Tile) {
+    // SAFETY: the processor has what it needs; the operands have as many panels.
+    unsafe { with_constants!(by_pairs, operands, tile) }
+}
+
+/// # Safety
+/// The processor must have AVX-512F, and the operands at least so many panels.
+#[target_feature(enable = "avx512f")]
+unsafe fn widened<const R: usize, const P: usize>(operands: &Operands, tile: &mut Tile) {
+    let left = operands.left;
+    let pairs = left.depth.div_ceil(2);
+    let stretch = left.depth.next_multiple_of(DEPTH) / 2 * LANES;
+    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    let mut sums = [[_mm512_setzero_ps(); P]; R];
+    // SAFETY: [`Operands::new`] has compared what is read with the slices, for as many rows.
+    unsafe {
+        for (i, tap) in left.taps.iter().enumerate() {
+            let mut x = left.words.as_ptr().add(operands.start + tap).cast::<f32>();
+            let mut right = [operands.panels[0]; P].map(<[u32]>::as_ptr);
+            for (p, right) in right.iter_mut().enumerate() {
+                *right = operands.panels[p].as_ptr().add(i * stretch);
+            }
+            for _ in 0..pairs {
+                let pair = right.map(|right| _mm512_loadu_si512(right.cast()));
+                let even = pair.map(|pair| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pair)));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*x.add(row));
+                    for (sum, even) in sums.iter_mut().zip(even) {
+                        *sum = _mm512_fmadd_ps(x, even, *sum);
+                    }
+                }
+                let odd = pair.map(|pair| _mm512_castsi512_ps(_mm512_and_si512(pair, upper)));
+                let next = x.add(left.step);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*next.add(row));
+                    for (sum, odd) in sums.iter_mut().zip(odd) {
+                        *sum = _mm512_fmadd_ps(x, odd, *sum);
+                    }
+                }
+                x = next.wrapping_add(left.step); // after the last pair perhaps beyond the words
+                right = right.map(|right| right.add(LANES));
+            }
+        }
+        store(&sums, tile);
+    }
+}
+
+/// # Safety
+/// The processor must have AVX-512F and AVX512-BF16, and the operands at least so many panels.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn by_pairs<const R: usize, const P: usize>(operands: &Operands, tile: &mut Tile) {
+    let left = operands.left;
+    let pairs = left.depth.div_ceil(2);
+    let stretch = left.depth.next_multiple_of(DEPTH) / 2 * LANES;
+    let mut sums = [[_mm512_setzero_ps(); P]; R];
+    // SAFETY: [`Operands::new`] has compared what is read with the slices, for as many rows. A register of
+    // pairs is a register of bf16.
+    unsafe {
+        for (i, tap) in left.taps.iter().enumerate() {
+            let mut x = left.words.as_ptr().add(operands.start + tap).cast::<i32>();
+            let mut right = [operands.panels[0]; P].map(<[u32]>::as_ptr);
+            for (p, right) in right.iter_mut().enumerate() {
+                *right = operands.panels[p].as_ptr().add(i * stretch);
+            }
+            for _ in 0..pairs {
+                let pair = right.map(|right| {
+                    std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right.cast()))
+                });
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_epi32(*x.add(row));
+                    let x = std::mem::transmute::<__m512i, __m512bh>(x);
+                    for (sum, pair) in sums.iter_mut().zip(pair) {
+                        *sum = _mm512_dpbf16_ps(*sum, x, pair);
+                    }
+                }
+                x = x.wrapping_add(left.step); // after the last pair perhaps beyond the words
+                right = right.map(|right| right.add(LANES));
+            }
+        }
+        store(&sums, tile);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store<const R: usize, const P: usize>(sums: &[[__m512; P]; R], tile: &mut Tile) {
+    for (sums, row) in sums.iter().zip(&mut tile.0) {
+        for (sum, row) in sums.iter().zip(row.as_chunks_mut::<LANES>().0) {
+            // SAFETY: the lanes of a register are the elements of a panel's row.
+            unsafe { _mm512_storeu_ps(row.as_mut_ptr(), *sum) };
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Convolutions: a task copies what it sees of the input into the form that the kernel reads, few enough pixels for
+//! the second-level cache, and each tap is a stretch of the left operand.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::super::geometry::Geometry;
+use super::super::parallel::{inlined, vectorised};
+use super::kernel::{CpuKernel, Session};
+use super::operands::{Right, to_words};
+use super::tile::{Form, LANES, Left, MAX_ROWS, Operands, PANELS, Tile};
+use super::transpose::transpose;
+
+/// Bytes of input that a task holds at a time.
+const INPUT: usize = 768 << 10;
+/// Rows of output of a task at most: neighbours see the same rows of input.
+const MAX_OUTPUT_ROWS: usize = 4;
+
+/// The frames of one video.
+pub(crate) struct Input<'a> {
+    /// Channels-last, as they lie in memory; those before a chunk are the first ones.
+    pub(crate) frames: Vec<&'a [bf16]>,
+    pub(crate) geometry: Geometry,
+}
+
+/// Convolves one video of a batch into `out` `[T', H', W', Cout]`; the taps of `right` are `[kt, kh, kw]`.
+pub(crate) fn convolve(
+    kernel: CpuKernel,
+    input: &Input,
+    right: &Right,
+    bias: &[f32],
+    out: &mut [f32],
+) {
+    let geometry = &input.geometry;
+    let [_, height, width] = geometry.output();
+    let frame = height * width * right.columns;
+    if out.is_empty() {
+        return;
+    }
+    let rows = match geometry.stride {
+        [_, 1, 1] => height.div_ceil(2 * rayon::current_num_threads()).min(MAX_OUTPUT_ROWS),
+        _ => 1,
+    };
+    let task = Task { kernel, input, right, bias, strips: Strips::new(kernel, geometry, rows) };
+    out.par_chunks_mut(frame).enumerate().for_each(|(t, out)| {
+        let parts = out.par_chunks_mut(rows * width * right.columns).enumerate();
+        parts.for_each_init(Scratch::new, |scratch, (part, out)| {
+            task.convolve_rows(scratch, [t, part * rows], out);
+        });
+    });
+}
+
+struct Task<'a> {
+    kernel: CpuKernel,
+    input: &'a Input<'a>,
+    right: &'a Right<'a>,
+    bias: &'a [f32],
+    strips: Strips,
+}
+
+/// What a task uses again and again.
+struct Scratch {
+    words: Vec<u32>,
+    taps: Vec<usize>,
+    /// The words of sixteen pixels.
+    lines: Vec<u32>,
+    tile: Tile,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { words: Vec::new(), taps: Vec::new(), lines: Vec::new(), tile: Tile::new() }
+    }
+}
+
+/// How the input of a task lies in memory: planes of positions. A position is a pixel that the first tap of an output
+/// pixel sees. Where the stride is 1, the rows of a frame are one plane, in which a tap is a few positions further;
+/// else each tap has a plane of its own.
+#[derive(Clone, Copy)]
+struct Strips {
+    form: Form,
+    /// Words of a pixel.
+    steps: usize,
+    /// Output pixels of a row.
+    width: usize,
+    /// Positions from a row to the next.
+    pitch: usize,
+    /// Positions of a plane.
+    positions: usize,
+    is_strided: bool,
+}
+
+impl Strips {
+    fn new(kernel: CpuKernel, geometry: &Geometry, rows: usize) -> Self {
+        let (form, [kt, kh, kw]) = (kernel.form(), geometry.kernel);
+        let is_strided = geometry.stride[1..] != [1, 1];
+        let steps = form.words(geometry.channels[0]);
+        let [_, _, width] = geometry.output();
+        let (planes, seen, beyond) = match is_strided {
+            true => (kt * kh * kw, 1, 0),
+            false => (kt, rows + kh - 1, kw - 1),
+        };
+        let most = INPUT / (4 * planes * seen * steps);
+        let most = most.saturating_sub(beyond).max(kernel.rows());
+        let width = width.div_ceil(width.div_ceil(most));
+        let pitch = width + beyond;
+        Self { form, steps, width, pitch, positions: seen * pitch, is_strided }
+    }
+
+    /// Words from a position to the next, and from a step in depth to the next.
+    fn strides(&self) -> [usize; 2] {
+        match self.form {
+            Form::Rows => [self.steps, LANES],
+            _ => [1, self.positions],
+        }
+    }
+
+    fn plane(&self) -> usize {
+        self.positions * self.steps
+    }
+}
+
+impl Task<'_> {
+    /// The rows from `first` on of the output frame `t`.
+    fn convolve_rows(&self, scratch: &mut Scratch, [t, first]: [usize; 2], out: &mut [f32]) {
+        let [_, _, width] = self.input.geometry.output();
+        let rows = out.len() / (width * self.right.columns);
+        let session = Session::new(self.kernel);
+        for start in (0..width).step_by(self.strips.width) {
+            let count = self.strips.width.min(width - start);
+            self.fill(scratch, [t, first, start], [rows, count]);
+            self.multiply(&session, scratch, [rows, start, count], out);
+        }
+    }
+
+    /// Copies what the taps of some output pixels see.
+    fn fill(&self, scratch: &mut Scratch, [t, first, left]: [usize; 3], [rows, count]: [usize; 2]) {
+        let Self { input, strips, .. } = self;
+        let Geometry { kernel: [kt, kh, kw], stride: [st, sh, sw], padding, .. } = input.geometry;
+        let [position, _] = strips.strides();
+        let Scratch { words, taps, lines, .. } = scratch;
+        taps.clear();
+        lines.resize(LANES * strips.steps, 0);
+        // Frames of padding are zero and add nothing; all are in front.
+        let frames = (0..kt).filter_map(|dt| (t * st + dt).checked_sub(padding.time));
+        let planes = if strips.is_strided { kt * kh * kw } else { kt };
+        words.resize(planes * strips.plane() + MAX_ROWS * position, 0);
+        let mut planes = words.chunks_exact_mut(strips.plane());
+        let mut at = 0;
+        for frame in frames.map(|frame| input.frames[frame]) {
+            if strips.is_strided {
+                for (dy, dx) in (0..kh).flat_map(|dy| (0..kw).map(move |dx| (dy, dx))) {
+                    let plane = planes.next().expect("a plane for each tap");
+                    let pixels = (0..count).map(|x| (left + x) * sw + dx);
+                    self.fill_row(frame, first * sh + dy, pixels, 0, plane, lines);
+                    taps.push(at);
+                    at += strips.plane();
+                }
+                continue;
+            }
+            let plane = planes.next().expect("a plane for each frame");
+            for y in 0..rows + kh - 1 {
+                let pixels = left..left + count + kw - 1;
+                self.fill_row(frame, first + y, pixels, y * strips.pitch, plane, lines);
+            }
+            for dy in 0..kh {
+                taps.extend((0..kw).map(|dx| at + (dy * strips.pitch + dx) * position));
+            }
+            at += strips.plane();
+        }
+    }
+
+    /// Copies pixels of the padded row `y` to a plane, from the position `start` on.
+    fn fill_row(
+        &self,
+        frame: &[bf16],
+        y: usize,
+        pixels: impl Iterator<Item = usize>,
+        start: usize,
+        plane: &mut [u32],
+        lines: &mut [u32],
+    ) {
+        let Strips { form, steps, .. } = self.strips;
+        let (geometry, channels) = (&self.input.geometry, self.input.geometry.channels[0]);
+        let row = geometry.source_row(y).map(|y| y * geometry.size[1] * channels);
+        let [position, step] = self.strips.strides();
+        let mut pixels = pixels.enumerate();
+        while let Some((i, x)) = pixels.next() {
+            // Sixteen pixels at a time, that their words can be put in columns.
+            let mut count = 0;
+            for (_, x) in std::iter::once((i, x)).chain(pixels.by_ref().take(LANES - 1)) {
+                let line = &mut lines[count * steps..][..steps];
+                match row.zip(geometry.source_column(x)) {
+                    Some((row, x)) => {
+                        let pixel = &frame[row + x * channels..][..channels];
+                        vectorised(inlined!(|| to_words(form, pixel, line)));
+                    }
+                    None => line.fill(0),
+                }
+                count += 1;
+            }
+            let plane = &mut plane[(start + i) * position..];
+            if form == Form::Rows {
+                plane[..count * steps].copy_from_slice(&lines[..count * steps]);
+                continue;
+            }
+            for first in (0..steps).step_by(LANES) {
+                let (from, to) = (&lines[first..], &mut plane[first * step..]);
+                transpose(from, steps, to, step, [count, LANES.min(steps - first)]);
+            }
+        }
+    }
+
+    /// The products of the filled planes with all panels.
+    fn multiply(
+        &self,
+        session: &Session,
+        scratch: &mut Scratch,
+        [rows, start, count]: [usize; 3],
+        out: &mut [f32],
+    ) {
+        let Self { kernel, right, strips, .. } = self;
+        let Scratch { words, taps, tile, .. } = scratch;
+        let [position, step] = strips.strides();
+        let step = if strips.form == Form::Rows { LANES } else { step };
+        let left = Left { words, taps, depth: right.depth, row: position, step };
+        // Taps of frames of padding are the first ones.
+        let used = taps.len() * right.panel_words() / right.taps;
+        let [_, _, width] = self.input.geometry.output();
+        let positions = (rows - 1) * strips.pitch + count;
+        for first in (0..right.panels()).step_by(PANELS) {
+            let last = right.panels().min(first + PANELS);
+            let pair: Vec<&[u32]> = (first..last)
+                .map(|panel| right.panel(panel))
+                .map(|panel| &panel[panel.len() - used..])
+                .collect();
+            let columns = first * LANES..right.columns.min(last * LANES);
+            let bias = &self.bias[columns.clone()];
+            for at in (0..positions).step_by(kernel.rows()) {
+                let some = kernel.rows().min(positions - at);
+                let read = kernel.read_rows(some);
+                let operands = Operands::new(strips.form, left, at * position, some, read, &pair);
+                session.multiply(&operands, tile);
+                for (at, sums) in (at..at + some).zip(&tile.0) {
+                    let (y, x) = (at / strips.pitch, at % strips.pitch);
+                    if x >= count {
+                        continue; // between two rows
+                    }
+                    let pixel = &mut out[(y * width + start + x) * right.columns..];
+                    let pixel = &mut pixel[columns.clone()];
+                    pixel
+                        .iter_mut()
+                        .zip(sums)
+                        .zip(bias)
+                        .for_each(|((y, sum), bias)| *y = sum + bias);
+                }
+            }
+        }
+    }
+}

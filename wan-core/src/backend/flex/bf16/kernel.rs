@@ -1,0 +1,214 @@
+//! Which kernel runs: found out once, or said by the caller.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use super::portable;
+use super::tile::{Form, Operands, Tile};
+#[cfg(target_arch = "x86_64")]
+use super::{amx, avx2, avx512};
+
+/// How a CPU multiplies matrices of bf16. All sum up in f32; the results differ in the last bits of f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CpuKernel {
+    /// The matrix units of Intel's server processors (since 2023).
+    Amx,
+    /// AVX-512 with products of pairs of bf16 (AVX512-BF16).
+    Avx512Bf16,
+    /// AVX-512; bf16 is widened in registers.
+    Avx512,
+    /// AVX2 and FMA; bf16 is widened in registers.
+    Avx2,
+    /// What the compiler makes of plain loops.
+    Portable,
+}
+
+static CHOSEN: OnceLock<CpuKernel> = OnceLock::new();
+
+/// Why a kernel cannot be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CpuKernelError {
+    /// There is no kernel of this name.
+    #[error("there is no CPU kernel {found:?}: they are {known}", known = listed(CpuKernel::ALL))]
+    Unknown {
+        /// The name.
+        found: String,
+    },
+    /// The processor lacks the instructions, or the system does not let them be used.
+    #[error(
+        "this processor cannot run the CPU kernel {kernel}: it can run {available}",
+        available = listed(CpuKernel::available())
+    )]
+    NotAvailable {
+        /// The kernel.
+        kernel: CpuKernel,
+    },
+    /// Another one has been in use in this process.
+    #[error(
+        "this process already computes with the CPU kernel {chosen}, and cannot change to {kernel}"
+    )]
+    AlreadyChosen {
+        /// The one in use.
+        chosen: CpuKernel,
+        /// The one that was asked for.
+        kernel: CpuKernel,
+    },
+}
+
+fn listed(kernels: impl IntoIterator<Item = CpuKernel>) -> String {
+    let names: Vec<String> = kernels.into_iter().map(|kernel| kernel.to_string()).collect();
+    names.join(", ")
+}
+
+impl CpuKernel {
+    /// All kernels, the fastest first.
+    pub const ALL: [Self; 5] =
+        [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Those that this processor can run, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kernel| kernel.is_available())
+    }
+
+    /// Whether this processor can run it, and the system lets it.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return match self {
+            Self::Amx => amx::is_there(),
+            Self::Avx512Bf16 => {
+                is_x86_feature_detected!("avx512bf16") && Self::Avx512.is_available()
+            }
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Portable => true,
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        return self == Self::Portable;
+    }
+
+    /// The kernel of this process: the one that was [chosen](Self::choose), else the fastest that is available.
+    pub fn current() -> Self {
+        *CHOSEN.get_or_init(|| Self::available().next().unwrap_or(Self::Portable))
+    }
+
+    /// Makes it the kernel of this process. It has to be said before anything was computed in bf16.
+    ///
+    /// # Errors
+    /// If the processor cannot run it, or another kernel is in use.
+    pub fn choose(self) -> Result<(), CpuKernelError> {
+        if !self.is_available() {
+            return Err(CpuKernelError::NotAvailable { kernel: self });
+        }
+        match *CHOSEN.get_or_init(|| self) {
+            chosen if chosen == self => Ok(()),
+            chosen => Err(CpuKernelError::AlreadyChosen { chosen, kernel: self }),
+        }
+    }
+
+    /// Whether the processor has products of bf16, and so is faster by it than in f32.
+    pub fn multiplies_bf16(self) -> bool {
+        matches!(self, Self::Amx | Self::Avx512Bf16)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// How it wants its left operand.
+    pub(super) fn form(self) -> Form {
+        match self {
+            Self::Amx => Form::Rows,
+            Self::Avx512Bf16 => Form::Pairs,
+            _ => Form::Wide,
+        }
+    }
+
+    /// Rows that it computes at a time.
+    pub(super) fn rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 | Self::Avx512 => avx512::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::ROWS,
+            _ => portable::ROWS,
+        }
+    }
+
+    /// The rows that it reads to compute `rows`.
+    pub(super) fn read_rows(self, rows: usize) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 | Self::Avx512 => avx512::read_rows(rows),
+            _ => self.rows(),
+        }
+    }
+}
+
+impl fmt::Display for CpuKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for CpuKernel {
+    type Err = CpuKernelError;
+
+    fn from_str(name: &str) -> Result<Self, CpuKernelError> {
+        let found = || CpuKernelError::Unknown { found: name.to_owned() };
+        Self::ALL.into_iter().find(|kernel| kernel.name() == name).ok_or_else(found)
+    }
+}
+
+/// A kernel with what it needs of a thread while it computes.
+pub(super) struct Session {
+    kernel: CpuKernel,
+    #[cfg(target_arch = "x86_64")]
+    registers: Option<amx::Registers>,
+}
+
+impl Session {
+    /// # Panics
+    /// If the kernel is not available.
+    pub(super) fn new(kernel: CpuKernel) -> Self {
+        assert!(kernel.is_available(), "{kernel} is not available");
+        Self {
+            kernel,
+            #[cfg(target_arch = "x86_64")]
+            registers: (kernel == CpuKernel::Amx).then(amx::Registers::new),
+        }
+    }
+
+    pub(super) fn kernel(&self) -> CpuKernel {
+        self.kernel
+    }
+
+    /// Computes a tile: the rows of the operands that are asked for, and perhaps some of no meaning after them.
+    pub(super) fn multiply(&self, operands: &Operands, tile: &mut Tile) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(registers) = &self.registers {
+            return amx::multiply(registers, operands, tile);
+        }
+        // SAFETY: the kernel is available, as was seen when the session began.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            match self.kernel {
+                CpuKernel::Avx512Bf16 => return avx512::multiply_pairs(operands, tile),
+                CpuKernel::Avx512 => return avx512::multiply(operands, tile),
+                CpuKernel::Avx2 => return avx2::multiply(operands, tile),
+                _ => {}
+            }
+        }
+        portable::multiply(operands, tile);
+    }
+}

@@ -1,0 +1,37 @@
+//! Products of bf16, summed up in f32.
+//!
+//! The right operand is packed once, in panels of 16 columns; in a panel the two values that follow each other
+//! in depth stand side by side, as processors with products of bf16 want them, and as others can widen them with
+//! one operation each. The left operand is packed as a task needs it. The kernels ([`CpuKernel`]) compute tiles
+//! of some rows by two panels over the whole depth; nothing but them is unsafe.
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod amx;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx512;
+mod conv3d;
+#[allow(unsafe_code)]
+mod kernel;
+mod operands;
+mod panels;
+mod portable;
+mod product;
+#[cfg(test)]
+mod tests;
+mod tile;
+#[allow(unsafe_code)]
+mod transpose;
+
+pub(crate) use attention::{Attention, Heads, attend_all};
+pub(crate) use conv3d::{Input, convolve};
+pub use kernel::{CpuKernel, CpuKernelError};
+#[cfg(test)]
+use operands::pack_rows;
+pub(crate) use operands::{Right, Value, pack_columns, pack_right, packed_shape};
+pub(crate) use product::multiply;

@@ -1,0 +1,250 @@
+//! Every kernel that the processor has against plain loops in f64, on random shapes.
+
+use half::bf16;
+
+use super::super::geometry::Geometry;
+use super::*;
+use crate::backend::Padding;
+use crate::noise::TorchGenerator;
+
+struct Random(TorchGenerator);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(TorchGenerator::new(seed))
+    }
+
+    fn values(&mut self, count: usize) -> Vec<bf16> {
+        self.0.randn(count).into_iter().map(bf16::from_f32).collect()
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        self.0.randn(count)
+    }
+
+    /// From `low` to `high`.
+    fn size(&mut self, low: usize, high: usize) -> usize {
+        let drawn = self.0.randn(1)[0].abs().fract();
+        low + ((high - low + 1) as f32 * drawn) as usize
+    }
+
+    fn coin(&mut self) -> bool {
+        self.0.randn(1)[0] > 0.0
+    }
+}
+
+/// Calls `test` with each kernel that can run here, and says which cannot.
+fn on_each_kernel(test: impl Fn(CpuKernel)) {
+    for kernel in CpuKernel::ALL {
+        match kernel.is_available() {
+            true => test(kernel),
+            false => println!("skipped: this processor has no {kernel}"),
+        }
+    }
+}
+
+/// What sums of so many products in f32 may be off.
+fn tolerance(products: usize) -> f64 {
+    5e-6 * (products as f64).sqrt()
+}
+
+fn assert_near(what: &str, found: f64, expected: f64, tolerance: f64) {
+    let allowed = tolerance * (1.0 + expected.abs());
+    assert!((found - expected).abs() <= allowed, "{what}: {found} instead of {expected}");
+}
+
+#[test]
+fn products() {
+    let mut random = Random::new(1);
+    let mut shapes = vec![[0, 5, 3], [1, 1, 1], [1, 1537, 17], [33, 64, 16], [5, 3100, 40]];
+    for _ in 0..20 {
+        shapes.push([random.size(1, 140), random.size(1, 400), random.size(1, 90)]);
+    }
+    for [rows, depth, columns] in shapes {
+        let (x, w) = (random.values(rows * depth), random.values(depth * columns));
+        let bias = random.coin().then(|| random.floats(columns));
+        let words = pack_right([1, depth, columns], |_, k, n| w[n * depth + k].to_bits());
+        assert_eq!(words, pack_columns(depth, columns, |n| &w[n * depth..][..depth]));
+        let transposed: Vec<bf16> =
+            (0..depth * columns).map(|i| w[i % columns * depth + i / columns]).collect();
+        assert_eq!(words, pack_rows(depth, columns, |k| &transposed[k * columns..][..columns]));
+        let right = Right { words: &words, taps: 1, depth, columns };
+        on_each_kernel(|kernel| {
+            let y: Vec<f32> = multiply(kernel, &x, &right, bias.as_deref());
+            let rounded: Vec<bf16> = multiply(kernel, &x, &right, bias.as_deref());
+            assert_eq!(y.len(), rows * columns);
+            for (i, (&y, &rounded)) in y.iter().zip(&rounded).enumerate() {
+                let (row, n) = (i / columns, i % columns);
+                let products = x[row * depth..][..depth].iter().zip(&w[n * depth..]);
+                let sum: f64 = products.map(|(x, w)| x.to_f64() * w.to_f64()).sum();
+                let sum = sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[n]));
+                let what = format!("{kernel}: {rows} x {depth} x {columns} at {row}, {n}");
+                assert_near(&what, f64::from(y), sum, tolerance(depth));
+                assert_eq!(rounded, bf16::from_f32(y), "{what}");
+            }
+        });
+    }
+}
+
+#[test]
+fn convolutions() {
+    let mut random = Random::new(2);
+    let cases = [
+        ([3, 3, 3], [1, 1, 1], false),
+        ([3, 3, 3], [1, 1, 1], true),
+        ([1, 3, 3], [1, 1, 1], true),
+        ([1, 3, 3], [1, 2, 2], false),
+        ([3, 1, 1], [1, 1, 1], false),
+        ([3, 1, 1], [2, 1, 1], false),
+        ([1, 1, 1], [1, 1, 1], false),
+    ];
+    for (kernel, stride, upsample) in cases.into_iter().cycle().take(42) {
+        let padding = Padding {
+            time: if kernel[0] == 3 { random.size(0, 2) } else { 0 },
+            height: [random.size(0, kernel[1] / 2), kernel[1] / 2],
+            width: [random.size(0, kernel[2] / 2), kernel[2] / 2],
+        };
+        let geometry = Geometry {
+            frames: 3,
+            size: [random.size(3, 12), random.size(3, 40)],
+            upsample,
+            channels: [random.size(1, 70), random.size(1, 40)],
+            kernel,
+            stride,
+            padding,
+        };
+        check_convolution(&mut random, geometry);
+    }
+    // Rows that do not fit a task.
+    check_convolution(
+        &mut random,
+        Geometry {
+            frames: 3,
+            size: [2, 300],
+            upsample: false,
+            channels: [190, 3],
+            kernel: [3, 3, 3],
+            stride: [1, 1, 1],
+            padding: Padding { time: 0, height: [1, 1], width: [1, 1] },
+        },
+    );
+}
+
+fn check_convolution(random: &mut Random, geometry: Geometry) {
+    let Geometry { frames, size: [height, width], channels: [cin, cout], kernel, .. } = geometry;
+    let x: Vec<Vec<bf16>> = (0..frames).map(|_| random.values(height * width * cin)).collect();
+    let [_, kh, kw] = kernel;
+    let taps = kernel.iter().product();
+    let w = random.values(taps * cin * cout);
+    let bias = random.floats(cout);
+    let words = pack_right([taps, cin, cout], |tap, c, n| w[(tap * cin + c) * cout + n].to_bits());
+    let right = Right { words: &words, taps, depth: cin, columns: cout };
+    let input = Input { frames: x.iter().map(Vec::as_slice).collect(), geometry };
+    let [t, h, wide] = geometry.output();
+    let [st, sh, sw] = geometry.stride;
+    let pixel = |f: usize, y: usize, x: usize| {
+        let f = f.checked_sub(geometry.padding.time)?;
+        let (y, x) = (geometry.source_row(y)?, geometry.source_column(x)?);
+        Some(&input.frames[f][(y * width + x) * cin..][..cin])
+    };
+    let mut expected = Vec::new();
+    for i in 0..t * h * wide {
+        let (f, y, x) = (i / (h * wide) * st, i / wide % h * sh, i % wide * sw);
+        let mut sums: Vec<f64> = bias.iter().map(|&bias| f64::from(bias)).collect();
+        for tap in 0..taps {
+            let Some(pixel) = pixel(f + tap / (kh * kw), y + tap / kw % kh, x + tap % kw) else {
+                continue;
+            };
+            for (c, value) in pixel.iter().enumerate() {
+                let row = &w[(tap * cin + c) * cout..];
+                sums.iter_mut().zip(row).for_each(|(sum, w)| *sum += value.to_f64() * w.to_f64());
+            }
+        }
+        expected.extend(sums);
+    }
+    on_each_kernel(|kernel| {
+        let mut out = vec![f32::NAN; expected.len()];
+        convolve(kernel, &input, &right, &bias, &mut out);
+        for (i, (&found, &expected)) in out.iter().zip(&expected).enumerate() {
+            assert_near(
+                &format!("{kernel}: {geometry:?} at {i}"),
+                f64::from(found),
+                expected,
+                tolerance(taps * cin),
+            );
+        }
+    });
+}
+
+/// Weights of the softmax are rounded to bf16, and so is the result.
+#[test]
+fn attention() {
+    let mut random = Random::new(3);
+    for [queries, keys, heads, width] in
+        [[1, 1, 1, 20], [5, 3, 2, 33], [77, 513, 3, 64], [200, 600, 2, 128]]
+    {
+        let row = heads * width;
+        let [q, k, v] = [queries, keys, keys].map(|rows| random.values(rows * row));
+        let bias = random.coin().then(|| random.floats(keys));
+        let of = |data| Heads { data, strides: [0, width, row] };
+        let attention = Attention {
+            q: of(q.as_slice()),
+            k: of(k.as_slice()),
+            v: of(v.as_slice()),
+            bias: bias.as_deref().map(|data| Heads { data, strides: [0; 3] }),
+            scale: 0.2,
+            batch: 1,
+            heads,
+            queries,
+            keys,
+            width,
+        };
+        let dot = |a: &[bf16], b: &[bf16]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum()
+        };
+        let mut expected = Vec::new();
+        for (i, head) in (0..queries).flat_map(|i| (0..heads).map(move |head| (i, head))) {
+            let part = |x: &Heads<'_, bf16>, row| x.row([0, head, row], width).to_vec();
+            let query = part(&attention.q, i);
+            let scores: Vec<f64> = (0..keys)
+                .map(|j| {
+                    let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[j]));
+                    dot(&query, &part(&attention.k, j)) * 0.2 + bias
+                })
+                .collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let mut row = vec![0.0; width];
+            for (j, weight) in weights.iter().enumerate() {
+                let value = part(&attention.v, j);
+                row.iter_mut().zip(value).for_each(|(y, v)| *y += weight / sum * v.to_f64());
+            }
+            expected.extend(row);
+        }
+        on_each_kernel(|kernel| {
+            let out = attend_all(kernel, &attention);
+            for (i, (found, &expected)) in out.iter().zip(&expected).enumerate() {
+                let what =
+                    format!("{kernel}: {queries} x {keys}, {heads} heads of {width}, at {i}");
+                assert_near(&what, found.to_f64(), expected, 8e-3);
+            }
+        });
+    }
+}
+
+#[test]
+fn kernels_by_name() {
+    for kernel in CpuKernel::ALL {
+        assert_eq!(kernel.to_string().parse(), Ok(kernel));
+        if !kernel.is_available() {
+            let error = kernel.choose().unwrap_err();
+            assert!(error.to_string().contains("portable"), "{error}");
+        }
+    }
+    let error = "avx1024".parse::<CpuKernel>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no CPU kernel \"avx1024\": they are amx, avx512-bf16, avx512, avx2, portable"
+    );
+}

@@ -1,0 +1,99 @@
+//! What the kernels of all processors read and write.
+
+/// Columns of a panel: the lanes of the widest vector registers.
+pub(super) const LANES: usize = 16;
+/// Panels that a kernel multiplies with at a time, at most.
+pub(super) const PANELS: usize = 2;
+/// Rows of a tile at most.
+pub(super) const MAX_ROWS: usize = 32;
+/// The depth of a panel is filled up with zeros to a multiple of this: what the matrix units read at a time.
+pub(super) const DEPTH: usize = 32;
+
+/// Sums of products: rows of the left operand by columns of the right.
+#[repr(C, align(64))]
+pub(super) struct Tile(pub(super) [[f32; LANES * PANELS]; MAX_ROWS]);
+
+impl Tile {
+    pub(super) fn new() -> Self {
+        Self([[0.0; LANES * PANELS]; MAX_ROWS])
+    }
+}
+
+/// How a kernel wants its left operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A word is one value as f32. The words of one depth are together: rows are 1 apart.
+    Wide,
+    /// A word is two values that follow each other in depth. Rows are 1 apart.
+    Pairs,
+    /// A word is two values that follow each other in depth; 16 words of a row are together.
+    Rows,
+}
+
+impl Form {
+    /// Words of a row of this depth.
+    pub(super) fn words(self, depth: usize) -> usize {
+        match self {
+            Self::Wide => depth.next_multiple_of(2),
+            Self::Pairs => depth.div_ceil(2),
+            Self::Rows => depth.next_multiple_of(DEPTH) / 2,
+        }
+    }
+}
+
+/// The left operand: rows of `taps.len()` stretches of `depth` values each.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) words: &'a [u32],
+    /// Where the stretches of the first row begin.
+    pub(super) taps: &'a [usize],
+    /// Values of a stretch.
+    pub(super) depth: usize,
+    /// Words from a row to the next.
+    pub(super) row: usize,
+    /// Words from a step in depth to the next. A step is a word, in [`Form::Rows`] sixteen.
+    pub(super) step: usize,
+}
+
+impl Left<'_> {
+    /// Whether `rows` rows from `start` on lie within the words.
+    fn holds(&self, form: Form, start: usize, rows: usize) -> bool {
+        let (steps, step) = match form {
+            Form::Rows => (self.depth.div_ceil(DEPTH), DEPTH / 2),
+            _ => (form.words(self.depth), 1),
+        };
+        let last = self.taps.iter().max().map_or(0, |tap| start + tap);
+        last + (rows - 1) * self.row + steps.saturating_sub(1) * self.step + step
+            <= self.words.len()
+    }
+}
+
+/// What a kernel is called with. Kernels rely on it being made by [`Operands::new`].
+pub(super) struct Operands<'a> {
+    pub(super) left: Left<'a>,
+    /// Where the first row of the tile begins.
+    pub(super) start: usize,
+    pub(super) rows: usize,
+    /// One or two panels: `[taps, depth / 2, 16]` words, depth filled up to [`DEPTH`].
+    pub(super) panels: &'a [&'a [u32]],
+}
+
+impl<'a> Operands<'a> {
+    /// # Panics
+    /// If a kernel would read beyond the slices.
+    pub(super) fn new(
+        form: Form,
+        left: Left<'a>,
+        start: usize,
+        rows: usize,
+        read_rows: usize,
+        panels: &'a [&'a [u32]],
+    ) -> Self {
+        let panel = left.taps.len() * left.depth.next_multiple_of(DEPTH) / 2 * LANES;
+        assert!(matches!(panels.len(), 1 | PANELS), "one panel or two");
+        assert!(panels.iter().all(|words| words.len() == panel), "a panel of another depth");
+        assert!(rows <= read_rows && read_rows <= MAX_ROWS, "more rows than a tile has");
+        assert!(left.holds(form, start, read_rows), "the left operand ends before its last row");
+        Self { left, start, rows, panels }
+    }
+}
