@@ -16,7 +16,7 @@ use burn::tensor::{DType, Distribution, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wan_core::backend::{AttentionArgs, Conv3dArgs, Padding};
+use wan_core::backend::{AttentionArgs, Conv3dArgs, NetworkKind, Padding};
 use wan_core::guidance::classifier_free;
 use wan_core::noise::TorchGenerator;
 use wan_core::{
@@ -119,7 +119,7 @@ struct Bench<'a, B: Backend> {
 impl<'a, B: Backend> Bench<'a, B> {
     fn open(options: &'a Options) -> Result<Self, Box<dyn Error>> {
         let device = B::open_device(0)?;
-        let dtype = options.dtype.precision().resolve::<B>(&device)?;
+        let dtype = options.dtype.precision().resolve::<B>(&device, NetworkKind::Transformer)?;
         B::seed(&device, 0);
         Ok(Self { options, device, dtype, models: serde_json::from_str(MODELS)? })
     }

@@ -69,8 +69,8 @@ pub fn half_precision<B: Backend>(backend: &str) {
         for folder in folders_of("text-to-video pipeline", is_kind) {
             let fixture = Fixture::open(&folder);
             let pipeline = open::<B>(&fixture, precision);
-            assert_eq!(pipeline.dtypes().networks, dtype);
-            assert_eq!(pipeline.dtypes().vae, DType::F32);
+            assert_eq!(pipeline.dtypes().text_encoder, dtype);
+            assert_eq!(pipeline.dtypes().transformer, dtype);
             for name in fixture.meta["cases"].as_object().expect("cases").keys() {
                 let case = Case::new(&fixture, name, &pipeline);
                 let latents = denoise(&case, &pipeline).latents;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::DType;
+use wan_core::backend::NetworkKind;
 use wan_core::{Backend, ReadingPace};
 use wan_models::load::{Network, ReadOptions, Residency, load};
 use wan_models::transformer::WanTransformer;
@@ -47,8 +48,10 @@ pub struct Pipeline<B: Backend> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DTypes {
-    /// The text encoder and the transformer.
-    pub networks: DType,
+    /// The text encoder.
+    pub text_encoder: DType,
+    /// The transformer.
+    pub transformer: DType,
     /// The VAE.
     pub vae: DType,
 }
@@ -95,8 +98,9 @@ impl<B: Backend> Pipeline<B> {
         }
         let device = B::open_device(options.device)?;
         let dtypes = DTypes {
-            networks: options.precision.resolve::<B>(&device)?,
-            vae: options.vae_precision().resolve_vae::<B>(&device)?,
+            text_encoder: options.precision.resolve::<B>(&device, NetworkKind::TextEncoder)?,
+            transformer: options.precision.resolve::<B>(&device, NetworkKind::Transformer)?,
+            vae: options.vae_precision().resolve::<B>(&device, NetworkKind::Vae)?,
         };
         model.check_weights::<B>(&device)?;
         Ok(Self {
@@ -184,7 +188,7 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Umt5Encoder<B>, Error> {
         let component = self.model.text_encoder()?;
-        let options = ReadOptions::new(self.dtypes.networks).residency(residency);
+        let options = ReadOptions::new(self.dtypes.text_encoder).residency(residency);
         self.load_part(Role::TextEncoder, component, options, observer)
     }
 
@@ -195,7 +199,7 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Arc<WanTransformer<B>>, Error> {
         let component = &self.model.transformer;
-        let options = ReadOptions::new(self.dtypes.networks).residency(residency);
+        let options = ReadOptions::new(self.dtypes.transformer).residency(residency);
         let load = || self.load_part(Role::Transformer, component, options, observer);
         self.transformer.lease().get_or_load_as(residency, load)
     }

@@ -30,7 +30,7 @@ pub use device::{DeviceError, DeviceInfo, DeviceKind, DeviceMemory};
 #[cfg(feature = "flex")]
 pub use flex::{CpuKernel, CpuKernelError, CpuThreadsError, cpu_threads, set_cpu_threads};
 pub use portable::AttentionPlan;
-pub use precision::Precision;
+pub use precision::{NetworkKind, Precision};
 
 /// Zeros around the input of a convolution: in front of time, and before and after height and
 /// width.
@@ -64,13 +64,8 @@ pub trait Backend: BurnBackend {
         Ok(vec![DeviceInfo { name: Self::name(&device), kind: DeviceKind::Unknown }])
     }
 
-    /// The dtype that [`Precision::Auto`] stands for on `device`.
-    fn auto_dtype(_device: &Self::Device) -> DType {
-        DType::F32
-    }
-
-    /// The dtype that [`Precision::Auto`] stands for in the VAE on `device`.
-    fn auto_vae_dtype(_device: &Self::Device) -> DType {
+    /// The dtype that [`Precision::Auto`] stands for in a network on `device`.
+    fn auto_dtype(_device: &Self::Device, _network: NetworkKind) -> DType {
         DType::F32
     }
 
@@ -120,7 +115,7 @@ pub trait Backend: BurnBackend {
         _weight: &PackedWeight<Self>,
         _bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, D> {
-        unimplemented!("a backend that packs weights multiplies by them")
+        panic!("a backend that packs weights multiplies by them")
     }
 
     /// [`wan_conv3d`](Self::wan_conv3d) with a packed kernel, to f32.
@@ -128,7 +123,7 @@ pub trait Backend: BurnBackend {
     /// # Panics
     /// If the backend packs nothing, or the dtype of a frame is another than that of the kernel.
     fn wan_packed_conv3d(_args: Conv3dArgs<Self, PackedWeight<Self>>) -> Tensor<Self, 5> {
-        unimplemented!("a backend that packs weights multiplies by them")
+        panic!("a backend that packs weights multiplies by them")
     }
 
     /// GELU in its tanh approximation, in the dtype of `x`.

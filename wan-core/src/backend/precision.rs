@@ -11,7 +11,8 @@ use super::{Backend, DeviceError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// The best format of the device: bf16 on GPUs and CPUs that multiply it (AMX, AVX512-BF16), else f16 on GPUs
-    /// that have it, else f32. In the VAE it is f32 on all GPUs.
+    /// that have it, else f32. The text encoder is in bf16 on most CPUs (AVX2 or more), since it takes as long as its
+    /// weights take to come; the VAE in f32 on all GPUs.
     #[default]
     Auto,
     /// 32 bits: the reference.
@@ -23,29 +24,29 @@ pub enum Precision {
     F16,
 }
 
+/// What a network is for, as far as its precision depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NetworkKind {
+    /// Much is read for few tokens.
+    TextEncoder,
+    /// The transformer.
+    Transformer,
+    /// The VAE, whose results are seen.
+    Vae,
+}
+
 impl Precision {
-    /// The dtype that this is on `device`.
+    /// The dtype that this is for a network on `device`.
     ///
     /// # Errors
     /// If the device does not compute in it.
-    pub fn resolve<B: Backend>(self, device: &B::Device) -> Result<DType, DeviceError> {
-        self.resolve_or::<B>(device, B::auto_dtype)
-    }
-
-    /// The dtype that this is for the VAE on `device`.
-    ///
-    /// # Errors
-    /// If the device does not compute in it.
-    pub fn resolve_vae<B: Backend>(self, device: &B::Device) -> Result<DType, DeviceError> {
-        self.resolve_or::<B>(device, B::auto_vae_dtype)
-    }
-
-    fn resolve_or<B: Backend>(
+    pub fn resolve<B: Backend>(
         self,
         device: &B::Device,
-        auto: impl FnOnce(&B::Device) -> DType,
+        network: NetworkKind,
     ) -> Result<DType, DeviceError> {
-        let Some(dtype) = self.dtype() else { return Ok(auto(device)) };
+        let Some(dtype) = self.dtype() else { return Ok(B::auto_dtype(device, network)) };
         if B::supports_dtype(device, dtype) {
             return Ok(dtype);
         }

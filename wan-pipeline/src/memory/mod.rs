@@ -321,6 +321,7 @@ mod tests {
             }),
             other_transformer: 0,
             vae: serde_json::from_value(vae).unwrap(),
+            text_element: 4,
             element: 4,
             vae_element: 4,
             prompts: vec![100, 100],

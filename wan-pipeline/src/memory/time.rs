@@ -70,8 +70,8 @@ impl<B: Backend> Pipeline<B> {
         let device = B::devices().ok().and_then(|devices| Some(devices.first()?.name.clone()));
         let (version, dtypes) = (env!("CARGO_PKG_VERSION"), self.dtypes());
         let name = [B::name(&self.device), device.unwrap_or_default(), processor()].join(" ");
-        let DTypes { networks, vae } = dtypes;
-        let key = format!("{name} {networks:?} {vae:?} {threads} threads {version}");
+        let DTypes { transformer, vae, .. } = dtypes;
+        let key = format!("{name} {transformer:?} {vae:?} {threads} threads {version}");
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_with(read);
         if let Some(calibration) = known.get(&key) {
@@ -131,7 +131,7 @@ impl Calibration {
 const LONG_ENOUGH: Duration = Duration::from_millis(80);
 
 fn measure<B: Backend>(device: &B::Device, dtypes: DTypes) -> Calibration {
-    let dtype = dtypes.networks;
+    let dtype = dtypes.transformer;
     let filled = |count: usize| vec![0.01_f32; count];
     let (rows, inner) = (512, 1536);
     let x: Tensor<B, 3> =

@@ -26,7 +26,9 @@ pub(crate) struct Workload {
     /// Bytes of a transformer that is loaded and not part of the work.
     pub(crate) other_transformer: u64,
     pub(crate) vae: WanVaeConfig,
-    /// Bytes of an element of the transformer's and the text encoder's matrices.
+    /// Bytes of an element of the text encoder's matrices.
+    pub(crate) text_element: usize,
+    /// Bytes of an element of the transformer's matrices.
     pub(crate) element: usize,
     /// Bytes of an element of the VAE's convolutions.
     pub(crate) vae_element: usize,
@@ -130,9 +132,9 @@ impl Workload {
 
     fn encoding_prompts(&self, placement: &Placement, place: Place) -> Option<StageMemory> {
         let text = self.text.as_ref()?;
-        let sizes = text::sizes(&text.config, self.element, text.stored);
+        let sizes = text::sizes(&text.config, self.text_element, text.stored);
         let weights = sizes.used(placement.text_encoder, place);
-        let working = text::encoding(&text.config, &self.prompts, self.element);
+        let working = text::encoding(&text.config, &self.prompts, self.text_element);
         Some(weights.stage(Stage::EncodingPrompts, working))
     }
 

@@ -19,7 +19,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::{
     AttentionArgs, Backend, BurnBackend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
-    DeviceMemory, LayerNormArgs, ModulatedNormArgs, Precision, RmsNormArgs, RopeArgs,
+    DeviceMemory, LayerNormArgs, ModulatedNormArgs, NetworkKind, Precision, RmsNormArgs, RopeArgs,
 };
 
 /// NVIDIA GPUs. Not burn's alias of this name: that one changes with burn's feature `fusion`, which
@@ -69,8 +69,12 @@ macro_rules! cube_backend {
                 <$runtime>::list()
             }
 
-            fn auto_dtype(device: &Self::Device) -> DType {
-                <$runtime>::auto_precision(device).resolve::<Self>(device).unwrap_or(DType::F32)
+            fn auto_dtype(device: &Self::Device, network: NetworkKind) -> DType {
+                if network == NetworkKind::Vae {
+                    return DType::F32;
+                }
+                let best = <$runtime>::auto_precision(device);
+                best.resolve::<Self>(device, network).unwrap_or(DType::F32)
             }
 
             fn device_memory(device: &Self::Device) -> Option<DeviceMemory> {

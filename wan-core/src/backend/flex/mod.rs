@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use super::{
     AttentionArgs, AttentionPlan, Backend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
-    DeviceKind, LayerNormArgs, ModulatedNormArgs, PackedWeight, RmsNormArgs, RopeArgs,
+    DeviceKind, LayerNormArgs, ModulatedNormArgs, NetworkKind, PackedWeight, RmsNormArgs, RopeArgs,
 };
 pub use bf16::{CpuKernel, CpuKernelError};
 pub use threads::{CpuThreadsError, cpu_threads, set_cpu_threads};
@@ -39,17 +39,14 @@ impl Backend for Flex {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
     }
 
-    /// bf16 where the processor multiplies it. Where it is widened first, it takes half the memory, but as long
-    /// as f32.
-    fn auto_dtype(_device: &Self::Device) -> DType {
-        match CpuKernel::current().multiplies_bf16() {
-            true => DType::BF16,
-            false => DType::F32,
-        }
-    }
-
-    fn auto_vae_dtype(device: &Self::Device) -> DType {
-        Self::auto_dtype(device)
+    /// bf16 where it is faster than f32: where the processor multiplies it, or its weights come from a file and
+    /// are used once. Where it is widened first, products take as long as in f32.
+    fn auto_dtype(_device: &Self::Device, network: NetworkKind) -> DType {
+        let is_faster = match CpuKernel::current() {
+            CpuKernel::Portable => false,
+            kernel => kernel.multiplies_bf16() || network == NetworkKind::TextEncoder,
+        };
+        if is_faster { DType::BF16 } else { DType::F32 }
     }
 
     /// On all threads: small kernels leave most of them without work.

@@ -24,7 +24,7 @@ impl<'a> Panels<'a> {
         depths: Range<usize>,
         columns: Range<usize>,
     ) -> Self {
-        debug_assert!(depths.start % DEPTH == 0 && columns.start % LANES == 0);
+        debug_assert!(depths.start.is_multiple_of(DEPTH) && columns.start.is_multiple_of(LANES));
         let panel = depth.next_multiple_of(DEPTH) / 2 * LANES;
         Self { words, panel, depths, columns }
     }
