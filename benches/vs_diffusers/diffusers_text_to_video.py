@@ -29,6 +29,7 @@ def parse_options():
     parser.add_argument("--height", type=int, default=64, metavar="N")
     parser.add_argument("--fps", type=int, default=24, metavar="N")
     parser.add_argument("--threads", type=int, required=True, metavar="N")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--save-latents", metavar="FILE.safetensors")
     return parser.parse_args()
 
@@ -45,7 +46,7 @@ def main():
     torch.set_num_threads(options.threads)
     times.append(("load", time.perf_counter()))
 
-    pipeline = WanPipeline.from_pretrained(options.model, dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(options.model, dtype={"f32": torch.float32, "bf16": torch.bfloat16}[options.precision])
     pipeline.scheduler = UniPCMultistepScheduler.from_config(
         pipeline.scheduler.config, flow_shift=options.shift
     )

@@ -235,7 +235,9 @@ fn guidance_1_has_no_negative_pass() {
 #[test]
 fn backends_agree() {
     let folder = Folder::new();
-    let of = |backend| folder.latents(&["a red circle moving right", "--backend", backend]);
+    let of = |backend| {
+        folder.latents(&["a red circle moving right", "--precision", "f32", "--backend", backend])
+    };
     let (flex, ndarray) = (of("flex"), of("ndarray"));
     let difference = flex.iter().zip(&ndarray).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("largest difference {difference:.1e}, allowed 1e-3");

@@ -30,9 +30,20 @@ const TIGHT: u32 = 50_000;
 /// KiB in which frames can be decoded in tiles, and not as a whole.
 const IN_TILES: u32 = 80_000;
 
-/// A job that needs more in decoding than before.
-const LARGE: [&str; 11] = [
-    PROMPT, "--frames", "5", "--width", "256", "--height", "256", "--steps", "2", "--out", "v.rgb",
+/// A job that needs more in decoding than before, as large on every processor.
+const LARGE: [&str; 12] = [
+    PROMPT,
+    "--frames",
+    "5",
+    "--width",
+    "256",
+    "--height",
+    "256",
+    "--steps",
+    "2",
+    "--out",
+    "v.rgb",
+    "--precision=f32",
 ];
 
 /// More than any machine has: what fits is not asked then.

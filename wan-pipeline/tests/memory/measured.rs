@@ -6,7 +6,9 @@ use std::fs;
 use std::process::Command;
 
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{FrameSink, Guidance, Observer, Pipeline, Request, Stage, Tiling, VideoError};
+use wan_pipeline::{
+    FrameSink, Guidance, Observer, Pipeline, Precision, Request, Stage, Tiling, VideoError,
+};
 
 /// What a process of this test makes: see [`Job`].
 const JOB: &str = "WAN_TEST_MEMORY";
@@ -44,7 +46,8 @@ fn measure() {
     let (model, numbers) = job.split_once(' ').unwrap();
     let numbers: Vec<usize> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
     let &[width, height, frames, videos, guidance, tile] = &numbers[..] else { panic!("{job}") };
-    let mut builder = Pipeline::<Flex>::builder(model);
+    // Not what suits the processor: the same on all.
+    let mut builder = Pipeline::<Flex>::builder(model).precision(Precision::F32);
     if tile > 0 {
         builder = builder.vae_tiling(Tiling::square(tile));
     }
