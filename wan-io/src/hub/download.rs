@@ -18,7 +18,7 @@ use super::listing::{Entry, file_url, unquoted};
 use super::retry::{Setback, Tries, pause};
 use super::{HubError, wrong_file};
 use crate::counted;
-use crate::integrity::{self, Digest, Expected, Hasher, Verify};
+use crate::integrity::{self, Digest, Expected, Hasher, IntegrityError, Verify};
 
 /// Tries without progress: half a minute in all, since much may be lost by giving up.
 const MAX_TRIES: u32 = 7;
@@ -127,6 +127,8 @@ impl Download<'_> {
             Err(_) => std::ops::ControlFlow::Break(()),
         };
         match integrity::check(&[expected], self.verify, &markers, &mut go_on) {
+            // Without locks and links another process may just have moved it to its place.
+            Err(IntegrityError::Missing { .. }) => self.is_there(names, entry, note),
             Ok(()) => {
                 note(DownloadEvent::Resumed(entry.size));
                 Ok(true)
