@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! memory read FOLDER                  reads the matrices of a network and brings them to f32
-//! memory encode MODEL TOKENS          encodes one prompt, weights streamed
+//! memory encode MODEL TOKENS          encodes one prompt, weights streamed, in the default precision
 //! memory twice MODEL WIDTH HEIGHT FRAMES   two jobs one after the other
 //! ```
 
@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use burn::backend::Flex;
 use burn::tensor::DType;
-use wan_core::{CancelToken, TextEncoder};
+use wan_core::backend::NetworkKind;
+use wan_core::{Backend, CancelToken, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::load::{ReadOptions, Residency, TensorSource, decode, load};
@@ -70,13 +71,14 @@ fn encode(model: &str, tokens: u32) -> Result<()> {
     let folder = format!("{model}/text_encoder");
     let config: Umt5Config = ModelFiles::folder(Path::new(&folder))?.json("config.json")?;
     let source: std::sync::Arc<dyn TensorSource> = std::sync::Arc::new(open(&folder)?);
-    let options = ReadOptions::new(DType::F32).residency(Residency::Streamed);
+    let dtype = Flex::auto_dtype(&Default::default(), NetworkKind::TextEncoder);
+    let options = ReadOptions::new(dtype).residency(Residency::Streamed);
     let start = Instant::now();
     let encoder: Umt5Encoder<Flex> = load(&source, &Default::default(), options, &config)?;
     let ids: Vec<u32> = (1..=tokens).collect();
     encoder.encode(&[&ids], &CancelToken::default())?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("seconds={seconds:.3} peak={} pace={:?}", peak()?, encoder.reading());
+    println!("seconds={seconds:.3} peak={} {dtype:?} {:?}", peak()?, encoder.reading());
     Ok(())
 }
 
