@@ -214,14 +214,23 @@ impl Snapshot {
             Err(IntegrityError::Several(errors)) => errors,
             Err(error) => vec![error],
         };
-        let mut broken = Vec::new();
+        let (mut broken, mut moved) = (Vec::new(), Vec::new());
         for error in wrong {
-            match wrong_file(&error) {
-                Some(path) => broken.push((path.to_owned(), error.to_string())),
-                None => return Err(error.into()),
+            if let Some(path) = wrong_file(&error) {
+                broken.push((path.to_owned(), error.to_string()));
+                continue;
+            }
+            match error {
+                // Without locks and links another process may just have moved it to its place.
+                IntegrityError::Missing { path } => moved.push(path),
+                error => return Err(error.into()),
             }
         }
         for (job, expected) in present.into_iter().zip(expected) {
+            if moved.contains(&expected.path) {
+                missing.push(job); // whoever brings it looks for it first
+                continue;
+            }
             match broken.iter().find(|(path, _)| *path == expected.path) {
                 None => self.link(&job)?,
                 Some((path, reason)) => {
