@@ -41,7 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dtype = match name.as_str() {
         "f32" => DType::F32,
         kernel => {
-            kernel.parse::<CpuKernel>()?.choose()?;
+            // As a sentence: `main` prints errors for programmers.
+            let chosen = kernel.parse::<CpuKernel>().and_then(CpuKernel::choose);
+            chosen.map_err(|error| error.to_string())?;
             DType::BF16
         }
     };

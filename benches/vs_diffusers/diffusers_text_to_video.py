@@ -46,7 +46,8 @@ def main():
     torch.set_num_threads(options.threads)
     times.append(("load", time.perf_counter()))
 
-    pipeline = WanPipeline.from_pretrained(options.model, dtype={"f32": torch.float32, "bf16": torch.bfloat16}[options.precision])
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[options.precision]
+    pipeline = WanPipeline.from_pretrained(options.model, dtype=dtype)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(
         pipeline.scheduler.config, flow_shift=options.shift
     )

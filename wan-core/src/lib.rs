@@ -6,6 +6,7 @@ pub mod config;
 mod denoiser;
 pub mod guidance;
 pub mod noise;
+mod rounding;
 pub mod scheduler;
 mod text;
 mod vae;
@@ -16,5 +17,6 @@ pub use backend::{
 };
 pub use cancel::{CancelToken, Cancelled};
 pub use denoiser::{Branch, Conditioning, Denoiser, ForwardError, Pass, ReadingPace};
+pub use rounding::nearest_bf16;
 pub use text::{TextConditioning, TextEncoder};
 pub use vae::{Decoded, DecodedFrames, FrameSource, Tiling, VaeError, VaeMemory, VideoVae};

@@ -200,15 +200,17 @@ impl Snapshot {
         jobs: Vec<Job<'a>>,
         observer: &mut HubObserver,
     ) -> Result<Vec<Job<'a>>, HubError> {
-        let (present, mut missing): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| self.present(job).is_some());
-        let expected: Vec<Expected> = present
-            .iter()
-            .filter_map(|job| {
-                let (size, digest) = (Some(job.entry.size), Some(job.entry.digest));
-                Some(Expected { path: self.present(job)?, size, digest })
-            })
-            .collect();
+        let (mut present, mut expected, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for job in jobs {
+            let (size, digest) = (Some(job.entry.size), Some(job.entry.digest));
+            match self.present(&job) {
+                Some(path) => {
+                    expected.push(Expected { path, size, digest });
+                    present.push(job);
+                }
+                None => missing.push(job),
+            }
+        }
         let wrong = match self.check(&expected, observer) {
             Ok(()) => Vec::new(),
             Err(IntegrityError::Several(errors)) => errors,

@@ -10,6 +10,7 @@ use half::slice::HalfFloatSliceExt;
 use half::vec::{HalfBitsVecExt, HalfFloatVecExt};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use wan_core::nearest_bf16;
 use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
@@ -171,12 +172,8 @@ static E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| {
     })
 });
 
-/// To the nearest bf16, ties to even, without a branch that would keep the loop from being vectorised.
 fn rounded(number: f32) -> bf16 {
-    let bits = number.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    let quiet_nan = bits >> 16 | 0x40;
-    bf16::from_bits(if number.is_nan() { quiet_nan } else { nearest } as u16)
+    bf16::from_bits(nearest_bf16(number))
 }
 
 #[cfg(test)]

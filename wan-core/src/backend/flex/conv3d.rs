@@ -40,27 +40,18 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     if args.weight.dtype() != DType::F32 || !args.past.iter().all(is_known) {
         return portable::conv3d(args);
     }
-    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
+    let geometry = geometry(&args, args.weight.dims());
+    let Conv3dArgs { past, x, weight, bias, .. } = args;
     let [batch, _, height, width, cin] = x.dims();
-    let [cout, _, kt, kh, kw] = weight.dims();
     let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
     let (weight, bias) = (contiguous(weight.permute([2, 3, 4, 1, 0])), contiguous(bias));
-    let geometry = Geometry {
-        frames: inputs.iter().map(|x| x.layout().shape()[1]).sum(),
-        size: [height, width],
-        upsample,
-        channels: [cin, cout],
-        kernel: [kt, kh, kw],
-        stride,
-        padding,
-    };
     let operands = |b: usize| Operands {
         frames: inputs.iter().flat_map(|x| frames(x, b, height * width * cin)).collect(),
         geometry,
         weight: slice(&weight),
         bias: slice(&bias),
     };
-    let [t, h, w] = geometry.output();
+    let ([t, h, w], [_, cout]) = (geometry.output(), geometry.channels);
     let mut out = vec![0.0; batch * t * h * w * cout];
     for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
         convolve(&operands(b), out);
@@ -68,24 +59,29 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     tensor(out, [batch, t, h, w, cout])
 }
 
-/// With a packed kernel, whose operands are bf16.
-pub(super) fn packed_conv3d(args: Conv3dArgs<Flex, PackedWeight<Flex>>) -> Tensor<Flex, 5> {
-    let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
-    let [batch, _, height, width, cin] = x.dims();
-    let [cout, _, kt, kh, kw] = weight.kernel();
-    let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
-    let geometry = Geometry {
-        frames: inputs.iter().map(|x| x.layout().shape()[1]).sum(),
+/// The sizes of a convolution with a kernel `[Cout, Cin, kt, kh, kw]`.
+fn geometry<W>(args: &Conv3dArgs<Flex, W>, [cout, cin, kt, kh, kw]: [usize; 5]) -> Geometry {
+    let [_, frames, height, width, _] = args.x.dims();
+    Geometry {
+        frames: args.past.iter().map(|past| past.dims()[1]).sum::<usize>() + frames,
         size: [height, width],
-        upsample,
+        upsample: args.upsample,
         channels: [cin, cout],
         kernel: [kt, kh, kw],
-        stride,
-        padding,
-    };
+        stride: args.stride,
+        padding: args.padding,
+    }
+}
+
+/// With a packed kernel, whose operands are bf16.
+pub(super) fn packed_conv3d(args: Conv3dArgs<Flex, PackedWeight<Flex>>) -> Tensor<Flex, 5> {
+    let geometry = geometry(&args, args.weight.kernel());
+    let Conv3dArgs { past, x, weight, bias, .. } = args;
+    let [batch, _, height, width, cin] = x.dims();
+    let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
     let (words, bias) = (packed::words(&weight), contiguous(cast(bias, DType::F32)));
     let right = packed::right(&weight, &words);
-    let [t, h, w] = geometry.output();
+    let ([t, h, w], [_, cout]) = (geometry.output(), geometry.channels);
     let mut out = vec![0.0; batch * t * h * w * cout];
     for (b, out) in out.chunks_exact_mut(t * h * w * cout).enumerate() {
         let frames = inputs.iter().flat_map(|x| {

@@ -1,5 +1,5 @@
 //! Flex: the default CPU backend. Its tensors are plain memory, so the kernels here read and write
-//! them directly; anything but f32 takes the portable way.
+//! them directly; anything but f32 and bf16 takes the portable way.
 
 mod attention;
 mod bf16;

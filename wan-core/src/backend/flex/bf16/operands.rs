@@ -8,15 +8,7 @@ use rayon::prelude::*;
 use super::super::parallel::{inlined, vectorised};
 use super::tile::{DEPTH, Form, LANES};
 use super::transpose::transpose;
-
-/// To the nearest bf16, ties to even, without a branch that would keep a loop from being vectorised.
-#[inline(always)]
-pub(crate) fn round(number: f32) -> u16 {
-    let bits = number.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    let quiet_nan = bits >> 16 | 0x40;
-    (if number.is_nan() { quiet_nan } else { nearest }) as u16
-}
+use crate::nearest_bf16;
 
 /// A value of an operand.
 pub(crate) trait Value: Copy + Send + Sync + 'static {
@@ -32,7 +24,7 @@ impl Value for f32 {
 
     #[inline(always)]
     fn bits(self) -> u16 {
-        round(self)
+        nearest_bf16(self)
     }
 
     #[inline(always)]
@@ -56,7 +48,7 @@ impl Value for bf16 {
 
     #[inline(always)]
     fn from_f32(number: f32) -> Self {
-        bf16::from_bits(round(number))
+        bf16::from_bits(nearest_bf16(number))
     }
 
     #[inline(always)]
@@ -100,10 +92,12 @@ pub(super) fn pack_left<'a, T: Value>(
 ) {
     let (steps, count) = (form.words(depth), rows.len());
     let group = steps * rows_at_a_time;
-    words.clear();
     words.resize(count.div_ceil(rows_at_a_time) * group, 0);
     let mut lines = vec![0; LANES * steps];
     for words in words.chunks_exact_mut(group.max(1)) {
+        if rows.len() < rows_at_a_time {
+            words.fill(0);
+        }
         for first in (0..rows_at_a_time).step_by(LANES) {
             let mut some = 0;
             while some < LANES.min(rows_at_a_time - first)
