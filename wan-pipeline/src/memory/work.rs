@@ -18,6 +18,10 @@ const PROCESS: u64 = 8 << 20;
 const SPARE: u64 = 48 << 20;
 const GAPS: u64 = 50;
 
+/// What it keeps mapped for the threads that read layers ahead, also when the layers are gone: glibc has heaps of
+/// 64 MiB for each thread, and up to two were seen.
+const HEAPS_OF_READERS: u64 = 128 << 20;
+
 /// All that memory depends on.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
@@ -124,8 +128,12 @@ impl Workload {
         stages.extend(self.encoding_video(placement));
         stages.extend(self.denoising(placement, place));
         stages.push(self.decoding(placement, place));
+        let streams =
+            [placement.text_encoder, placement.transformer].contains(&Residency::Streamed);
+        let readers = if streams && place == Place::Host { HEAPS_OF_READERS } else { 0 };
         for stage in &mut stages {
-            stage.working += PROCESS + stage.working / GAPS + (stage.working / 2).min(SPARE);
+            let spare = stage.working / GAPS + (stage.working / 2).min(SPARE);
+            stage.working += PROCESS + spare + readers;
         }
         stages
     }

@@ -5,12 +5,12 @@
 use std::process::{Command, Output};
 
 use wan_pipeline::backend::Flex;
-use wan_pipeline::{FrameSink, Observer, Pipeline, Request, VideoError};
+use wan_pipeline::{FrameSink, Observer, Pipeline, Precision, Request, VideoError};
 
 use crate::ghosts;
 
-/// What a process of this test makes: the folder of a model, width, height, frames and the limit in bytes, or
-/// 0 for none.
+/// What a process of this test makes: the folder of a model, its precision, width, height, frames and the limit in
+/// bytes, or 0 for none.
 const JOB: &str = "WAN_TEST_LIMIT";
 
 struct Discard;
@@ -26,10 +26,12 @@ impl FrameSink for Discard {
 #[test]
 fn run() {
     let Ok(job) = std::env::var(JOB) else { return };
-    let [model, width, height, frames, limit] =
+    let [model, precision, width, height, frames, limit] =
         job.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let number = |text: &str| text.parse::<usize>().unwrap();
-    let mut builder = Pipeline::<Flex>::builder(model);
+    // Not what suits the processor: the same on all.
+    let precision = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
+    let mut builder = Pipeline::<Flex>::builder(model).precision(precision);
     if number(limit) > 0 {
         builder = builder.memory_limit(number(limit) as u64);
     }
@@ -77,8 +79,8 @@ fn keeps_to_its_plan(job: &str) {
 
 #[test]
 fn the_miniature_model() {
-    for job in ["tiny-wan 64 64 33 0", "tiny-wan 256 256 9 0"] {
-        keeps_to_its_plan(job);
+    for job in ["f32 64 64 33 0", "f32 256 256 9 0", "bf16 256 256 9 0"] {
+        keeps_to_its_plan(&format!("tiny-wan {job}"));
     }
 }
 
@@ -86,16 +88,18 @@ fn the_miniature_model() {
 #[test]
 fn the_widths_of_the_model_of_1_3b() {
     let Some(folder) = ghosts::make(&["--layers", "4", "wan2.1-t2v-1.3b"]) else { return };
-    let model = folder.path().join("model");
-    keeps_to_its_plan(&format!("{} 256 256 5 0", model.display()));
+    for precision in ["f32", "bf16"] {
+        let model = folder.path().join("model");
+        keeps_to_its_plan(&format!("{} {precision} 256 256 5 0", model.display()));
+    }
 }
 
-/// The published model, whose weights are zero here: without a limit, and in 4 GB.
+/// The published model, whose weights are zero here: all in memory, and in streams.
 #[test]
 fn the_model_of_1_3b() {
     let Some(folder) = ghosts::make(&["wan2.1-t2v-1.3b"]) else { return };
     let model = folder.path().join("model");
-    for limit in [0_u64, 4_000_000_000] {
-        keeps_to_its_plan(&format!("{} 256 256 5 {limit}", model.display()));
+    for job in ["f32 256 256 5 0", "f32 256 256 5 4000000000", "bf16 256 256 5 2500000000"] {
+        keeps_to_its_plan(&format!("{} {job}", model.display()));
     }
 }
