@@ -244,7 +244,7 @@ pub(crate) struct Options {
     /// Stop after so many steps of the run
     #[arg(long, value_name = "N", requires = "save_state")]
     pub(crate) stop_after: Option<usize>,
-    /// Go on with a run that --save-state wrote
+    /// Go on with a run that --save-state wrote. What it computes in is not in the file: say --precision again
     #[arg(
         long,
         value_name = "FILE",

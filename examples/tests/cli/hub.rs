@@ -27,7 +27,7 @@ fn run(folder: &Folder, endpoint: &str, model: &str, more: &[(&str, &str)]) -> O
     let mut command = Command::new(program());
     command.current_dir(folder.0.path());
     command.args(["a red circle growing", "--model", model, "--revision", "main"]).args(SMALL);
-    command.args(["--out", "v.rgb", "--save-latents", "l.safetensors"]);
+    command.args(["--out", "v.rgb", "--save-latents", "l.safetensors", "--precision", "f32"]);
     for name in ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
         command.env_remove(name);
     }
@@ -201,7 +201,8 @@ fn single_files_make_the_same_video_as_the_folder() {
         fs::write(path, bytes.as_slice()).unwrap();
     }
     let transformer = tiny_wan().join("transformer/diffusion_pytorch_model.safetensors");
-    let small_options = ["--out", "v.rgb", "--save-latents", "l.safetensors", "--shift", "3"];
+    let small_options =
+        ["--out=v.rgb", "--save-latents=l.safetensors", "--shift=3", "--precision=f32"];
     let index = "files/diffusion_pytorch_model.safetensors.index.json";
     for transformer in [index, transformer.to_str().unwrap()] {
         let parts = [
