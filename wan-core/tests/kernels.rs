@@ -87,6 +87,9 @@ on_each_backend! {
     rows
     frames
     convolution
+    convolution_in_pieces
+    what_is_not_finite_is_seen
+    pixels
     halved_past
     half_precision
     packed
@@ -292,6 +295,58 @@ fn convolution<B: Backend>() {
             assert_close(&what, ours / scale, theirs / scale);
         }
     }
+}
+
+/// So large that what its taps see does not fit a device's memory at once, or nearly so.
+fn convolution_in_pieces<B: Backend>() {
+    let mut random = Random::new(8);
+    let (x, x_oracle) = random.pair([1, 1, 500, 260, 16]);
+    let (w, w_oracle) = random.pair([4, 16, 3, 3, 3]);
+    let (b, b_oracle) = random.pair([4]);
+    let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
+    let (past, past_oracle) = random.pair([1, 2, 500, 260, 16]);
+    let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
+    let ours = Conv3dArgs::new(x, w, b).past([past]).padding(padding);
+    let theirs = Conv3dArgs::new(x_oracle, w_oracle, b_oracle).past([past_oracle]);
+    let theirs = theirs.padding(padding);
+    assert_close("in pieces", B::wan_conv3d(ours) / 20.0, Oracle::wan_conv3d(theirs) / 20.0);
+}
+
+fn what_is_not_finite_is_seen<B: Backend>() {
+    let device = B::open_device(0).unwrap();
+    let with = |count: usize, found: Option<(usize, f32)>| {
+        let mut values = TorchGenerator::new(0).randn(count);
+        values[0] = f32::MAX;
+        if let Some((at, value)) = found {
+            values[at] = value;
+        }
+        let data = TensorData::new(values, [1, count / 7, 7]);
+        Tensor::<B, 3>::from_data(data, (&device, DType::F32))
+    };
+    for count in [7, 700, 70_007] {
+        assert!(B::wan_is_finite(with(count, None)), "{count}");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, count / 2, count - 1] {
+                let x = with(count, Some((at, value)));
+                assert!(!B::wan_is_finite(x.clone()), "{value} at {at} of {count}");
+                assert!(!B::wan_is_finite(x.swap_dims(1, 2)), "{value} at {at} of {count}");
+            }
+        }
+    }
+}
+
+fn pixels<B: Backend>() {
+    let device = B::open_device(0).unwrap();
+    // Frames of a number of bytes that is no multiple of four, channels last in memory as the VAE leaves them.
+    let shape = [1, 3, 5, 7, 3];
+    let values: Vec<f32> = (0..315).map(|i| -1.0 + 2.0 * i as f32 / 314.0).collect();
+    let x = Tensor::<B, 5>::from_data(TensorData::new(values, shape), (&device, DType::F32));
+    let found = B::wan_rgb(x.clone().permute([0, 4, 1, 2, 3]));
+    let expected: Vec<u8> = (0..315).map(|i| (255.0 * f64::from(i) / 314.0) as u8).collect();
+    assert_eq!(found.len(), 315);
+    let near = |(found, expected): (&u8, &u8)| found.abs_diff(*expected) <= 1;
+    assert!(found.iter().zip(&expected).all(near), "{found:?}");
+    assert_eq!((found[0], found[314]), (0, 255));
 }
 
 /// Frames of the past in f16, as the VAE can remember them.

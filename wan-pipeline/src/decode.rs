@@ -7,7 +7,6 @@ use wan_core::{Backend, Decoded, Tiling, VaeError, VaeMemory, VideoVae};
 use wan_io::video::{FrameSink, VideoSpec};
 
 use crate::denoising::check_finite;
-use crate::latents::host;
 use crate::{Error, Event, Latents, Observer, Pipeline, TensorFileError};
 
 /// Why decoding stopped.
@@ -153,14 +152,11 @@ impl Chunk {
     }
 }
 
-/// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, one after the other, and the bytes of a
-/// frame: `(x + 1) / 2 * 255` cut to whole numbers, as the original does.
+/// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, and the bytes of a frame.
 fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<(Vec<u8>, usize), Error> {
     let [_, channels, _, height, width] = frames.dims();
     check_finite(|| "decoding".into(), &frames)?;
-    let values = host(frames.permute([0, 2, 3, 4, 1]));
-    let pixels = values.into_iter().map(|v| ((v + 1.0) / 2.0 * 255.0) as u8).collect();
-    Ok((pixels, channels * height * width))
+    Ok((B::wan_rgb(frames), channels * height * width))
 }
 
 /// Calls `work`; a panic of the backend that speaks of memory is an error, any other goes on.

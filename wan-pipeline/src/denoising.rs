@@ -9,7 +9,6 @@ use wan_core::scheduler::{Scheduler, add_noise};
 use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, ReadingPace, VideoVae};
 
 use crate::clock::Clock;
-use crate::latents::host;
 use crate::plan::warn;
 use crate::source_video::FirstFrames;
 use crate::{
@@ -592,13 +591,11 @@ fn check_one_run(plans: &[Plan]) -> Result<(), RequestError> {
     }
 }
 
-/// On the host: a copy of some megabytes costs little beside a step, and shaders may be compiled as if
-/// there were no values that are not finite.
 pub(crate) fn check_finite<B: Backend, const D: usize>(
     stage: impl FnOnce() -> String,
     x: &Tensor<B, D>,
 ) -> Result<(), Error> {
-    match host(x.clone()).iter().all(|v| v.is_finite()) {
+    match B::wan_is_finite(x.clone()) {
         true => Ok(()),
         false => Err(Error::NotFinite { stage: stage() }),
     }

@@ -10,6 +10,8 @@ mod cube;
 mod device;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
+mod geometry;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod portable;
@@ -134,6 +136,22 @@ pub trait Backend: BurnBackend {
     /// `gelu(x) * y`, in the dtype of `x`, which is that of `y`.
     fn wan_gated_gelu(x: Tensor<Self, 3>, y: Tensor<Self, 3>) -> Tensor<Self, 3> {
         Self::wan_gelu(x) * y
+    }
+
+    /// Whether all elements are finite. Default: they are copied to the host and looked at there.
+    fn wan_is_finite<const D: usize>(x: Tensor<Self, D>) -> bool {
+        portable::is_finite(x)
+    }
+
+    /// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, one frame after the other:
+    /// `(x + 1) / 2 * 255` cut to whole numbers, as the original does. Default: values are copied to the host.
+    fn wan_rgb(frames: Tensor<Self, 5>) -> Vec<u8> {
+        portable::rgb(frames)
+    }
+
+    /// The most bytes that a tensor on `device` can have; `None` if only its memory is a limit.
+    fn max_tensor_bytes(_device: &Self::Device) -> Option<u64> {
+        None
     }
 
     /// `softmax(q k^T scale + bias) v` with a softmax in f32: `[B, H, Sq, D]` in the dtype of `q`.

@@ -176,6 +176,20 @@ pub(super) fn channel_norm<B: BurnBackend>(args: ChannelNormArgs<B>) -> Tensor<B
     if is_activated { silu(y).cast(dtype) } else { y.cast(dtype) }
 }
 
+pub(super) fn is_finite<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> bool {
+    host(x).iter().all(|value| value.is_finite())
+}
+
+pub(super) fn rgb<B: BurnBackend>(frames: Tensor<B, 5>) -> Vec<u8> {
+    let values = host(frames.permute([0, 2, 3, 4, 1]));
+    values.into_iter().map(|value| ((value + 1.0) / 2.0 * 255.0) as u8).collect()
+}
+
+fn host<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+    let data = x.into_data().convert::<f32>();
+    data.into_vec().expect("the data was converted to f32")
+}
+
 pub(super) fn conv3d<B: BurnBackend>(args: Conv3dArgs<B>) -> Tensor<B, 5> {
     let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
     let x = frames(past, x, upsample, padding).permute([0, 4, 1, 2, 3]);

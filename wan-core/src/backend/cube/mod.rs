@@ -8,14 +8,19 @@ mod wgpu;
 mod attention;
 mod conv3d;
 mod elementwise;
+mod frames;
 mod lanes;
 mod launch;
 mod linear;
 mod norms;
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
+use cubecl::Runtime;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
 use super::{
     AttentionArgs, Backend, BurnBackend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
@@ -128,6 +133,22 @@ macro_rules! cube_backend {
                 elementwise::gated_residual(x, y, gate)
             }
 
+            fn wan_is_finite<const D: usize>(x: Tensor<Self, D>) -> bool {
+                frames::is_finite(x)
+            }
+
+            fn wan_rgb(frames: Tensor<Self, 5>) -> Vec<u8> {
+                frames::rgb(frames)
+            }
+
+            fn max_tensor_bytes(device: &Self::Device) -> Option<u64> {
+                Some(<$runtime>::client(device).properties().memory.max_page_size)
+            }
+
+            fn wan_conv3d_weight(weight: Tensor<Self, 5>) -> Tensor<Self, 5> {
+                conv3d::kernel(weight)
+            }
+
             fn wan_conv3d(args: Conv3dArgs<Self>) -> Tensor<Self, 5> {
                 conv3d::conv3d(args)
             }
@@ -161,6 +182,18 @@ fn tensor<R: Devices, BT: BoolElement, const D: usize>(x: CubeTensor<R>) -> Tens
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
 
+/// Turns on CubeCL's cache of compiled kernels, beside the one of its choices between kernels, which is on: else
+/// each process compiles them again. A `cubecl.toml` or `burn.toml` that names a place for it is followed, and a
+/// program that has set its own configuration, or used CubeCL before, keeps that.
+fn keep_compiled_kernels() {
+    let mut config = CubeClRuntimeConfig::storage().lock();
+    if config.is_none() {
+        let mut ours = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        ours.compilation.cache.get_or_insert_default();
+        *config = Some(Arc::new(ours));
+    }
+}
+
 /// Starts a device. What a driver's binding panics with is an error here.
 fn start<B: BurnBackend>(
     backend: &'static str,
@@ -168,6 +201,7 @@ fn start<B: BurnBackend>(
     device: B::Device,
 ) -> Result<B::Device, DeviceError> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    keep_compiled_kernels();
     let unavailable = |reason| DeviceError::Unavailable { backend, index, reason };
     match catch_unwind(AssertUnwindSafe(|| B::sync(&device))) {
         Ok(Ok(())) => Ok(device),

@@ -13,10 +13,10 @@ use rayon::prelude::*;
 
 use super::bf16::{self, CpuKernel};
 use super::elementwise::cast;
-use super::geometry::Geometry;
 use super::matrix::{Beta, Matrix, multiply};
 use super::memory::{contiguous, halves, slice, tensor};
 use super::packed;
+use crate::backend::geometry::Geometry;
 use crate::backend::{Conv3dArgs, PackedWeight, portable};
 
 /// Elements of output that a task collects before it writes them: within the second-level cache.
@@ -40,7 +40,7 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     if args.weight.dtype() != DType::F32 || !args.past.iter().all(is_known) {
         return portable::conv3d(args);
     }
-    let geometry = geometry(&args, args.weight.dims());
+    let geometry = Geometry::new(&args, args.weight.dims());
     let Conv3dArgs { past, x, weight, bias, .. } = args;
     let [batch, _, height, width, cin] = x.dims();
     let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();
@@ -59,23 +59,9 @@ pub(super) fn conv3d(args: Conv3dArgs<Flex>) -> Tensor<Flex, 5> {
     tensor(out, [batch, t, h, w, cout])
 }
 
-/// The sizes of a convolution with a kernel `[Cout, Cin, kt, kh, kw]`.
-fn geometry<W>(args: &Conv3dArgs<Flex, W>, [cout, cin, kt, kh, kw]: [usize; 5]) -> Geometry {
-    let [_, frames, height, width, _] = args.x.dims();
-    Geometry {
-        frames: args.past.iter().map(|past| past.dims()[1]).sum::<usize>() + frames,
-        size: [height, width],
-        upsample: args.upsample,
-        channels: [cin, cout],
-        kernel: [kt, kh, kw],
-        stride: args.stride,
-        padding: args.padding,
-    }
-}
-
 /// With a packed kernel, whose operands are bf16.
 pub(super) fn packed_conv3d(args: Conv3dArgs<Flex, PackedWeight<Flex>>) -> Tensor<Flex, 5> {
-    let geometry = geometry(&args, args.weight.kernel());
+    let geometry = Geometry::new(&args, args.weight.kernel());
     let Conv3dArgs { past, x, weight, bias, .. } = args;
     let [batch, _, height, width, cin] = x.dims();
     let inputs: Vec<FlexTensor> = past.into_iter().chain([x]).map(contiguous).collect();

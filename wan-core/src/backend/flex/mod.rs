@@ -5,7 +5,6 @@ mod attention;
 mod bf16;
 mod conv3d;
 mod elementwise;
-mod geometry;
 mod linear;
 mod math;
 mod matrix;

@@ -4,12 +4,12 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::super::geometry::Geometry;
 use super::super::parallel::{inlined, vectorised};
 use super::kernel::{CpuKernel, Session};
 use super::operands::{Right, to_words};
 use super::tile::{Form, LANES, Left, MAX_ROWS, Operands, PANELS, Tile};
 use super::transpose::transpose;
+use crate::backend::geometry::Geometry;
 
 /// Bytes of input that a task holds at a time.
 const INPUT: usize = 768 << 10;

@@ -2,9 +2,9 @@
 
 use half::bf16;
 
-use super::super::geometry::Geometry;
 use super::*;
 use crate::backend::Padding;
+use crate::backend::geometry::Geometry;
 use crate::noise::TorchGenerator;
 
 struct Random(TorchGenerator);

@@ -1,6 +1,6 @@
 //! What a convolution sees of frames with zeros around them, which may be enlarged first.
 
-use crate::backend::Padding;
+use super::{BurnBackend, Conv3dArgs, Padding};
 
 /// The sizes of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,23 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
+    /// Of a convolution with a kernel `[Cout, Cin, kt, kh, kw]`.
+    pub(super) fn new<B: BurnBackend, W>(
+        args: &Conv3dArgs<B, W>,
+        [cout, cin, kt, kh, kw]: [usize; 5],
+    ) -> Self {
+        let [_, frames, height, width, _] = args.x.dims();
+        Self {
+            frames: args.past.iter().map(|past| past.dims()[1]).sum::<usize>() + frames,
+            size: [height, width],
+            upsample: args.upsample,
+            channels: [cin, cout],
+            kernel: [kt, kh, kw],
+            stride: args.stride,
+            padding: args.padding,
+        }
+    }
+
     /// Frames, rows and columns of the output.
     pub(super) fn output(&self) -> [usize; 3] {
         let [pt, ph, pw] = self.padded();
@@ -39,7 +56,10 @@ impl Geometry {
     pub(super) fn enlarged(&self) -> [usize; 2] {
         self.size.map(|side| if self.upsample { 2 * side } else { side })
     }
+}
 
+#[cfg(feature = "flex")]
+impl Geometry {
     /// The row in memory that a padded row stands for, unless it is zero.
     pub(super) fn source_row(&self, y: usize) -> Option<usize> {
         self.source(y, self.padding.height[0], self.size[0])
