@@ -64,6 +64,6 @@ impl TensorSource for Shapes {
 
 /// Lets a network ask for all its tensors, with their shapes; nothing is read.
 pub fn ask<N: Network<NdArray>>(source: &Arc<dyn TensorSource>, config: &N::Config) {
-    let result = wan_models::load::check::<NdArray, N>(source, &Default::default(), config);
+    let result = wan_models::load::check::<NdArray, N>(source, &Default::default(), wan_pipeline::burn::tensor::DType::F32, config);
     drop(result.map_err(|error| error.to_string()));
 }

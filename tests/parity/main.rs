@@ -52,6 +52,7 @@ on_each_backend! {
     umt5: umt5::hidden_states;
     umt5_half: umt5::half_precision;
     umt5_large_activations: umt5::large_activations;
+    umt5_too_large: umt5::too_large;
     umt5_residencies: umt5::residencies;
     dit: dit::velocity;
     dit_residencies: dit::residencies;

@@ -8,7 +8,7 @@ use wan_core::{Backend, CancelToken, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Dtype, StoredTensor, Weights};
 use wan_models::Probe;
-use wan_models::load::{ReadOptions, Residency, TensorSource, load};
+use wan_models::load::{Mismatch, ReadOptions, Residency, TensorSource, check, load};
 use wan_models::umt5::{Umt5Config, Umt5Encoder, relative_position_bucket};
 
 use crate::fixture::{
@@ -133,6 +133,46 @@ pub fn large_activations<B: Backend>(backend: &str) {
                 compare_half(backend, &name, (Stage::Text, DType::F16), &found, &exact);
             }
         }
+    }
+}
+
+/// Matrices of 16 GiB are refused before anything is read, where the device cannot hold such a tensor.
+pub fn too_large<B: Backend>(_: &str) {
+    let source: Arc<dyn TensorSource> = Arc::new(Nothing);
+    let config =
+        Umt5Config { d_model: 1 << 15, d_ff: 1 << 17, num_layers: 1, ..Default::default() };
+    config.validate().unwrap();
+    let device = B::open_device(0).unwrap();
+    let error = check::<B, Umt5Encoder<B>>(&source, &device, DType::F32, &config)
+        .err()
+        .expect("no tensors");
+    let limit = B::max_tensor_bytes(&device).filter(|&limit| limit < 16 << 30);
+    for name in ["wi_0", "wi_1", "wo"] {
+        let name = format!("encoder.block.0.layer.1.DenseReluDense.{name}.weight");
+        let found = error.mismatches.iter().find_map(|mismatch| match mismatch {
+            Mismatch::TooLarge { name: found, bytes, limit } if *found == name => {
+                Some((*bytes, *limit))
+            }
+            _ => None,
+        });
+        assert_eq!(found, limit.map(|limit| (16 << 30, limit)), "{name}");
+    }
+}
+
+/// A checkpoint without tensors.
+struct Nothing;
+
+impl TensorSource for Nothing {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn tensor(&self, _: &str) -> Option<StoredTensor<'_>> {
+        None
+    }
+
+    fn origin(&self) -> String {
+        "nowhere".into()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use burn::tensor::DType;
 use serde_json::{Map, Value};
 use wan_core::Backend;
 use wan_core::config::ConfigError;
@@ -18,7 +19,7 @@ use wan_models::vae::{WanVae, WanVaeConfig};
 
 use crate::layout::{CONFIG, Class, Layout};
 use crate::spec::check_kind;
-use crate::{Error, ModelError, ModelSpec, Role};
+use crate::{DTypes, Error, ModelError, ModelSpec, Role};
 
 /// The caller's wishes about single parts.
 #[derive(Debug, Clone, Default)]
@@ -91,12 +92,16 @@ impl Components {
     }
 
     /// Compares all weights with the configs; reads no data.
-    pub(crate) fn check_weights<B: Backend>(&self, device: &B::Device) -> Result<(), Error> {
+    pub(crate) fn check_weights<B: Backend>(
+        &self,
+        device: &B::Device,
+        dtypes: DTypes,
+    ) -> Result<(), Error> {
         if let Some(text_encoder) = &self.text_encoder {
-            text_encoder.check::<B, Umt5Encoder<B>>(device)?;
+            text_encoder.check::<B, Umt5Encoder<B>>(device, dtypes.text_encoder)?;
         }
-        self.transformer.check::<B, WanTransformer<B>>(device)?;
-        self.vae.check::<B, WanVae<B>>(device)
+        self.transformer.check::<B, WanTransformer<B>>(device, dtypes.transformer)?;
+        self.vae.check::<B, WanVae<B>>(device, dtypes.vae)
     }
 
     /// Size and number of the frames that latents `[1, C, T, H, W]` are decoded to.
@@ -162,8 +167,9 @@ impl<C: NetworkConfig> Component<C> {
     fn check<B: Backend, N: Network<B, Config = C>>(
         &self,
         device: &B::Device,
+        dtype: DType,
     ) -> Result<(), Error> {
-        let check = |config| load::check::<B, N>(&self.tensors, device, config);
+        let check = |config| load::check::<B, N>(&self.tensors, device, dtype, config);
         let Err(error) = check(&self.config) else { return Ok(()) };
         // Where the config alone is wrong, a field of it says so better than a list of tensors.
         match self.config.fitted(self.tensors.as_ref()) {

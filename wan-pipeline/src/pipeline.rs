@@ -102,7 +102,7 @@ impl<B: Backend> Pipeline<B> {
             transformer: options.precision.resolve::<B>(&device, NetworkKind::Transformer)?,
             vae: options.vae_precision().resolve::<B>(&device, NetworkKind::Vae)?,
         };
-        model.check_weights::<B>(&device)?;
+        model.check_weights::<B>(&device, dtypes)?;
         Ok(Self {
             dtypes,
             wishes: options.wishes,

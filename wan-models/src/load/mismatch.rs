@@ -34,6 +34,15 @@ pub enum Mismatch {
         /// The dtype in the checkpoint.
         found: String,
     },
+    /// A tensor is larger than the device lets a tensor be, in the dtype that is computed in.
+    TooLarge {
+        /// The tensor.
+        name: String,
+        /// Its bytes on the device.
+        bytes: u64,
+        /// The most that the device allows.
+        limit: u64,
+    },
     /// A tensor has a value that is infinite or not a number, and
     /// [`require_finite`](super::ReadOptions::require_finite) is set.
     NotFinite {
@@ -55,6 +64,10 @@ impl fmt::Display for Mismatch {
             Self::DType { name, found } => {
                 write!(f, "{name} has dtype {found}, but must have F32, F16, BF16 or F8")
             }
+            Self::TooLarge { name, bytes, limit } => write!(
+                f,
+                "{name} takes {bytes} bytes, but a tensor on this device can have {limit} at most"
+            ),
             Self::NotFinite { name, index } => {
                 write!(f, "{name} has at {index} a number that is infinite or not a number")
             }
@@ -62,7 +75,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// A checkpoint that does not fit its config, with every difference.
+/// A checkpoint that does not fit its config or the device, with every difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsError {
     /// The file or index of the tensors.
@@ -78,7 +91,9 @@ impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = self.mismatches.iter().take(MAX_LISTED).map(Mismatch::to_string);
         let listed = listed.collect::<Vec<_>>().join("; ");
-        write!(f, "{}: the tensors do not fit the config: {listed}", self.origin)?;
+        let is_too_large = |mismatch: &Mismatch| matches!(mismatch, Mismatch::TooLarge { .. });
+        let what = if self.mismatches.iter().all(is_too_large) { "device" } else { "config" };
+        write!(f, "{}: the tensors do not fit the {what}: {listed}", self.origin)?;
         match self.mismatches.len().saturating_sub(MAX_LISTED) {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),

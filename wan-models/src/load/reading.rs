@@ -15,26 +15,29 @@ use super::{
     LoadError, Mismatch, Network, ReadOptions, Residency, Scope, TensorSource, WeightsError,
 };
 
-/// Compares a checkpoint with the network of `config`, which must be valid; reads headers only.
+/// Compares a checkpoint with the network of `config`, which must be valid and computes in `dtype`; reads
+/// headers only.
 ///
 /// # Errors
-/// Every missing, unexpected and misshapen tensor, in one error.
+/// Every missing, unexpected and misshapen tensor, and those that are too large for the device, in one error.
 pub fn check<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
+    dtype: DType,
     config: &N::Config,
 ) -> Result<(), WeightsError> {
-    compare::<B, N>(source, device, config).map(drop)
+    compare::<B, N>(source, device, dtype, config).map(drop)
 }
 
 /// See [`check`]. The canonical names of the tensors in the network's layers.
 fn compare<B: Backend, N: Network<B>>(
     source: &Arc<dyn TensorSource>,
     device: &B::Device,
+    dtype: DType,
     config: &N::Config,
 ) -> Result<BTreeSet<String>, WeightsError> {
     let reading = Reading::<B>::new(source, device, None);
-    N::load(config, &reading.scope(DType::F32));
+    N::load(config, &reading.scope(dtype));
     let asked = reading.asked.take();
     let unexpected = source.names().into_iter().filter(|name| !asked.contains(name));
     let unexpected = unexpected.map(|name| Mismatch::Unexpected { name });
@@ -57,9 +60,9 @@ pub fn load<B: Backend, N: Network<B>>(
     options: impl Into<ReadOptions>,
     config: &N::Config,
 ) -> Result<N, LoadError> {
-    let in_layers = compare::<B, N>(source, device, config)?;
     let options = options.into();
     let dtype = options.dtype;
+    let in_layers = compare::<B, N>(source, device, dtype, config)?;
     let source = match options.residency {
         Residency::Stored => &(Arc::new(Kept::read(source, &in_layers, &options.cancel)?) as _),
         _ => source,
