@@ -241,7 +241,7 @@ impl<'a, B: Backend> Bench<'a, B> {
     /// The network with random weights.
     fn load<N: Network<B>>(&self, config: &N::Config) -> Result<N, Box<dyn Error>> {
         let nothing: Arc<dyn TensorSource> = Arc::new(RandomSource::new(BTreeMap::new()));
-        let Err(error) = check::<B, N>(&nothing, &self.device, config) else {
+        let Err(error) = check::<B, N>(&nothing, &self.device, self.dtype, config) else {
             return Err("a model without tensors".into());
         };
         let missing = error.mismatches.into_iter().filter_map(|mismatch| match mismatch {

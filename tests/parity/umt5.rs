@@ -143,9 +143,8 @@ pub fn too_large<B: Backend>(_: &str) {
         Umt5Config { d_model: 1 << 15, d_ff: 1 << 17, num_layers: 1, ..Default::default() };
     config.validate().unwrap();
     let device = B::open_device(0).unwrap();
-    let error = check::<B, Umt5Encoder<B>>(&source, &device, DType::F32, &config)
-        .err()
-        .expect("no tensors");
+    let error =
+        check::<B, Umt5Encoder<B>>(&source, &device, DType::F32, &config).expect_err("no tensors");
     let limit = B::max_tensor_bytes(&device).filter(|&limit| limit < 16 << 30);
     for name in ["wi_0", "wi_1", "wo"] {
         let name = format!("encoder.block.0.layer.1.DenseReluDense.{name}.weight");

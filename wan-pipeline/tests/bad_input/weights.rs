@@ -312,7 +312,7 @@ fn a_cancelled_load_reads_no_further_tensor() {
     let (asked, at) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let source = Arc::new(Cancelling { weights, token, asked, at });
     let tensors: Arc<dyn TensorSource> = source.clone();
-    check::<Flex, WanVae<Flex>>(&tensors, &Default::default(), &config).unwrap();
+    check::<Flex, WanVae<Flex>>(&tensors, &Default::default(), DType::F32, &config).unwrap();
     // They are all asked for again to be compared, and then one by one to be read.
     let all = source.asked.load(Ordering::Relaxed);
     source.at.store(2 * all + 3, Ordering::Relaxed);

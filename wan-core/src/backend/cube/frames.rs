@@ -108,7 +108,7 @@ fn rgb_kernel(x: &Array<f32>, out: &mut Array<u32>, count: usize, words: usize) 
         let at = 4 * ABSOLUTE_POS + i as usize;
         if at < count {
             let byte = u32::cast_from((x[at] + 1.0f32) / 2.0f32 * 255.0f32);
-            word = word | byte << (8u32 * i);
+            word += byte << (8u32 * i);
         }
     }
     out[ABSOLUTE_POS] = word;
