@@ -272,7 +272,7 @@ fn convolution<B: Backend>() {
     let mut random = Random::new(7);
     for (kernel, stride, padding, before, upsample) in cases {
         for ([height, width], [cin, cout]) in
-            [([3, 4], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33])]
+            [([3, 4], [3, 5]), ([9, 13], [16, 4]), ([40, 70], [8, 33]), ([9, 13], [5, 70])]
         {
             let [kt, kh, kw] = kernel;
             let what = format!(
@@ -300,11 +300,11 @@ fn convolution<B: Backend>() {
 /// So large that what its taps see does not fit a device's memory at once, or nearly so.
 fn convolution_in_pieces<B: Backend>() {
     let mut random = Random::new(8);
-    let (x, x_oracle) = random.pair([1, 1, 500, 260, 16]);
-    let (w, w_oracle) = random.pair([4, 16, 3, 3, 3]);
-    let (b, b_oracle) = random.pair([4]);
+    let (x, x_oracle) = random.pair([1, 1, 300, 500, 8]);
+    let (w, w_oracle) = random.pair([64, 8, 3, 3, 3]);
+    let (b, b_oracle) = random.pair([64]);
     let (w, w_oracle) = (B::wan_conv3d_weight(w), Oracle::wan_conv3d_weight(w_oracle));
-    let (past, past_oracle) = random.pair([1, 2, 500, 260, 16]);
+    let (past, past_oracle) = random.pair([1, 2, 300, 500, 8]);
     let padding = Padding { time: 0, height: [1, 1], width: [1, 1] };
     let ours = Conv3dArgs::new(x, w, b).past([past]).padding(padding);
     let theirs = Conv3dArgs::new(x_oracle, w_oracle, b_oracle).past([past_oracle]);

@@ -75,7 +75,9 @@ impl<'a, B: Backend> Scope<'a, B> {
         shape: [usize; D],
     ) -> Tensor<B, D> {
         let (device, name) = (self.reading.device, self.full(name));
-        self.check_size(&name, stored);
+        if self.reading.options.is_none() {
+            self.check_size(&name, stored);
+        }
         let (source, stream, dtype) = (self.reading.source, self.reading.stream, self.dtype);
         let read = |raw: StoredTensor| {
             self.check_finite(&name, &raw)?;
@@ -106,13 +108,14 @@ impl<'a, B: Backend> Scope<'a, B> {
         format!("{}{name}", self.prefix)
     }
 
-    /// While the checkpoint is compared: whether the device can hold such a tensor.
+    /// Whether the device can hold such a tensor.
     fn check_size(&self, canonical: &str, shape: &[usize]) {
-        let Reading { source, device, options, mismatches, .. } = self.reading;
+        let Reading { source, device, mismatches, .. } = self.reading;
         let sides = shape.iter().map(|&side| side as u64);
         let bytes = sides.fold(self.dtype.size() as u64, u64::saturating_mul);
-        let limit = B::max_tensor_bytes(device).filter(|&limit| options.is_none() && bytes > limit);
-        let Some(limit) = limit else { return };
+        let Some(limit) = B::max_tensor_bytes(device).filter(|&limit| bytes > limit) else {
+            return;
+        };
         let mismatch = Mismatch::TooLarge { name: source.label(canonical), bytes, limit };
         if !mismatches.borrow().contains(&mismatch) {
             mismatches.borrow_mut().push(mismatch); // once, if two layers share it

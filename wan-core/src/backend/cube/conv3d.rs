@@ -1,5 +1,5 @@
-//! Causal convolutions: burn's kernels where there are matrix units, else products over the pixels that the taps
-//! see, piece by piece.
+//! Causal convolutions: products over the pixels that the taps see, piece by piece, where these suit the device and
+//! the channels, else burn's kernels.
 
 use std::ops::Range;
 
@@ -9,10 +9,9 @@ use burn_cubecl::BoolElement;
 use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::launch::{address_type, contiguous, storage};
+use super::launch::{address_type, contiguous, one_each, storage};
 use super::linear::{has_matrix_units, matmul};
 use super::{Cube, Devices, raw, tensor};
 use crate::backend::geometry::Geometry;
@@ -21,40 +20,50 @@ use crate::backend::{Conv3dArgs, portable};
 /// What the pixels that the taps see may take at a time.
 const MAX_UNFOLDED_BYTES: usize = 64 << 20;
 
+/// The least channels of the output for which products are faster than a convolution without matrix units: fewer fill
+/// no tile of a product.
+const MIN_OUTPUTS: usize = 64;
+
 pub(super) fn conv3d<R: Devices, BT: BoolElement>(
     args: Conv3dArgs<Cube<R, BT>>,
 ) -> Tensor<Cube<R, BT>, 5> {
-    match has_matrix_units(&raw(args.x.clone())) {
-        true => by_burn(args),
-        false => by_products(args),
+    match suits_products(&args.weight) {
+        true => by_products(args),
+        false => by_burn(args),
     }
+}
+
+fn suits_products<R: Devices, BT: BoolElement>(weight: &Tensor<Cube<R, BT>, 5>) -> bool {
+    weight.dims()[0] >= MIN_OUTPUTS && !has_matrix_units(&raw(weight.clone()))
 }
 
 /// Puts a kernel `[Cout, Cin, kt, kh, kw]` in the order in which it is multiplied with: a view of its shape stays.
 pub(super) fn kernel<R: Devices, BT: BoolElement>(
     weight: Tensor<Cube<R, BT>, 5>,
 ) -> Tensor<Cube<R, BT>, 5> {
-    match has_matrix_units(&raw(weight.clone())) {
-        true => weight,
-        false => {
-            let taps: Tensor<Cube<R, BT>, 5> =
-                tensor(contiguous(raw(weight.permute([2, 3, 4, 1, 0]))));
-            taps.permute([4, 3, 0, 1, 2])
-        }
+    if !suits_products(&weight) {
+        return weight;
     }
+    let taps: Tensor<Cube<R, BT>, 5> = tensor(contiguous(raw(weight.permute([2, 3, 4, 1, 0]))));
+    taps.permute([4, 3, 0, 1, 2])
 }
 
-/// burn's convolution, which measures on the first call which of its kernels is fastest.
+/// burn's convolution, by the kernel that suits the device.
 fn by_burn<R: Devices, BT: BoolElement>(args: Conv3dArgs<Cube<R, BT>>) -> Tensor<Cube<R, BT>, 5> {
     let Conv3dArgs { past, x, weight, bias, stride, padding, upsample } = args;
     let frames = portable::frames(past, x, upsample, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     let dtype = frames.dtype();
-    // Among the kernels for bf16 is one that is wrong: on an H200, by more than half of the largest value.
-    let computed = if dtype == DType::BF16 { DType::F32 } else { dtype };
+    let (strategy, computed) = match (has_matrix_units(&raw(frames.clone())), dtype) {
+        // Among the kernels for bf16 is one that is wrong: on an H200, by more than half of the largest value.
+        (true, DType::BF16) => (ConvStrategy::Autotune, DType::F32),
+        (true, _) => (ConvStrategy::Autotune, dtype),
+        // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
+        (false, _) => (ConvStrategy::Direct, DType::F32),
+    };
     let [frames, weight] = [frames, weight].map(|x| raw(x.cast(computed)));
     let bias = raw(bias.cast(computed));
-    let out = conv_forward(frames, weight, Some(bias), options, ConvStrategy::Autotune);
+    let out = conv_forward(frames, weight, Some(bias), options, strategy);
     let out: Tensor<Cube<R, BT>, 5> = tensor(out.expect("frames and a kernel that fit each other"));
     out.cast(dtype).permute([0, 2, 3, 4, 1])
 }
@@ -118,11 +127,10 @@ impl Piece {
         let shape = [pixels, depth].into();
         let out = empty_device_contiguous_dtype(client.clone(), device, shape, dtype);
         let count = pixels * of_frame;
-        let dim = CubeDim::new(&client, count);
         for (i, frame) in seen.enumerate() {
-            let (x, frame) = self.find(inputs, frame);
+            let (x, frame) = find(inputs, frame);
             let [_, frames, ..] = x.meta.shape().dims::<5>();
-            let cubes = calculate_cube_count_elemwise(&client, count, dim);
+            let (cubes, dim) = one_each(&client, count);
             let types = [storage(x), storage(&out)];
             // SAFETY: positions are compared with the number of elements that are written, and those that are
             // read with the size of the frame.
@@ -157,22 +165,18 @@ impl Piece {
         }
         out
     }
+}
 
-    /// The tensor that has a frame, and which of its frames it is.
-    fn find<'a, R: Devices>(
-        &self,
-        inputs: &'a [CubeTensor<R>],
-        mut frame: usize,
-    ) -> (&'a CubeTensor<R>, usize) {
-        for x in inputs {
-            let [_, frames, ..] = x.meta.shape().dims::<5>();
-            if frame < frames {
-                return (x, frame);
-            }
-            frame -= frames;
+/// The tensor that has a frame, and which of its frames it is.
+fn find<R: Devices>(inputs: &[CubeTensor<R>], mut frame: usize) -> (&CubeTensor<R>, usize) {
+    for x in inputs {
+        let [_, frames, ..] = x.meta.shape().dims::<5>();
+        if frame < frames {
+            return (x, frame);
         }
-        unreachable!("the output has a frame for each that is seen")
+        frame -= frames;
     }
+    unreachable!("the output has a frame for each that is seen")
 }
 
 /// `count` elements of rows of `depth`, from the column `column` on: the channels of the `of_frame / channels` pixels

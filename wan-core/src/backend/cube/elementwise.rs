@@ -1,12 +1,11 @@
 //! Kernels that read each number once and write one.
 
-use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
 use burn::tensor::Tensor;
 use burn_cubecl::BoolElement;
 
-use super::launch::{address_type, contiguous, empty_like, storage};
+use super::launch::{address_type, contiguous, empty_like, one_each, storage};
 use super::{Cube, Devices, raw, tensor};
 use crate::backend::RopeArgs;
 
@@ -17,8 +16,7 @@ pub(super) fn gelu<R: Devices, BT: BoolElement>(
     let x = contiguous(raw(x));
     let out = empty_like(&x, x.dtype);
     let count = x.meta.num_elements();
-    let dim = CubeDim::new(&x.client, count);
-    let cubes = calculate_cube_count_elemwise(&x.client, count, dim);
+    let (cubes, dim) = one_each(&x.client, count);
     let dtype = storage(&x);
     // SAFETY: positions are compared with the number of elements.
     #[allow(unsafe_code)]
@@ -46,8 +44,7 @@ pub(super) fn rope<R: Devices, BT: BoolElement>(
     let [_, tokens, heads, width] = x.meta.shape().dims();
     let out = empty_like(&x, dtype);
     let pairs = x.meta.num_elements() / 2;
-    let dim = CubeDim::new(&x.client, pairs);
-    let cubes = calculate_cube_count_elemwise(&x.client, pairs, dim);
+    let (cubes, dim) = one_each(&x.client, pairs);
     let types = [storage(&x), storage(&out)];
     // SAFETY: positions are compared with the number of pairs; the tables have a row for each token.
     #[allow(unsafe_code)]
@@ -81,8 +78,7 @@ pub(super) fn gated_residual<R: Devices, BT: BoolElement>(
     let [_, rows, width] = x.meta.shape().dims();
     let [_, gates, _] = gate.meta.shape().dims();
     let count = x.meta.num_elements();
-    let dim = CubeDim::new(&x.client, count);
-    let cubes = calculate_cube_count_elemwise(&x.client, count, dim);
+    let (cubes, dim) = one_each(&x.client, count);
     let dtype = storage(&y);
     let out = if x.can_mut() { x } else { x.copy() };
     // SAFETY: positions are compared with the number of elements; the gate has a row for each

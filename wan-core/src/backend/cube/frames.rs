@@ -3,10 +3,9 @@
 use burn::tensor::{DType, Int, Tensor};
 use burn_cubecl::BoolElement;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
-use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::launch::{address_type, contiguous};
+use super::launch::{address_type, contiguous, one_each};
 use super::{Cube, Devices, raw};
 
 /// Elements that a unit looks at.
@@ -21,8 +20,7 @@ pub(super) fn is_finite<R: Devices, BT: BoolElement, const D: usize>(
     let count = x.meta.num_elements();
     let found = zeros_client(client.clone(), device, [1].into(), DType::U32);
     let units = count.div_ceil(ELEMENTS);
-    let dim = CubeDim::new(&client, units);
-    let cubes = calculate_cube_count_elemwise(&client, units, dim);
+    let (cubes, dim) = one_each(&client, units);
     // SAFETY: positions are compared with the number of elements.
     #[allow(unsafe_code)]
     unsafe {
@@ -49,8 +47,7 @@ pub(super) fn rgb<R: Devices, BT: BoolElement>(frames: Tensor<Cube<R, BT>, 5>) -
     let words = count.div_ceil(4);
     let shape = [words].into();
     let out = empty_device_contiguous_dtype(client.clone(), device, shape, DType::U32);
-    let dim = CubeDim::new(&client, words);
-    let cubes = calculate_cube_count_elemwise(&client, words, dim);
+    let (cubes, dim) = one_each(&client, words);
     // SAFETY: positions are compared with the number of elements.
     #[allow(unsafe_code)]
     unsafe {
@@ -66,9 +63,7 @@ pub(super) fn rgb<R: Devices, BT: BoolElement>(frames: Tensor<Cube<R, BT>, 5>) -
         );
     }
     let out: Tensor<Cube<R, BT>, 1, Int> = Tensor::from_primitive(out);
-    let mut pixels: Vec<u8> = out.into_data().iter::<u32>().flat_map(u32::to_le_bytes).collect();
-    pixels.truncate(count);
-    pixels
+    out.into_data().as_bytes()[..count].to_vec()
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]

@@ -14,13 +14,10 @@ mod launch;
 mod linear;
 mod norms;
 
-use std::sync::Arc;
-
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 use cubecl::Runtime;
-use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
 use super::{
     AttentionArgs, Backend, BurnBackend, ChannelNormArgs, Conv3dArgs, DeviceError, DeviceInfo,
@@ -182,18 +179,6 @@ fn tensor<R: Devices, BT: BoolElement, const D: usize>(x: CubeTensor<R>) -> Tens
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
 
-/// Turns on CubeCL's cache of compiled kernels, beside the one of its choices between kernels, which is on: else
-/// each process compiles them again. A `cubecl.toml` or `burn.toml` that names a place for it is followed, and a
-/// program that has set its own configuration, or used CubeCL before, keeps that.
-fn keep_compiled_kernels() {
-    let mut config = CubeClRuntimeConfig::storage().lock();
-    if config.is_none() {
-        let mut ours = CubeClRuntimeConfig::from_current_dir().override_from_env();
-        ours.compilation.cache.get_or_insert_default();
-        *config = Some(Arc::new(ours));
-    }
-}
-
 /// Starts a device. What a driver's binding panics with is an error here.
 fn start<B: BurnBackend>(
     backend: &'static str,
@@ -201,7 +186,6 @@ fn start<B: BurnBackend>(
     device: B::Device,
 ) -> Result<B::Device, DeviceError> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    keep_compiled_kernels();
     let unavailable = |reason| DeviceError::Unavailable { backend, index, reason };
     match catch_unwind(AssertUnwindSafe(|| B::sync(&device))) {
         Ok(Ok(())) => Ok(device),
