@@ -1,10 +1,10 @@
-//! `WanTransformer3DModel` for text-to-video.
+//! `WanTransformer3DModel` and `WanVACETransformer3DModel`.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
-use wan_core::{Backend, CancelToken, Conditioning, Pass, TextConditioning};
+use wan_core::{Backend, CancelToken, Conditioning, Control, Pass, TextConditioning, Timesteps};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::Probe;
@@ -24,22 +24,17 @@ pub fn unsupported(folder: &Path) -> Option<String> {
         Ok(config) => config,
         Err(error) => return Some(error.to_string()),
     };
-    if let Err(error) = config.validate() {
-        return Some(error.to_string());
-    }
-    let fixture = Fixture::open(folder);
-    let per_token = |case: &String| fixture.inputs.get(&format!("{case}.timestep")).shape.len() > 1;
-    let cases = fixture.inputs.cases(".timestep");
-    cases.iter().any(per_token).then(|| "it has a timestep for each token".into())
+    config.validate().err().map(|error| error.to_string())
 }
 
 pub fn is_kind(folder: &Path) -> bool {
     let class = &json(&folder.join("config.json"))["_class_name"];
-    class == "WanTransformer3DModel" && unsupported(folder).is_none()
+    (class == "WanTransformer3DModel" || class == "WanVACETransformer3DModel")
+        && unsupported(folder).is_none()
 }
 
 pub fn velocity<B: Backend>(backend: &str) {
-    for folder in folders_of("text-to-video transformer", is_kind) {
+    for folder in folders_of("transformer", is_kind) {
         check_velocity(&open::<B>(&folder, DType::F32), &Fixture::open(&folder), backend);
     }
 }
@@ -52,16 +47,17 @@ pub fn check_velocity<B: Backend>(
     let cases = fixture.inputs.cases(".hidden_states");
     let mut checked = 0;
     for case in cases {
-        let (latents, timestep, text) = inputs::<B>(fixture, &case);
-        let text = TextConditioning::new(text);
+        let inputs = Inputs::<B>::of(fixture, &case);
         let mut recorder = Recorder::default();
-        let output = predict(transformer, &latents, &timestep, &text, &mut recorder);
+        let output = inputs.predict(transformer, &mut recorder);
         checked += recorder.check(fixture, backend, &case);
         fixture.check(backend, &format!("{case}.output"), &Array::of(output));
 
         // The same with the padding rows as one.
-        if let Some(text) = collapse(&text) {
-            let output = predict(transformer, &latents, &timestep, &text, &mut ());
+        if let Some(text) = collapse(&inputs.conditioning.text) {
+            let mut inputs = inputs;
+            inputs.conditioning.text = text;
+            let output = inputs.predict(transformer, &mut ());
             let expected = fixture.outputs.get(&format!("{case}.output"));
             let name = format!("{}/{case}.output (one padding row)", fixture.name());
             compare(
@@ -80,13 +76,11 @@ pub fn check_velocity<B: Backend>(
 /// reference itself makes of it, also not much further off than that.
 pub fn half_precision<B: Backend>(backend: &str) {
     for dtype in half_dtypes::<B>(backend) {
-        for folder in folders_of("text-to-video transformer", is_kind) {
+        for folder in folders_of("transformer", is_kind) {
             let fixture = Fixture::open(&folder);
             let transformer = open::<B>(&folder, dtype);
             for case in fixture.inputs.cases(".hidden_states") {
-                let (latents, timestep, text) = inputs::<B>(&fixture, &case);
-                let text = TextConditioning::new(text);
-                let output = predict(&transformer, &latents, &timestep, &text, &mut ());
+                let output = Inputs::of(&fixture, &case).predict(&transformer, &mut ());
                 let output = Array::of(output);
                 let name = format!("{case}.output");
                 let exact = fixture.outputs.get(&name);
@@ -106,17 +100,15 @@ pub fn half_precision<B: Backend>(backend: &str) {
 
 /// Weights that are kept as they are stored, or read during the pass, change nothing.
 pub fn residencies<B: Backend>(backend: &str) {
-    for folder in folders_of("text-to-video transformer", is_kind) {
+    for folder in folders_of("transformer", is_kind) {
         let fixture = Fixture::open(&folder);
         let open =
             |residency| open_as::<B>(&folder, ReadOptions::new(DType::F32).residency(residency));
         let resident = open(Residency::Resident);
         for case in fixture.inputs.cases(".hidden_states") {
-            let (latents, timestep, text) = inputs::<B>(&fixture, &case);
-            let text = TextConditioning::new(text);
-            let velocity = |transformer: &WanTransformer<B>| {
-                Array::of(predict(transformer, &latents, &timestep, &text, &mut ()))
-            };
+            let inputs = Inputs::of(&fixture, &case);
+            let velocity =
+                |transformer: &WanTransformer<B>| Array::of(inputs.predict(transformer, &mut ()));
             let expected = velocity(&resident);
             for residency in [Residency::Stored, Residency::Streamed] {
                 let transformer = open(residency);
@@ -129,20 +121,65 @@ pub fn residencies<B: Backend>(backend: &str) {
     }
 }
 
-/// The velocity of latents `[B, C, T, H, W]`, as one pass over one branch.
-fn predict<B: Backend>(
-    transformer: &WanTransformer<B>,
-    latents: &Tensor<B, 5>,
-    timesteps: &[f32],
-    text: &TextConditioning<B>,
-    probe: &mut impl Probe<B>,
-) -> Tensor<B, 5> {
-    let [_, _, size @ ..] = latents.dims();
-    let conditioning = Conditioning::new(text.clone());
-    let branches = transformer.branches_probed(&[conditioning], size, probe);
-    let passes = [Pass::new(latents.clone(), timesteps.to_vec(), &branches[0])];
-    let velocities = transformer.velocities_probed(&passes, &CancelToken::default(), probe);
-    velocities.expect("nothing cancels it").remove(0)
+/// A forward pass of a fixture, in the parts that ours has.
+struct Inputs<B: Backend> {
+    latents: Tensor<B, 5>,
+    timesteps: Timesteps,
+    conditioning: Conditioning<B>,
+}
+
+impl<B: Backend> Inputs<B> {
+    fn of(fixture: &Fixture, case: &str) -> Self {
+        let device = B::open_device(0).unwrap();
+        let input = |name: &str| fixture.inputs.find(&format!("{case}.{name}"));
+        let needed = |name: &str| input(name).unwrap_or_else(|| panic!("{case} has no {name}"));
+        // What stands beside the latents is part of them in the reference.
+        let all: Tensor<B, 5> = needed("hidden_states").tensor(&device);
+        let channels = fixture.outputs.get(&format!("{case}.output")).shape[1];
+        let beside = all.dims()[1] - channels;
+        let timestep = needed("timestep");
+        let values: Vec<f32> = timestep.values.iter().map(|&t| t as f32).collect();
+        let timesteps = match timestep.shape[..] {
+            [_] => Timesteps::PerSample(values),
+            [_, tokens] => {
+                Timesteps::PerToken(values.chunks(tokens).map(<[f32]>::to_vec).collect())
+            }
+            _ => panic!("timesteps of the shape {:?}", timestep.shape),
+        };
+        let text = TextConditioning::new(needed("encoder_hidden_states").tensor(&device));
+        let image = input("encoder_hidden_states_image").map(|states| {
+            let states: Tensor<B, 3> = states.tensor(&device);
+            // Those of a first and a last frame are two rows of a batch in the reference.
+            let [rows, count, width] = states.dims();
+            let batch = all.dims()[0];
+            states.reshape([batch, rows / batch * count, width])
+        });
+        let control = input("control_hidden_states").map(|latents| Control {
+            latents: latents.tensor(&device),
+            scales: needed("control_hidden_states_scale")
+                .values
+                .iter()
+                .map(|&s| s as f32)
+                .collect(),
+        });
+        let conditioning = Conditioning::new(text).image(image).control(control);
+        let rest = (beside > 0).then(|| all.clone().narrow(1, channels, beside));
+        Self {
+            latents: all.narrow(1, 0, channels),
+            timesteps,
+            conditioning: conditioning.channels(rest),
+        }
+    }
+
+    /// The velocity, as one pass over one branch.
+    fn predict(&self, transformer: &WanTransformer<B>, probe: &mut impl Probe<B>) -> Tensor<B, 5> {
+        let [_, _, size @ ..] = self.latents.dims();
+        let conditionings = [self.conditioning.clone()];
+        let branches = transformer.branches_probed(&conditionings, size, probe);
+        let passes = [Pass::new(self.latents.clone(), self.timesteps.clone(), &branches[0])];
+        let velocities = transformer.velocities_probed(&passes, &CancelToken::default(), probe);
+        velocities.expect("nothing cancels it").remove(0)
+    }
 }
 
 fn open<B: Backend>(folder: &Path, dtype: DType) -> WanTransformer<B> {
@@ -156,14 +193,6 @@ fn open_as<B: Backend>(folder: &Path, options: ReadOptions) -> WanTransformer<B>
     let source: Arc<dyn TensorSource> = Arc::new(weights);
     let device = B::open_device(0).unwrap();
     load(&source, &device, options, &config).unwrap()
-}
-
-fn inputs<B: Backend>(fixture: &Fixture, case: &str) -> (Tensor<B, 5>, Vec<f32>, Tensor<B, 3>) {
-    let device = B::open_device(0).unwrap();
-    let input = |name: &str| fixture.inputs.get(&format!("{case}.{name}"));
-    let timestep = input("timestep").values.iter().map(|&t| t as f32).collect();
-    let text = input("encoder_hidden_states").tensor(&device);
-    (input("hidden_states").tensor(&device), timestep, text)
 }
 
 /// Zero rows that all samples end with, as one row that counts for all; if there are any.

@@ -110,7 +110,11 @@ impl Tensors {
     }
 
     pub fn get(&self, name: &str) -> &Array {
-        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no tensor {name}"))
+        self.find(name).unwrap_or_else(|| panic!("the fixture has no tensor {name}"))
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Array> {
+        self.0.get(name)
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -289,7 +293,7 @@ fn join(before: &mut Array, next: &Array) {
 
 /// What the names of intermediate tensors begin with. All other outputs are results of a network,
 /// which the tests ask for by name.
-const INTERMEDIATE: [&str; 8] = [
+const INTERMEDIATE: [&str; 9] = [
     "block.",
     "cond.",
     "decoder.",
@@ -298,6 +302,7 @@ const INTERMEDIATE: [&str; 8] = [
     "norm_out",
     "patch_embedding",
     "rope.",
+    "vace_block.",
 ];
 
 impl Recorder {

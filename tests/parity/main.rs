@@ -98,7 +98,9 @@ fn every_folder_is_covered_or_listed() {
         let config = fixture::json(&folder.join("config.json"));
         let index = fixture::json(&folder.join("model/model_index.json"));
         let reason = match (config["_class_name"].as_str(), index["_class_name"].as_str()) {
-            (Some("WanTransformer3DModel"), _) => dit::unsupported(&folder),
+            (Some("WanTransformer3DModel" | "WanVACETransformer3DModel"), _) => {
+                dit::unsupported(&folder)
+            }
             (Some("AutoencoderKLWan"), _) => vae::unsupported(&folder),
             (_, Some(_)) => pipeline::unsupported(&folder),
             _ if original_layout::is_kind(&folder) => None,

@@ -10,18 +10,64 @@ use burn::tensor::Tensor;
 
 use crate::{Backend, BurnBackend, CancelToken, Cancelled, TextConditioning};
 
-/// Everything but the latents that a prediction depends on.
+/// Everything but the latents and their timesteps that a prediction depends on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Conditioning<B: BurnBackend> {
     /// The text that is attended to.
     pub text: TextConditioning<B>,
+    /// The states of an image encoder that are attended to beside the text, `[B, N, D]`: those of a first and a
+    /// last frame follow each other.
+    pub image: Option<Tensor<B, 3>>,
+    /// Channels that stand behind those of the latents in every pass, `[B, C, T, H, W]`, f32: masks, and the
+    /// latents of what is known of the video.
+    pub channels: Option<Tensor<B, 5>>,
+    /// A video that controls the prediction by blocks of its own (VACE).
+    pub control: Option<Control<B>>,
 }
 
 impl<B: BurnBackend> Conditioning<B> {
     /// A conditioning on text alone.
     pub fn new(text: TextConditioning<B>) -> Self {
-        Self { text }
+        Self { text, image: None, channels: None, control: None }
+    }
+
+    /// And on the states of an image encoder, `[B, N, D]`.
+    #[must_use]
+    pub fn image(mut self, states: impl Into<Option<Tensor<B, 3>>>) -> Self {
+        self.image = states.into();
+        self
+    }
+
+    /// And on channels beside those of the latents, `[B, C, T, H, W]`.
+    #[must_use]
+    pub fn channels(mut self, channels: impl Into<Option<Tensor<B, 5>>>) -> Self {
+        self.channels = channels.into();
+        self
+    }
+
+    /// And on a control video.
+    #[must_use]
+    pub fn control(mut self, control: impl Into<Option<Control<B>>>) -> Self {
+        self.control = control.into();
+        self
+    }
+}
+
+/// A control video of a VACE model.
+#[derive(Clone, Debug)]
+pub struct Control<B: BurnBackend> {
+    /// Its latents and mask, `[B, C, T, H, W]`, f32.
+    pub latents: Tensor<B, 5>,
+    /// How strongly each block of the control is felt; the last one counts for all that follow. 1 where there
+    /// is none.
+    pub scales: Vec<f32>,
+}
+
+impl<B: BurnBackend> Control<B> {
+    /// How strongly block `i` of the control is felt.
+    pub fn scale(&self, i: usize) -> f32 {
+        self.scales.get(i).or(self.scales.last()).copied().unwrap_or(1.0)
     }
 }
 
@@ -66,16 +112,36 @@ impl<B: BurnBackend> std::fmt::Debug for Branch<B> {
 pub struct Pass<'a, B: BurnBackend> {
     /// `[B, C, T, H, W]`, f32.
     pub latents: Tensor<B, 5>,
-    /// One timestep a sample of `latents`, 0 to 1000.
-    pub timesteps: Vec<f32>,
+    /// How far each part of `latents` is from clean.
+    pub timesteps: Timesteps,
     /// The conditioning.
     pub branch: &'a Branch<B>,
 }
 
 impl<'a, B: BurnBackend> Pass<'a, B> {
-    /// A pass over `latents` `[B, C, T, H, W]` with one timestep a sample.
-    pub fn new(latents: Tensor<B, 5>, timesteps: Vec<f32>, branch: &'a Branch<B>) -> Self {
-        Self { latents, timesteps, branch }
+    /// A pass over `latents` `[B, C, T, H, W]`; one timestep a sample may be given as a `Vec`.
+    pub fn new(
+        latents: Tensor<B, 5>,
+        timesteps: impl Into<Timesteps>,
+        branch: &'a Branch<B>,
+    ) -> Self {
+        Self { latents, timesteps: timesteps.into(), branch }
+    }
+}
+
+/// How far latents are from clean: 1000 for pure noise, 0 for a clean video.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Timesteps {
+    /// One timestep for each sample.
+    PerSample(Vec<f32>),
+    /// For each sample one timestep for each token, in the order of the tokens (frame by frame, row by row):
+    /// where a part of the video is known, it has the timestep 0.
+    PerToken(Vec<Vec<f32>>),
+}
+
+impl From<Vec<f32>> for Timesteps {
+    fn from(timesteps: Vec<f32>) -> Self {
+        Self::PerSample(timesteps)
     }
 }
 

@@ -16,7 +16,9 @@ pub use backend::{
     Backend, BurnBackend, DeviceError, DeviceInfo, DeviceKind, DeviceMemory, Precision,
 };
 pub use cancel::{CancelToken, Cancelled};
-pub use denoiser::{Branch, Conditioning, Denoiser, ForwardError, Pass, ReadingPace};
+pub use denoiser::{
+    Branch, Conditioning, Control, Denoiser, ForwardError, Pass, ReadingPace, Timesteps,
+};
 pub use rounding::nearest_bf16;
 pub use text::{TextConditioning, TextEncoder};
 pub use vae::{Decoded, DecodedFrames, FrameSource, Tiling, VaeError, VaeMemory, VideoVae};

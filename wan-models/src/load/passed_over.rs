@@ -16,8 +16,10 @@ const PASSED_OVER: &[(&str, &str)] = &[
 ];
 
 /// Layers that a network has no use for, by a part of their names anywhere.
-const UNUSED_LAYERS: &[(&str, &str)] =
-    &[("to_gate_compress", "gates of FastWan for sparse attention, which dense attention has not")];
+const UNUSED_LAYERS: &[(&str, &str)] = &[
+    ("to_gate_compress", "gates of FastWan for sparse attention, which dense attention has not"),
+    ("norm_added_q", "a norm of image-to-video models of which no queries are made"),
+];
 
 /// How the names of a part begin in files with all parts of a model, as ComfyUI writes them.
 pub(super) const ALL_IN_ONE: [&str; 8] = [

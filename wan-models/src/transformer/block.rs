@@ -2,7 +2,10 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend};
 
-use super::context::RunContext;
+use super::context::{Embedded, KeysAndValues, RunContext};
+use super::image::ImageKeys;
+use super::time::Time;
+use super::vace::Place;
 use super::{RotaryEmbedding, WanTransformerConfig};
 use crate::Probe;
 use crate::layers::{LayerNorm, Linear, ModulatedNorm, RmsNorm};
@@ -18,6 +21,8 @@ pub(super) enum Layer<B: BurnBackend> {
     SelfAttention(SelfAttention<B>),
     CrossAttention(CrossAttention<B>),
     FeedForward(FeedForward<B>),
+    /// What is added to the residual stream of what came out of a block for the control.
+    Hint(Linear<B>),
 }
 
 /// How many layers a block has.
@@ -26,24 +31,30 @@ pub(super) const LAYERS: usize = 3;
 /// What a layer is given beside the residual stream.
 pub(super) struct LayerInput<'a, B: BurnBackend> {
     pub(super) context: &'a RunContext<B>,
-    /// The timestep's modulation, `[B, 6, inner]`.
-    pub(super) time: Tensor<B, 3>,
-    /// The block that the layer is of.
-    pub(super) block: usize,
+    pub(super) time: &'a Time<B>,
+    /// The number of the layer among all.
+    pub(super) layer: usize,
 }
 
 impl<B: Backend> Layer<B> {
-    /// Loads layer `i` of all blocks.
-    pub(super) fn load(config: &WanTransformerConfig, scope: &Scope<B>, i: usize) -> Self {
-        let scope = scope.at(format_args!("blocks.{}", i / LAYERS));
-        match i % LAYERS {
+    /// Loads the layer of a place.
+    pub(super) fn load(config: &WanTransformerConfig, scope: &Scope<B>, place: Place) -> Self {
+        let (block, layer) = match place {
+            Place::Layer(block, layer) => (block, layer),
+            Place::Hint(i) => {
+                let scope = scope.at(format_args!("vace_blocks.{i}.proj_out"));
+                return Self::Hint(Linear::load(&scope, config.inner_dim(), config.inner_dim()));
+            }
+        };
+        let scope = scope.at(block.name());
+        match layer {
             0 => Self::SelfAttention(SelfAttention::load(config, &scope)),
             1 => Self::CrossAttention(CrossAttention::load(config, &scope)),
             _ => Self::FeedForward(FeedForward::load(config, &scope)),
         }
     }
 
-    /// `x` is the residual stream `[B, S, inner]` in f32.
+    /// `x` is the residual stream `[B, S, inner]` in f32; so is the result, or the hint.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -54,6 +65,7 @@ impl<B: Backend> Layer<B> {
             Self::SelfAttention(layer) => layer.forward(x, input, trace),
             Self::CrossAttention(layer) => layer.forward(x, input, trace),
             Self::FeedForward(layer) => layer.forward(x, input, trace),
+            Self::Hint(layer) => B::wan_cast(layer.forward(x), DType::F32),
         }
     }
 }
@@ -83,19 +95,20 @@ impl<B: Backend> SelfAttention<B> {
         input: &LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
-        let modulation = Modulation::take(&self.scale_shift_table, &input.time, 0);
+        let modulation = input.time.modulation(&self.scale_shift_table, 0);
         trace.see("norm1", || self.norm.unmodulated(x.clone()));
-        let normed = self.norm.forward(x.clone(), modulation.shift, modulation.scale);
+        let normed = modulation.norm(&self.norm, x.clone());
         let y = self.attention.forward_rotated(normed, &input.context.rope);
-        B::wan_gated_residual(x, trace.seen("attn1", y), modulation.gate)
+        modulation.add_gated(x, trace.seen("attn1", y))
     }
 }
 
-/// Cross-attention to the text.
+/// Cross-attention to the text, and in image-to-video models to an image: one after the other, added up.
 #[derive(Debug)]
 pub(super) struct CrossAttention<B: BurnBackend> {
     norm: Option<LayerNorm<B>>,
     attention: Attention<B>,
+    image: Option<ImageKeys<B>>,
 }
 
 impl<B: Backend> CrossAttention<B> {
@@ -103,7 +116,12 @@ impl<B: Backend> CrossAttention<B> {
         let attention = Attention::load(config, &scope.at("attn2"));
         let (inner, dtype) = (config.inner_dim(), attention.to_q.dtype());
         let norm = || LayerNorm::load(&scope.at("norm2"), inner, config.eps, dtype);
-        Self { norm: config.cross_attn_norm.then(norm), attention }
+        let image = || ImageKeys::load(config, &scope.at("attn2"));
+        Self {
+            norm: config.cross_attn_norm.then(norm),
+            image: config.image_dim.is_some().then(image),
+            attention,
+        }
     }
 
     fn forward(
@@ -117,17 +135,25 @@ impl<B: Backend> CrossAttention<B> {
             None => x.clone(),
         };
         let normed = trace.seen("norm2", normed);
-        let LayerInput { context, block, .. } = input;
-        let (text, bias) = (context.keys_and_values(*block, self), context.text.bias.clone());
-        let y = self.attention.forward_to(normed, text, bias);
+        let LayerInput { context, layer, .. } = input;
+        let (attended, bias) =
+            (context.keys_and_values(*layer, self), context.embedded.bias.clone());
+        let y = self.attention.forward_to(normed, attended, bias);
         x + B::wan_cast(trace.seen("attn2", y), DType::F32)
     }
 
-    /// The keys and values of a text `[B, L, inner]`, `[B, H, L, D]` each.
-    pub(super) fn keys_and_values(&self, text: Tensor<B, 3>) -> [Tensor<B, 4>; 2] {
-        let attention = &self.attention;
-        let keys = attention.norm_k.forward(attention.to_k.forward(text.clone()));
-        [keys, attention.to_v.forward(text)].map(|y| attention.split(y).swap_dims(1, 2))
+    /// The keys and values of a conditioning.
+    pub(super) fn keys_and_values(&self, embedded: &Embedded<B>) -> KeysAndValues<B> {
+        let Attention { to_k, to_v, norm_k, .. } = &self.attention;
+        let heads = |y: Tensor<B, 3>| self.attention.split(y).swap_dims(1, 2);
+        let pair = |[to_k, to_v]: [&Linear<B>; 2], norm_k: &RmsNorm<B>, x: &Tensor<B, 3>| {
+            [norm_k.forward(to_k.forward(x.clone())), to_v.forward(x.clone())].map(heads)
+        };
+        let image = self.image.as_ref().zip(embedded.image.as_ref());
+        KeysAndValues {
+            text: pair([to_k, to_v], norm_k, &embedded.text),
+            image: image.map(|(keys, x)| pair([&keys.to_k, &keys.to_v], &keys.norm_k, x)),
+        }
     }
 }
 
@@ -159,33 +185,16 @@ impl<B: Backend> FeedForward<B> {
         input: &LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
-        let modulation = Modulation::take(&self.scale_shift_table, &input.time, 3);
-        let normed = self.norm.forward(x.clone(), modulation.shift, modulation.scale);
+        let modulation = input.time.modulation(&self.scale_shift_table, 3);
+        let normed = modulation.norm(&self.norm, x.clone());
         let y = self.output.forward(B::wan_gelu(self.input.forward(normed)));
-        let x = B::wan_gated_residual(x, trace.seen("ffn", y), modulation.gate);
+        let x = modulation.add_gated(x, trace.seen("ffn", y));
         trace.seen("output", x)
     }
 }
 
 fn load_table<B: Backend>(config: &WanTransformerConfig, scope: &Scope<B>) -> Tensor<B, 3> {
     scope.in_f32().tensor("scale_shift_table", [1, 6, config.inner_dim()])
-}
-
-/// How the timestep changes one branch of a block; each `[B, 1, inner]` in f32.
-struct Modulation<B: BurnBackend> {
-    shift: Tensor<B, 3>,
-    scale: Tensor<B, 3>,
-    gate: Tensor<B, 3>,
-}
-
-impl<B: Backend> Modulation<B> {
-    /// Rows `first` to `first + 2` of a table `[1, 6, inner]` and the timestep's modulation
-    /// `[B, 6, inner]` together.
-    fn take(table: &Tensor<B, 3>, time: &Tensor<B, 3>, first: usize) -> Self {
-        let rows = table.clone().narrow(1, first, 3) + time.clone().narrow(1, first, 3);
-        let [shift, scale, gate] = [0, 1, 2].map(|i| rows.clone().narrow(1, i, 1));
-        Self { shift, scale, gate }
-    }
 }
 
 /// Attention with an RMS norm of queries and keys over all heads together.
@@ -230,31 +239,23 @@ impl<B: Backend> Attention<B> {
         let v = self.to_v.forward(x);
         let [q, k] = [q, k].map(|y| rope.rotate(self.split(y), v.dtype()));
         let [q, k, v] = [q, k, self.split(v)].map(|y| y.swap_dims(1, 2));
-        self.attend(q, [k, v], None)
+        self.to_out.forward(attend(q, [k, v], None))
     }
 
-    /// Cross-attention of tokens `[B, S, inner]` to keys and values `[B, H, L, D]`.
+    /// Cross-attention of tokens `[B, S, inner]`; `bias` is that of the text.
     fn forward_to(
         &self,
         x: Tensor<B, 3>,
-        keys_and_values: [Tensor<B, 4>; 2],
+        KeysAndValues { text, image }: KeysAndValues<B>,
         bias: Option<Tensor<B, 4>>,
     ) -> Tensor<B, 3> {
         let q = self.norm_q.forward(self.to_q.forward(x));
-        self.attend(self.split(q).swap_dims(1, 2), keys_and_values, bias)
-    }
-
-    /// `q` is `[B, H, S, D]`; the result `[B, S, inner]`.
-    fn attend(
-        &self,
-        q: Tensor<B, 4>,
-        [k, v]: [Tensor<B, 4>; 2],
-        bias: Option<Tensor<B, 4>>,
-    ) -> Tensor<B, 3> {
-        let [batch, heads, tokens, width] = q.dims();
-        let scale = 1.0 / (width as f64).sqrt();
-        let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
-        self.to_out.forward(attended.swap_dims(1, 2).reshape([batch, tokens, heads * width]))
+        let q = self.split(q).swap_dims(1, 2);
+        let attended = match image {
+            None => attend(q, text, bias),
+            Some(image) => attend(q.clone(), text, bias) + attend(q, image, None),
+        };
+        self.to_out.forward(attended)
     }
 
     /// `[B, S, inner]` to `[B, S, H, D]`.
@@ -262,4 +263,16 @@ impl<B: Backend> Attention<B> {
         let [batch, tokens, inner] = y.dims();
         y.reshape([batch, tokens, self.heads, inner / self.heads])
     }
+}
+
+/// Queries `[B, H, S, D]` attend to keys and values; the result is `[B, S, H * D]`.
+fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    [k, v]: [Tensor<B, 4>; 2],
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 3> {
+    let [batch, heads, tokens, width] = q.dims();
+    let scale = 1.0 / (width as f64).sqrt();
+    let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
+    attended.swap_dims(1, 2).reshape([batch, tokens, heads * width])
 }

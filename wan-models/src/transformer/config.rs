@@ -8,7 +8,7 @@ use crate::kind::CheckpointKind;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WanTransformerConfig {
-    /// Always `WanTransformer3DModel`.
+    /// `WanTransformer3DModel`, or `WanVACETransformer3DModel` for a network with blocks for a control video.
     #[serde(rename = "_class_name")]
     pub class_name: String,
     /// How many latent frames, rows and columns make one token.
@@ -17,7 +17,7 @@ pub struct WanTransformerConfig {
     pub num_attention_heads: usize,
     /// Width of one attention head.
     pub attention_head_dim: usize,
-    /// Channels of the latents that go in.
+    /// Channels that go in: those of the latents, and of what stands beside them.
     pub in_channels: usize,
     /// Channels of the velocity that comes out.
     pub out_channels: usize,
@@ -43,7 +43,21 @@ pub struct WanTransformerConfig {
     pub rope_max_seq_len: usize,
     /// Image tokens of first-and-last-frame models.
     pub pos_embed_seq_len: Option<usize>,
+    /// The blocks before which a control video has a block of its own: VACE models only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vace_layers: Option<Vec<usize>>,
+    /// Channels of the control video: VACE models only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vace_in_channels: Option<usize>,
 }
+
+/// The classes of networks without and with blocks for a control video.
+pub(super) const CLASS: &str = "WanTransformer3DModel";
+pub(super) const VACE_CLASS: &str = "WanVACETransformer3DModel";
+
+/// What the class of VACE models has where its config says nothing.
+const VACE_LAYERS: [usize; 8] = [0, 5, 10, 15, 20, 25, 30, 35];
+const VACE_IN_CHANNELS: usize = 96;
 
 /// The tensors whose shapes tell the channels.
 const PATCHES: &str = "patch_embedding.weight";
@@ -52,7 +66,7 @@ const HEAD: &str = "proj_out.weight";
 impl Default for WanTransformerConfig {
     fn default() -> Self {
         Self {
-            class_name: "WanTransformer3DModel".into(),
+            class_name: CLASS.into(),
             patch_size: [1, 2, 2],
             num_attention_heads: 40,
             attention_head_dim: 128,
@@ -69,6 +83,8 @@ impl Default for WanTransformerConfig {
             added_kv_proj_dim: None,
             rope_max_seq_len: 1024,
             pos_embed_seq_len: None,
+            vace_layers: None,
+            vace_in_channels: None,
         }
     }
 }
@@ -77,6 +93,20 @@ impl WanTransformerConfig {
     /// Width of the residual stream.
     pub fn inner_dim(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// The blocks before which a control video has a block of its own; none in other models than VACE.
+    pub fn vace_layers(&self) -> &[usize] {
+        match (self.class_name == VACE_CLASS, &self.vace_layers) {
+            (true, Some(layers)) => layers,
+            (true, None) => &VACE_LAYERS,
+            (false, _) => &[],
+        }
+    }
+
+    /// Channels of the control video of a VACE model.
+    pub fn vace_channels(&self) -> usize {
+        self.vace_in_channels.unwrap_or(VACE_IN_CHANNELS)
     }
 
     /// The kind of model that has this config, if it tells: see [`CheckpointKind`].
@@ -94,6 +124,8 @@ impl WanTransformerConfig {
             (true, HEAD),
             (image, "condition_embedder.image_embedder.norm1.weight"),
             (self.pos_embed_seq_len.is_some(), "condition_embedder.image_embedder.pos_embed"),
+            (!self.vace_layers().is_empty(), "vace_blocks.0.proj_in.weight"),
+            (!self.vace_layers().is_empty(), "vace_patch_embedding.weight"),
         ];
         marks.into_iter().filter(|(has, _)| *has).map(|(_, name)| name)
     }
@@ -108,55 +140,78 @@ impl WanTransformerConfig {
     }
 
     /// # Errors
-    /// The first field with a value that no text-to-video model can have.
+    /// The first field with a value that the network cannot have. Whether a model can do what is asked of it
+    /// is the matter of its task.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        let kind = CheckpointKind::of_class(class);
-        let why = kind.map_or_else(String::new, |kind| format!(": {}", not_supported(kind)));
-        let expected = format!("\"WanTransformer3DModel\"{why}");
-        require(class == "WanTransformer3DModel", "_class_name", class, expected)?;
-        for size in self.patch_size {
-            require(
-                (1..=16).contains(&size),
-                "patch_size",
-                self.patch_size,
-                "three sizes of 1 to 16",
-            )?;
-        }
-        require_size("num_attention_heads", self.num_attention_heads, 256)?;
-        let head = self.attention_head_dim;
-        require(
-            (6..=1024).contains(&head) && head.is_multiple_of(2),
-            "attention_head_dim",
-            head,
-            "an even number of 6 to 1024",
-        )?;
-        require_size("in_channels", self.in_channels, 1024)?;
-        require_size("out_channels", self.out_channels, 1024)?;
-        require_size("text_dim", self.text_dim, 1 << 15)?;
-        let freq = self.freq_dim;
-        require(
-            (2..=1 << 14).contains(&freq) && freq.is_multiple_of(2),
-            "freq_dim",
-            freq,
-            "an even number of 2 to 16384",
-        )?;
-        require_size("ffn_dim", self.ffn_dim, 1 << 17)?;
-        require_size("num_layers", self.num_layers, 256)?;
+        let kind = CheckpointKind::of_class(class).filter(|_| class != VACE_CLASS);
+        let why = kind.map_or_else(String::new, |kind| {
+            format!(": this is {kind}, which is not supported yet")
+        });
+        let expected = format!("\"{CLASS}\" or \"{VACE_CLASS}\"{why}");
+        require([CLASS, VACE_CLASS].contains(&class.as_str()), "_class_name", class, expected)?;
+        self.validate_sizes()?;
         let norm = &self.qk_norm;
         require(norm == "rms_norm_across_heads", "qk_norm", norm, "\"rms_norm_across_heads\"")?;
         require_eps("eps", self.eps)?;
-        require_size("rope_max_seq_len", self.rope_max_seq_len, 1 << 20)?;
-        let other = "models that are conditioned on more than text are not supported yet".into();
-        let why = self.kind().map_or(other, not_supported);
-        require_null("image_dim", self.image_dim, &why)?;
-        require_null("added_kv_proj_dim", self.added_kv_proj_dim, &why)?;
-        require_null("pos_embed_seq_len", self.pos_embed_seq_len, &why)?;
-        let (found, out) = (self.in_channels, self.out_channels);
-        require(found == out, "in_channels", found, format!("{out}, as out_channels: {why}"))
+        self.validate_image()?;
+        self.validate_vace()
+    }
+
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
+        let patch = self.patch_size;
+        for size in patch {
+            require((1..=16).contains(&size), "patch_size", patch, "three sizes of 1 to 16")?;
+        }
+        require_size("num_attention_heads", self.num_attention_heads, 256)?;
+        require_even("attention_head_dim", self.attention_head_dim, 6, 1024)?;
+        require_size("in_channels", self.in_channels, 1024)?;
+        require_size("out_channels", self.out_channels, 1024)?;
+        require_size("text_dim", self.text_dim, 1 << 15)?;
+        require_even("freq_dim", self.freq_dim, 2, 1 << 14)?;
+        require_size("ffn_dim", self.ffn_dim, 1 << 17)?;
+        require_size("num_layers", self.num_layers, 256)?;
+        require_size("rope_max_seq_len", self.rope_max_seq_len, 1 << 20)
+    }
+
+    /// The branch for images is there as a whole or not at all.
+    fn validate_image(&self) -> Result<(), ConfigError> {
+        let (found, inner) = (self.added_kv_proj_dim, self.inner_dim());
+        let Some(width) = self.image_dim else {
+            require_null("added_kv_proj_dim", found, "there is no image_dim")?;
+            return require_null(
+                "pos_embed_seq_len",
+                self.pos_embed_seq_len,
+                "there is no image_dim",
+            );
+        };
+        require_size("image_dim", width, 1 << 15)?;
+        let expected = format!("{inner}, the width of the network");
+        let shown = found.map_or("null".to_owned(), |found| found.to_string());
+        require(found == Some(inner), "added_kv_proj_dim", shown, expected)?;
+        let positions = self.pos_embed_seq_len;
+        positions.map_or(Ok(()), |found| require_size("pos_embed_seq_len", found, 1 << 16))
+    }
+
+    fn validate_vace(&self) -> Result<(), ConfigError> {
+        let (layers, count) = (self.vace_layers(), self.num_layers);
+        if layers.is_empty() && self.class_name != VACE_CLASS {
+            return Ok(());
+        }
+        let rising = layers.windows(2).all(|pair| pair[0] < pair[1]);
+        let right = layers.first() == Some(&0) && rising && layers.iter().all(|&i| i < count);
+        let expected = format!("numbers of blocks that rise from 0, less than num_layers, {count}");
+        require(right, "vace_layers", format!("{layers:?}"), expected)?;
+        require_size("vace_in_channels", self.vace_channels(), 1024)
     }
 }
 
-fn not_supported(kind: CheckpointKind) -> String {
-    format!("this is {kind}, which is not supported yet")
+fn require_even(
+    field: &'static str,
+    found: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), ConfigError> {
+    let right = (least..=most).contains(&found) && found.is_multiple_of(2);
+    require(right, field, found, format!("an even number of {least} to {most}"))
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::config::{CLASS, VACE_CLASS};
 use super::names::LAYOUTS;
+use super::original::ORIGINAL_CLASSES;
 use super::{OriginalConfig, WanTransformerConfig};
 use crate::config::ConfigError;
 use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
@@ -12,7 +14,7 @@ const HEAD_DIM: usize = 128;
 
 impl NetworkConfig for WanTransformerConfig {
     fn is_kind(class_name: &str, _: &str) -> bool {
-        ["WanTransformer3DModel", "WanModel"].contains(&class_name)
+        [CLASS, VACE_CLASS].contains(&class_name) || ORIGINAL_CLASSES.contains(&class_name)
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -34,6 +36,7 @@ impl NetworkConfig for WanTransformerConfig {
         config: &OriginalConfig,
         tensors: &dyn TensorSource,
     ) -> Result<Self, CheckpointError> {
+        let inferred = Self::from_shapes(tensors, config.dim, config.num_heads)?;
         Ok(Self {
             num_attention_heads: config.num_heads,
             attention_head_dim: config.dim / config.num_heads.max(1),
@@ -43,7 +46,9 @@ impl NetworkConfig for WanTransformerConfig {
             ffn_dim: config.ffn_dim,
             num_layers: config.num_layers,
             eps: config.eps,
-            ..Self::from_shapes(tensors, config.dim, config.num_heads)?
+            vace_layers: config.vace_layers.clone().or(inferred.vace_layers.clone()),
+            vace_in_channels: config.vace_in_dim.or(inferred.vace_in_channels),
+            ..inferred
         })
     }
 
@@ -64,10 +69,15 @@ impl NetworkConfig for WanTransformerConfig {
         let [width, ..] = Shapes(tensors).of::<5>("patch_embedding.weight")?;
         let no_heads = || CheckpointError::Heads { origin: tensors.origin(), width };
         let heads = self.heads_of(width).ok_or_else(no_heads)?;
+        let inferred = Self::from_shapes(tensors, width, heads)?;
         Ok(Self {
             eps: self.eps,
             rope_max_seq_len: self.rope_max_seq_len,
-            ..Self::from_shapes(tensors, width, heads)?
+            vace_layers: match inferred.has_as_many_control_blocks_as(self) {
+                true => self.vace_layers.clone(),
+                false => inferred.vace_layers.clone(),
+            },
+            ..inferred
         })
     }
 }
@@ -79,6 +89,10 @@ impl WanTransformerConfig {
         let (heads, head_dim) = (self.num_attention_heads, self.attention_head_dim);
         let divides = |size: usize| size > 0 && width.is_multiple_of(size);
         divides(heads).then_some(heads).or_else(|| divides(head_dim).then(|| width / head_dim))
+    }
+
+    fn has_as_many_control_blocks_as(&self, other: &Self) -> bool {
+        self.vace_layers().len() == other.vace_layers().len()
     }
 
     fn from_shapes(
@@ -93,7 +107,24 @@ impl WanTransformerConfig {
         let [_, text_dim] = shapes.of("condition_embedder.text_embedder.linear_1.weight")?;
         let [_, freq_dim] = shapes.of("condition_embedder.time_embedder.linear_1.weight")?;
         let pixels = pt.saturating_mul(ph).saturating_mul(pw).max(1);
+        let num_layers = shapes.count(|i| format!("blocks.{i}.scale_shift_table"));
+        let image = "condition_embedder.image_embedder";
+        let image_dim = match shapes.has(&format!("{image}.norm1.weight")) {
+            true => Some(shapes.of::<1>(&format!("{image}.norm1.weight"))?[0]),
+            false => None,
+        };
+        let positions = format!("{image}.pos_embed");
+        let pos_embed_seq_len = match shapes.has(&positions) {
+            true => Some(shapes.of::<3>(&positions)?[1]),
+            false => None,
+        };
+        let control = shapes.count(|i| format!("vace_blocks.{i}.scale_shift_table"));
+        let vace_in_channels = match control {
+            0 => None,
+            _ => Some(shapes.of::<5>("vace_patch_embedding.weight")?[1]),
+        };
         Ok(Self {
+            class_name: if control > 0 { VACE_CLASS } else { CLASS }.into(),
             patch_size: [pt, ph, pw],
             num_attention_heads: heads,
             attention_head_dim: width / heads.max(1),
@@ -102,9 +133,20 @@ impl WanTransformerConfig {
             text_dim,
             freq_dim,
             ffn_dim,
-            num_layers: shapes.count(|i| format!("blocks.{i}.scale_shift_table")),
+            num_layers,
             cross_attn_norm: shapes.has("blocks.0.norm2.weight"),
+            image_dim,
+            added_kv_proj_dim: image_dim.map(|_| width),
+            pos_embed_seq_len,
+            vace_layers: (control > 0).then(|| evenly(control, num_layers)),
+            vace_in_channels,
             ..Self::default()
         })
     }
+}
+
+/// The blocks with a block for control before them, of which there are so many: in all published models they stand
+/// at equal distances.
+fn evenly(control: usize, layers: usize) -> Vec<usize> {
+    (0..control).map(|i| i * layers.div_ceil(control)).collect()
 }

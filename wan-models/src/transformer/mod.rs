@@ -1,4 +1,5 @@
-//! The Wan diffusion transformer for text-to-video.
+//! The Wan diffusion transformer: the one of all tasks, whose branches for images and control videos are there where
+//! its config says so.
 //!
 //! Sources: `wan/modules/model.py` of the original Wan, whose precision rules hold here (norms,
 //! modulation, time embedding and the residual stream in f32), and
@@ -7,27 +8,32 @@
 mod block;
 mod config;
 mod context;
+mod image;
 mod infer;
 mod names;
 mod original;
 mod patches;
 mod rope;
+mod time;
+mod vace;
 
 use std::mem::take;
 
-use burn::tensor::activation::silu;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use wan_core::{
     Backend, Branch, BurnBackend, CancelToken, Cancelled, Conditioning, Denoiser, ForwardError,
-    Pass, ReadingPace, TextConditioning,
+    Pass, ReadingPace,
 };
 
 use block::{LAYERS, Layer, LayerInput};
 pub use config::WanTransformerConfig;
-use context::{EmbeddedText, RunContext};
+use context::{Embedded, RunContext};
+use image::ImageEmbedder;
 pub use original::OriginalConfig;
 use patches::{patchify, unpatchify};
 pub use rope::RotaryEmbedding;
+use time::{Time, TimeEmbedder};
+use vace::{Block, ControlEmbedder, Place, places};
 
 use crate::Probe;
 use crate::layers::{Linear, ModulatedNorm};
@@ -38,12 +44,14 @@ use crate::probe::Trace;
 #[derive(Debug, Clone)]
 pub struct WanTransformer<B: BurnBackend> {
     patch_embedding: Linear<B>,
-    time_in: Linear<B>,
-    time_out: Linear<B>,
-    time_proj: Linear<B>,
+    time: TimeEmbedder<B>,
     text_in: Linear<B>,
     text_out: Linear<B>,
+    image: Option<ImageEmbedder<B>>,
+    control: Option<ControlEmbedder<B>>,
     layers: Layers<B, Layer<B>>,
+    /// Of each layer.
+    places: Vec<Place>,
     /// `[1, 2, inner]`
     scale_shift_table: Tensor<B, 3>,
     norm_out: ModulatedNorm,
@@ -56,30 +64,33 @@ impl<B: Backend> WanTransformer<B> {
     pub fn load(config: &WanTransformerConfig, scope: &Scope<B>) -> Self {
         let inner = config.inner_dim();
         let condition = scope.at("condition_embedder");
-        let time = condition.in_f32();
         let patch_values = config.out_channels * config.patch_size.iter().product::<usize>();
-        let patch_embedding = load_patch_embedding(config, &scope.at("patch_embedding"));
-        let time_in = Linear::load(&time.at("time_embedder.linear_1"), config.freq_dim, inner);
-        let time_out = Linear::load(&time.at("time_embedder.linear_2"), inner, inner);
-        let time_proj = Linear::load(&time.at("time_proj"), inner, 6 * inner);
+        let patches = scope.at("patch_embedding");
+        let patch_embedding = load_patch_embedding(config, config.in_channels, &patches);
+        let time = TimeEmbedder::load(config, &condition);
         let text = condition.at("text_embedder");
         let text_in = Linear::load(&text.at("linear_1"), config.text_dim, inner);
         let text_out = Linear::load(&text.at("linear_2"), inner, inner);
-        let layers = config.num_layers * LAYERS;
+        let image = condition.at("image_embedder");
+        let image = config.image_dim.map(|width| ImageEmbedder::load(config, width, &image));
+        let is_vace = !config.vace_layers().is_empty();
+        let control = is_vace.then(|| ControlEmbedder::load(config, scope));
+        let places = places(config);
         let layers = {
-            let config = config.clone();
-            scope.layers(layers, move |scope, i| Layer::load(&config, scope, i))
+            let (config, places) = (config.clone(), places.clone());
+            scope.layers(places.len(), move |scope, i| Layer::load(&config, scope, places[i]))
         };
         let scale_shift_table = scope.in_f32().tensor("scale_shift_table", [1, 2, inner]);
         let proj_out = Linear::load(&scope.at("proj_out"), inner, patch_values);
         Self {
             patch_embedding,
-            time_in,
-            time_out,
-            time_proj,
+            time,
             text_in,
             text_out,
+            image,
+            control,
             layers,
+            places,
             scale_shift_table,
             norm_out: ModulatedNorm::new(config.eps, proj_out.dtype()),
             proj_out,
@@ -108,7 +119,8 @@ impl<B: Backend> WanTransformer<B> {
     ) -> Result<Vec<Tensor<B, 5>>, ForwardError> {
         let mut streams = self.begin(passes, &mut Trace::new(probe));
         self.layers.for_each::<LoadError>(cancel, |i, layer| {
-            let through = |stream| Stream::through(stream, i, layer, cancel, probe);
+            let place = (i, self.places[i]);
+            let through = |stream| Stream::through(stream, place, layer, cancel, probe);
             streams = take(&mut streams).into_iter().map(through).collect::<Result<_, _>>()?;
             Ok(())
         })?;
@@ -124,7 +136,10 @@ impl<B: Backend> WanTransformer<B> {
         let times = self.embed_times(passes, trace.at("cond"));
         let embed = |(pass, time): (&'a Pass<B>, Time<B>)| {
             let context = pass.branch.state::<RunContext<B>>();
-            Stream { x: self.embed_patches(pass, context.grid, trace), context, time }
+            let x = self.embed_patches(pass, context, trace);
+            let control = context.embedded.control.as_ref();
+            let control = control.map(|control| control.tokens.clone() + x.clone());
+            Stream { x, control, hint: None, context, time }
         };
         passes.iter().zip(times).map(embed).collect()
     }
@@ -133,12 +148,18 @@ impl<B: Backend> WanTransformer<B> {
     fn embed_patches(
         &self,
         pass: &Pass<B>,
-        grid: [usize; 3],
+        context: &RunContext<B>,
         trace: &mut Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
-        let [_, _, size @ ..] = pass.latents.dims();
+        let ([_, _, size @ ..], grid) = (pass.latents.dims(), context.grid);
         assert_eq!(self.grid(size), grid, "the grid of the latents, and that of the branch");
-        let patches = patchify(pass.latents.clone(), self.config.patch_size);
+        let latents = match &context.embedded.channels {
+            Some(channels) => Tensor::cat(vec![pass.latents.clone(), channels.clone()], 1),
+            None => pass.latents.clone(),
+        };
+        let (found, expected) = (latents.dims()[1], self.config.in_channels);
+        assert_eq!(found, expected, "channels of the latents and what they are conditioned on");
+        let patches = patchify(latents, self.config.patch_size);
         let x = self.patch_embedding.forward(patches);
         trace.see("patch_embedding", || unpatchify(x.clone(), [1, 1, 1], grid));
         B::wan_cast(x, DType::F32)
@@ -150,11 +171,10 @@ impl<B: Backend> WanTransformer<B> {
         streams: Vec<Stream<B>>,
         trace: &mut Trace<'_, impl Probe<B>>,
     ) -> Vec<Tensor<B, 5>> {
-        let head = |Stream { x, context, time }: Stream<B>| {
+        let head = |Stream { x, context, time, .. }: Stream<B>| {
             trace.see("norm_out", || self.norm_out.unmodulated(x.clone()));
-            let modulation = self.scale_shift_table.clone() + time.embedding;
-            let [shift, scale] = [0, 1].map(|i| modulation.clone().narrow(1, i, 1));
-            let x = self.proj_out.forward(self.norm_out.forward(x, shift, scale));
+            let modulation = time.modulation_of_head(&self.scale_shift_table);
+            let x = self.proj_out.forward(modulation.norm(&self.norm_out, x));
             unpatchify(B::wan_cast(x, DType::F32), self.config.patch_size, context.grid)
         };
         streams.into_iter().map(head).collect()
@@ -178,8 +198,8 @@ impl<B: Backend> WanTransformer<B> {
         trace.see("rope.cos", || rope.cos.clone());
         trace.see("rope.sin", || rope.sin.clone());
         let branch = |conditioning: &Conditioning<B>| {
-            let text = self.embed_text(&conditioning.text, trace.at("cond"));
-            Branch::new(RunContext::new(text, rope.clone(), grid, self.config.num_layers))
+            let embedded = self.embed(conditioning, trace.at("cond"));
+            Branch::new(RunContext::new(embedded, rope.clone(), grid, self.places.len()))
         };
         conditionings.iter().map(branch).collect()
     }
@@ -207,36 +227,38 @@ impl<B: Backend> WanTransformer<B> {
             let known = passes[..i].iter().position(|before| before.timesteps == pass.timesteps);
             times.push(match known {
                 Some(known) => times[known].clone(),
-                None => self.embed_time(&pass.timesteps, &mut trace),
+                None => {
+                    let context = pass.branch.state::<RunContext<B>>();
+                    let (tokens, device) =
+                        (context.grid.iter().product(), self.scale_shift_table.device());
+                    self.time.forward(&pass.timesteps, tokens, &device, &mut trace)
+                }
             });
         }
         times
     }
 
-    fn embed_time(&self, timesteps: &[f32], trace: &mut Trace<'_, impl Probe<B>>) -> Time<B> {
-        let (batch, inner) = (timesteps.len(), self.config.inner_dim());
-        let width = self.config.freq_dim;
-        let sinusoid = TensorData::new(sinusoid(timesteps, width), [batch, width]);
-        let device = self.scale_shift_table.device();
-        let sinusoid: Tensor<B, 2> = Tensor::from_data(sinusoid, (&device, DType::F32));
-        let hidden = silu(self.time_in.forward(trace.seen("sinusoid", sinusoid)));
-        let temb = trace.seen("temb", self.time_out.forward(hidden));
-        let modulation = self.time_proj.forward(silu(temb.clone()));
-        let modulation = trace.seen("timestep_proj", modulation);
-        Time {
-            embedding: temb.reshape([batch, 1, inner]),
-            modulation: modulation.reshape([batch, 6, inner]),
-        }
-    }
-
-    fn embed_text(
+    /// A conditioning after the embedders.
+    ///
+    /// # Panics
+    /// If it has an image or a control video that the network has no embedder for.
+    fn embed(
         &self,
-        text: &TextConditioning<B>,
+        conditioning: &Conditioning<B>,
         mut trace: Trace<'_, impl Probe<B>>,
-    ) -> EmbeddedText<B> {
-        let hidden = B::wan_gelu(self.text_in.forward(text.embeddings.clone()));
-        let states = trace.seen("text", self.text_out.forward(hidden));
-        EmbeddedText { states, bias: text.attention_bias() }
+    ) -> Embedded<B> {
+        let text = self.text_in.forward(conditioning.text.embeddings.clone());
+        let text = trace.seen("text", self.text_out.forward(B::wan_gelu(text)));
+        let image = conditioning.image.as_ref().map(|states| {
+            let embedder = self.image.as_ref().expect("a network that attends to images");
+            trace.seen("image", embedder.forward(states.clone()))
+        });
+        let control = conditioning.control.as_ref().map(|control| {
+            let embedder = self.control.as_ref().expect("a network with blocks for control");
+            embedder.forward(control, &self.config)
+        });
+        let (bias, channels) = (conditioning.text.attention_bias(), conditioning.channels.clone());
+        Embedded { text, bias, image, channels, control }
     }
 }
 
@@ -266,11 +288,11 @@ impl<B: Backend> Denoiser<B> for WanTransformer<B> {
         self.layers.for_each::<LoadError>(cancel, |i, layer| {
             if let Layer::CrossAttention(attention) = layer {
                 // Before the threads divide: they would wait for each other here.
-                let keys =
-                    |stream: &Stream<B>| stream.context.keys_and_values(i / LAYERS, attention);
+                let keys = |stream: &Stream<B>| stream.context.keys_and_values(i, attention);
                 streams.iter().for_each(|stream| drop(keys(stream)));
             }
-            let through = |stream| Stream::through(stream, i, layer, cancel, &mut ());
+            let place = (i, self.places[i]);
+            let through = |stream| Stream::through(stream, place, layer, cancel, &mut ());
             let through = B::wan_map(take(&mut streams), through);
             streams = through.into_iter().collect::<Result<_, _>>()?;
             Ok(())
@@ -291,56 +313,64 @@ const SMALL_STREAM: usize = 1 << 20;
 struct Stream<'a, B: BurnBackend> {
     /// The residual stream, `[B, S, inner]` in f32.
     x: Tensor<B, 3>,
+    /// That of the control video, if there is one.
+    control: Option<Tensor<B, 3>>,
+    /// What the control adds to `x` after the next block.
+    hint: Option<Tensor<B, 3>>,
     context: &'a RunContext<B>,
     time: Time<B>,
 }
 
 impl<B: Backend> Stream<'_, B> {
+    /// Through a layer, of which the number and the place are given.
     fn through(
-        self,
-        i: usize,
+        mut self,
+        (number, place): (usize, Place),
         layer: &Layer<B>,
         cancel: &CancelToken,
         probe: &mut impl Probe<B>,
     ) -> Result<Self, Cancelled> {
         cancel.check()?;
-        let Self { x, context, time } = self;
-        let (mut trace, block) = (Trace::new(probe), i / LAYERS);
-        let input = LayerInput { context, time: time.modulation.clone(), block };
-        let x = layer.forward(x, &input, trace.at(format_args!("block.{block}")));
-        Ok(Self { x, context, time })
+        let mut trace = Trace::new(probe);
+        let input = LayerInput { context: self.context, time: &self.time, layer: number };
+        match (place, self.control.take()) {
+            (Place::Layer(Block::Main(i), part), control) => {
+                let x = layer.forward(self.x, &input, trace.at(format_args!("block.{i}")));
+                self.x = match self.hint.take_if(|_| part + 1 == LAYERS) {
+                    Some(hint) => x + hint,
+                    None => x,
+                };
+                self.control = control;
+            }
+            (Place::Layer(Block::Control(i), part), Some(control)) => {
+                let control = layer.forward(control, &input, Trace::new(&mut ()));
+                if part + 1 == LAYERS {
+                    trace.see(format_args!("vace_block.{i}.control"), || control.clone());
+                }
+                self.control = Some(control);
+            }
+            (Place::Hint(i), Some(control)) => {
+                let hint = layer.forward(control.clone(), &input, Trace::new(&mut ()));
+                trace.see(format_args!("vace_block.{i}.hint"), || hint.clone());
+                self.hint = Some(hint * self.context.control_scale(i));
+                self.control = Some(control);
+            }
+            (_, None) => {} // a VACE model without a control video is that which it was made from
+        }
+        Ok(self)
     }
-}
-
-/// The embedded timesteps of a pass.
-#[derive(Debug, Clone)]
-struct Time<B: BurnBackend> {
-    /// Modulates the head, `[B, 1, inner]`.
-    embedding: Tensor<B, 3>,
-    /// Modulates the blocks, `[B, 6, inner]`.
-    modulation: Tensor<B, 3>,
 }
 
 /// The convolution over patches as a matrix product: its kernel `[inner, C, pt, ph, pw]` with the
 /// channels of a pixel together, as [`patchify`] has them.
-fn load_patch_embedding<B: Backend>(config: &WanTransformerConfig, scope: &Scope<B>) -> Linear<B> {
-    let (inner, channels, [pt, ph, pw]) =
-        (config.inner_dim(), config.in_channels, config.patch_size);
+fn load_patch_embedding<B: Backend>(
+    config: &WanTransformerConfig,
+    channels: usize,
+    scope: &Scope<B>,
+) -> Linear<B> {
+    let (inner, [pt, ph, pw]) = (config.inner_dim(), config.patch_size);
     let kernel = scope.tensor("weight", [inner, channels, pt, ph, pw]);
     let [rows, channels, pt, ph, pw] = kernel.dims(); // placeholders while a checkpoint is checked
     let kernel = kernel.permute([0, 2, 3, 4, 1]).reshape([rows, pt * ph * pw * channels]);
     Linear::new(kernel, Some(scope.tensor("bias", [inner])))
-}
-
-/// Sinusoidal features of each timestep: the cosines, then the sines, computed in f64 as the
-/// original does.
-fn sinusoid(timestep: &[f32], width: usize) -> Vec<f32> {
-    let half = width / 2;
-    let frequency = |i: usize| 10_000f64.powf(-(i as f64) / half as f64);
-    let mut features = Vec::with_capacity(timestep.len() * width);
-    for &t in timestep {
-        features.extend((0..half).map(|i| (f64::from(t) * frequency(i)).cos() as f32));
-        features.extend((0..half).map(|i| (f64::from(t) * frequency(i)).sin() as f32));
-    }
-    features
 }

@@ -5,15 +5,21 @@ use serde::Deserialize;
 use crate::config::{ConfigError, require};
 use crate::kind::CheckpointKind;
 
+/// The classes of transformers in the original layout.
+pub(super) const ORIGINAL_CLASSES: [&str; 2] = ["WanModel", "VaceWanModel"];
+
+/// Types of models that are a transformer of this crate.
+const MODEL_TYPES: [&str; 5] = ["t2v", "i2v", "flf2v", "ti2v", "vace"];
+
 /// `config.json` of a `WanModel` in the original layout. The rest, such as the width of the text
 /// states, follows from the tensors' shapes. Fields that it leaves out have the defaults of that class.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct OriginalConfig {
-    /// Always `WanModel`.
+    /// `WanModel`, or `VaceWanModel`.
     #[serde(rename = "_class_name")]
     pub class_name: String,
-    /// `t2v` for text-to-video.
+    /// `t2v` for text-to-video, `i2v`, `flf2v`, `ti2v` or `vace`.
     pub model_type: String,
     /// Width of the residual stream.
     pub dim: usize,
@@ -31,6 +37,10 @@ pub struct OriginalConfig {
     pub num_layers: usize,
     /// Epsilon of the norms.
     pub eps: f64,
+    /// The blocks before which a control video has a block of its own: VACE models only.
+    pub vace_layers: Option<Vec<usize>>,
+    /// Channels of the control video: VACE models only.
+    pub vace_in_dim: Option<usize>,
 }
 
 impl Default for OriginalConfig {
@@ -46,22 +56,30 @@ impl Default for OriginalConfig {
             num_heads: 16,
             num_layers: 32,
             eps: 1e-6,
+            vace_layers: None,
+            vace_in_dim: None,
         }
     }
 }
 
 impl OriginalConfig {
+    /// Whether a class in a config is one of the original's.
+    pub fn is_class(class_name: &str) -> bool {
+        ORIGINAL_CLASSES.contains(&class_name)
+    }
+
     /// # Errors
-    /// If it is not the config of a text-to-video model, or the heads do not divide the width.
+    /// If it is the config of a model of another type, or the heads do not divide the width.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        require(class == "WanModel", "_class_name", class, "\"WanModel\"")?;
-        let found = &self.model_type;
+        require(Self::is_class(class), "_class_name", class, "\"WanModel\" or \"VaceWanModel\"")?;
+        let found = self.model_type.as_str();
+        let expected = MODEL_TYPES.map(|name| format!("{name:?}")).join(", ");
         let expected = match CheckpointKind::of_model_type(found) {
-            Some(kind) => format!("\"t2v\": this is {kind}, which is not supported yet"),
-            None => "\"t2v\": other models than text-to-video are not supported yet".into(),
+            Some(kind) => format!("one of {expected}: this is {kind}, which is not supported yet"),
+            None => format!("one of {expected}"),
         };
-        require(found == "t2v", "model_type", found, expected)?;
+        require(MODEL_TYPES.contains(&found), "model_type", found, expected)?;
         let (heads, dim) = (self.num_heads, self.dim);
         let divides = heads > 0 && dim.is_multiple_of(heads);
         require(divides, "num_heads", heads, format!("a divisor of dim, {dim}"))
