@@ -1,0 +1,130 @@
+//! A network of a model in a folder, run once at a size of a video, for `benches/compare/stages`:
+//!
+//! ```text
+//! stages FOLDER f32|bf16 text TOKENS
+//! stages FOLDER f32|bf16 pass WIDTH HEIGHT FRAMES
+//! stages FOLDER f32|bf16 decode WIDTH HEIGHT FRAMES
+//! stages FOLDER f32|bf16 encode WIDTH HEIGHT FRAMES
+//! ```
+//!
+//! prints seconds, without those of loading: the least of three for a text, of one for the others.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::backend::Flex;
+use burn::tensor::{DType, Tensor, TensorData};
+use wan_core::noise::TorchGenerator;
+use wan_core::{
+    CancelToken, Conditioning, Denoiser, Pass, TextConditioning, TextEncoder, VaeMemory, VideoVae,
+};
+use wan_io::files::ModelFiles;
+use wan_io::weights::Weights;
+use wan_models::load::{Network, TensorSource, load};
+use wan_models::transformer::{WanTransformer, WanTransformerConfig};
+use wan_models::umt5::Umt5Encoder;
+use wan_models::vae::WanVae;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Tokens of the prompt of a pass.
+const TOKENS: usize = 40;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, dtype, stage, sizes @ ..] = &arguments[..] else {
+        return Err("FOLDER, f32 or bf16, a stage and its sizes".into());
+    };
+    let dtype = match dtype.as_str() {
+        "f32" => DType::F32,
+        "bf16" => DType::BF16,
+        other => return Err(format!("f32 or bf16, not {other}").into()),
+    };
+    let model = Model { folder: Path::new(folder), dtype };
+    let sizes: Vec<usize> =
+        sizes.iter().map(|size| size.parse()).collect::<std::result::Result<_, _>>()?;
+    let seconds = match (stage.as_str(), &sizes[..]) {
+        ("text", &[tokens]) => model.encode_text(tokens as u32)?,
+        ("pass", &[width, height, frames]) => model.predict([width, height, frames])?,
+        ("decode", &[width, height, frames]) => model.decode([width, height, frames])?,
+        ("encode", &[width, height, frames]) => model.encode([width, height, frames])?,
+        _ => return Err("text TOKENS, or pass, decode or encode and WIDTH HEIGHT FRAMES".into()),
+    };
+    println!("{seconds:.3}");
+    Ok(())
+}
+
+struct Model<'a> {
+    folder: &'a Path,
+    dtype: DType,
+}
+
+impl Model<'_> {
+    fn load<N: Network<Flex>>(&self, part: &str, stem: &str) -> Result<(N, N::Config)>
+    where
+        N::Config: serde::de::DeserializeOwned,
+    {
+        let files = ModelFiles::folder(&self.folder.join(part))?;
+        let config = files.json("config.json")?;
+        let source: Arc<dyn TensorSource> = Arc::new(Weights::open(&files, "", stem)?);
+        Ok((load(&source, &Default::default(), self.dtype, &config)?, config))
+    }
+
+    fn encode_text(&self, tokens: u32) -> Result<f64> {
+        let (encoder, _) = self.load::<Umt5Encoder<Flex>>("text_encoder", "model")?;
+        let ids: Vec<u32> = (1..=tokens).collect();
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            let start = Instant::now();
+            encoder.encode(&[&ids], &CancelToken::default())?;
+            least = least.min(start.elapsed().as_secs_f64());
+        }
+        Ok(least)
+    }
+
+    /// A pass without guidance.
+    fn predict(&self, size: [usize; 3]) -> Result<f64> {
+        let (transformer, config): (WanTransformer<Flex>, WanTransformerConfig) =
+            self.load("transformer", "diffusion_pytorch_model")?;
+        let shape = latents(size, config.in_channels);
+        let text: Tensor<Flex, 3> = random([1, TOKENS, config.text_dim]);
+        let text = [Conditioning::new(TextConditioning::pad(text, 512))];
+        let latents = random(shape);
+        let start = Instant::now();
+        let [_, _, size @ ..] = shape;
+        let branch = transformer.branches(&text, size).remove(0);
+        transformer
+            .velocities(&[Pass::new(latents, vec![500.0], &branch)], &CancelToken::default())?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn decode(&self, size: [usize; 3]) -> Result<f64> {
+        let (vae, _): (WanVae<Flex>, _) = self.load("vae", "diffusion_pytorch_model")?;
+        let latents = random(latents(size, vae.config().z_dim));
+        let start = Instant::now();
+        for chunk in vae.decode(latents, VaeMemory::new(), &CancelToken::default()) {
+            drop(chunk?);
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn encode(&self, [width, height, frames]: [usize; 3]) -> Result<f64> {
+        let (vae, _): (WanVae<Flex>, _) = self.load("vae", "diffusion_pytorch_model")?;
+        let video = random([1, 3, frames, height, width]).tanh();
+        let start = Instant::now();
+        vae.encode(&video, VaeMemory::new(), &CancelToken::default())?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// The shape of the latents of a video: width, height, frames.
+fn latents([width, height, frames]: [usize; 3], channels: usize) -> [usize; 5] {
+    [1, channels, (frames - 1) / 4 + 1, height / 8, width / 8]
+}
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
+    let values = TorchGenerator::new(0).randn(shape.iter().product());
+    Tensor::from_data(TensorData::new(values, shape), (&Default::default(), DType::F32))
+}
