@@ -39,11 +39,8 @@ const KINDS: &[(usize, &[u8], &str, &str)] = &[
 /// Safetensors, checkpoints of PyTorch and JSON are not among it but where the reader that is at
 /// work has no use for them: see [`instead_of_weights`] and [`instead_of_json`].
 fn tell(start: &[u8], length: u64) -> Option<String> {
-    if length == 0 {
-        return Some(format!("empty, {AGAIN}"));
-    }
-    if start.iter().all(|&byte| byte == 0) {
-        return Some(format!("nothing but zeros where it begins, {AGAIN}"));
+    if let Some(known) = undelivered(start, length) {
+        return Some(known);
     }
     let begins = |at: usize, bytes: &[u8]| start.get(at..).is_some_and(|s| s.starts_with(bytes));
     if let Some((.., what, way_out)) = KINDS.iter().find(|(at, bytes, ..)| begins(*at, bytes)) {
@@ -54,6 +51,17 @@ fn tell(start: &[u8], length: u64) -> Option<String> {
     }
     if is_onnx(start) {
         return Some(format!("an ONNX model, which {TAKE_SAFETENSORS}"));
+    }
+    None
+}
+
+/// What stands in the place of a file, of whatever kind, that did not come, as [`tell`] says it.
+pub(crate) fn undelivered(start: &[u8], length: u64) -> Option<String> {
+    if length == 0 {
+        return Some(format!("empty, {AGAIN}"));
+    }
+    if start.iter().all(|&byte| byte == 0) {
+        return Some(format!("nothing but zeros where it begins, {AGAIN}"));
     }
     tell_text(&text(start)?)
 }

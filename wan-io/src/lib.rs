@@ -3,6 +3,7 @@
 pub mod files;
 mod foreign;
 pub mod hub;
+pub mod image;
 pub mod integrity;
 pub mod pth;
 pub mod text;

@@ -14,6 +14,7 @@ use super::{
     writer::FrameEncoder,
 };
 use crate::files::atomic::{AtomicFile, AtomicFolder};
+use crate::image::to_rgb;
 
 /// Keyword of the iTXt chunk that holds the metadata.
 const KEYWORD: &str = "wan";
@@ -185,14 +186,8 @@ fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(broken)?;
     reader.finish().map_err(broken)?; // So that a file without its end is no picture.
-    let rgb = match info.color_type {
-        ColorType::Rgb => pixels,
-        ColorType::Rgba => pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
-        ColorType::Grayscale => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
-        ColorType::GrayscaleAlpha => pixels.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
-        // `normalize_to_color8` turns palettes into colours.
-        ColorType::Indexed => return Err(VideoError::broken(path, "its palette is missing")),
-    };
+    let rgb = to_rgb(info.color_type, pixels)
+        .ok_or_else(|| VideoError::broken(path, "its palette is missing"))?;
     Ok((width, height, rgb))
 }
 
