@@ -3,6 +3,7 @@
 
 mod arguments;
 mod grid;
+mod inputs;
 mod memory;
 mod options;
 mod outputs;

@@ -9,20 +9,22 @@ use wan_pipeline::backend::CpuKernel;
 use wan_pipeline::{
     Backend, BackendChoice, Embeddings, FrameRate, Guidance, GuidanceRule, Pipeline,
     PipelineBuilder, Precision, Preset, Request, Residency, Schedule, SchedulerKind, SigmaGrid,
-    SourceVideo, Steps, Tiling, Verify,
+    Steps, Tiling, Verify,
 };
 
 use crate::Result;
 use crate::arguments::{with_prompts_last, with_tip};
+use crate::inputs::Inputs;
 
 /// Options of which a saved run has the values already.
-const SAVED_IN_RUN: [&str; 18] = [
+const SAVED_IN_RUN: [&str; 26] = [
     "prompts",
     "negative",
     "prompt_weighting",
     "steps",
     "timesteps",
     "guidance",
+    "guidance_2",
     "guidance_rule",
     "guidance_rescale",
     "guidance_interval",
@@ -35,16 +37,24 @@ const SAVED_IN_RUN: [&str; 18] = [
     "scheduler",
     "sigma_grid",
     "video",
+    "image",
+    "last_image",
+    "fit",
+    "mask",
+    "reference",
+    "control",
+    "control_scale",
 ];
 
 /// Options that have no effect on latents that are finished.
-const SAVED_IN_LATENTS: [&str; 17] = [
+const SAVED_IN_LATENTS: [&str; 25] = [
     "prompts",
     "negative",
     "prompt_weighting",
     "steps",
     "timesteps",
     "guidance",
+    "guidance_2",
     "guidance_rule",
     "guidance_rescale",
     "guidance_interval",
@@ -56,6 +66,13 @@ const SAVED_IN_LATENTS: [&str; 17] = [
     "scheduler",
     "sigma_grid",
     "video",
+    "image",
+    "last_image",
+    "fit",
+    "mask",
+    "reference",
+    "control",
+    "control_scale",
 ];
 
 /// Makes videos of prompts, in English or Chinese.
@@ -99,6 +116,9 @@ pub(crate) struct Options {
     /// File with the transformer's weights, in place of the model's
     #[arg(long, value_name = "FILE", value_parser = path())]
     transformer: Option<PathBuf>,
+    /// File with the weights of the second of two experts, for low noise; --transformer is the first then
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    transformer_2: Option<PathBuf>,
     /// File with the text encoder's weights, in place of the model's
     #[arg(long, value_name = "FILE", value_parser = path())]
     text_encoder: Option<PathBuf>,
@@ -140,6 +160,10 @@ pub(crate) struct Options {
         action = ArgAction::Set
     )]
     pub(crate) guidance: Vec<Schedule>,
+    /// Guidance scale of the second of two experts, for low noise, as for --guidance [default: that of --guidance where
+    /// it is given, else the model's]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    guidance_2: Option<Schedule>,
     /// How the predictions with and without the prompt make one
     #[arg(long, value_name = "RULE", default_value = "cfg", value_parser = guidance_rules())]
     guidance_rule: GuidanceRule,
@@ -186,12 +210,8 @@ pub(crate) struct Options {
     /// Where the noise levels lie: as in the original Wan, or as in diffusers from version 0.37 on
     #[arg(long, value_enum, default_value = "wan")]
     sigma_grid: Grid,
-    /// Video to start from, in place of noise: mp4 with H.264, GIF, PNG, or a folder of PNG frames
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    video: Option<PathBuf>,
-    /// How much of --video is made anew: more than 0, at most 1 [default: 0.8]
-    #[arg(long, value_name = "X", requires = "video", allow_negative_numbers = true)]
-    strength: Option<f64>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// What computes: auto, cuda, wgpu, flex (the CPU) or ndarray (the CPU, for comparison)
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub(crate) backend: BackendChoice,
@@ -350,7 +370,7 @@ enum WeightsWhere {
 }
 
 /// A path, in which `~` is the user's folder also where no shell has seen to it.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| expand_home(&path))
 }
 
@@ -425,6 +445,9 @@ impl Options {
         if let Some(file) = &self.transformer {
             builder = builder.transformer(file);
         }
+        if let Some(file) = &self.transformer_2 {
+            builder = builder.transformer_2(file);
+        }
         if let Some(file) = &self.text_encoder {
             builder = builder.text_encoder(file);
         }
@@ -497,7 +520,6 @@ impl Options {
             .frames(self.frames)
             .shift(self.shift)
             .scheduler(self.scheduler)
-            .strength(self.strength)
             .prompt_weighting(self.prompt_weighting)
             .sigma_grid(match self.sigma_grid {
                 Grid::Wan => SigmaGrid::Wan,
@@ -509,9 +531,8 @@ impl Options {
             true => self.steps.map(Into::into),
             false => Some(Steps::Timesteps(self.timesteps.clone())),
         };
-        if let Some(file) = &self.video {
-            request.video = Some(SourceVideo::open(file)?);
-        }
+        request.guidance_2 = self.guidance_2.clone().map(Into::into);
+        request = self.inputs.add_to(request)?;
         if let Some(file) = &self.embeddings {
             let Embeddings { prompt, negative_prompt, .. } = Embeddings::load(file)?;
             request = request.prompt_embeds(prompt).negative_prompt_embeds(negative_prompt);

@@ -82,6 +82,13 @@ impl Progress {
             }
             Event::Loading { role } => self.set(format!("loading {role}"), "", 0, 0),
             Event::EncodingVideo { .. } => self.set("encoding the video", "", 0, 0),
+            Event::EncodingImages { found, size, fit, .. } => {
+                if found != size {
+                    let [from, to] = [found, size].map(|[width, height]| format!("{width}x{height}"));
+                    self.say(&format!("the image is brought from {from} to {to} ({fit})"));
+                }
+                self.set("encoding the image", "", 0, 0);
+            }
             Event::PromptCut { prompt, kept, dropped } => self.say(&format!(
                 "warning: the {prompt} is too long: the first {kept} tokens count, the rest \
                  ({dropped}) has no effect"

@@ -96,6 +96,12 @@ impl<B: Backend> PipelineBuilder<B> {
         self.part(Role::Transformer, file)
     }
 
+    /// The weights of the second of two experts, the one for low noise, as for [`transformer`](Self::transformer),
+    /// which is the one for high noise then.
+    pub fn transformer_2(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::Transformer2, file)
+    }
+
     /// The text encoder's weights in this file or folder, as for [`transformer`](Self::transformer).
     pub fn text_encoder(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::TextEncoder, file)

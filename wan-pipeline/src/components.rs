@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use wan_core::Backend;
 use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
+use wan_io::image::{Fit, FitRule};
 use wan_io::text::Tokenizer;
 use wan_io::video::{FrameRate, VideoSpec};
 use wan_io::weights::Weights;
@@ -18,8 +19,8 @@ use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 
 use crate::layout::{CONFIG, Class, Layout};
-use crate::spec::check_kind;
-use crate::{DTypes, Error, ModelError, ModelSpec, Role};
+use crate::spec::{Description, check_kind};
+use crate::{DTypes, Error, ModelError, ModelSpec, Preset, Role};
 
 /// The caller's wishes about single parts.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,8 @@ pub(crate) struct Components {
     pub(crate) spec: ModelSpec,
     pub(crate) text_encoder: Option<Component<Umt5Config>>,
     pub(crate) transformer: Component<WanTransformerConfig>,
+    /// The second of two experts.
+    pub(crate) transformer_2: Option<Component<WanTransformerConfig>>,
     pub(crate) vae: Component<WanVaeConfig>,
     tokenizer: Option<Tokenizer>,
 }
@@ -74,19 +77,25 @@ impl Components {
         parts: &Parts,
     ) -> Result<Self, Error> {
         let opening = Opening { folder, parts };
-        let spec = match folder {
-            Some((files, layout)) => ModelSpec::read(files, layout)?,
-            None => ModelSpec::original(),
+        let mut description = match folder {
+            Some((files, layout)) => Description::read(files, layout)?,
+            None => Description::original(false),
         };
+        description.has_experts |= parts.file(Role::Transformer2).is_some();
         let text_encoder = opening.optional(Role::TextEncoder)?;
         let transformer = opening.network(Role::Transformer)?;
+        let transformer_2 = match description.has_experts {
+            true => Some(opening.network(Role::Transformer2)?),
+            false => None,
+        };
         let vae = opening.network(Role::Vae)?;
+        let spec = ModelSpec::new(description, &transformer, &vae)?;
         let tokenizer = match text_encoder.is_some() {
             true => Some(opening.tokenizer()?),
             false => None,
         };
         let (tokenizer, tokenizer_path) = tokenizer.unzip();
-        let model = Self { name, spec, text_encoder, transformer, vae, tokenizer };
+        let model = Self { name, spec, text_encoder, transformer, transformer_2, vae, tokenizer };
         model.check_agreement(&tokenizer_path.unwrap_or_default())?;
         Ok(model)
     }
@@ -100,7 +109,9 @@ impl Components {
         if let Some(text_encoder) = &self.text_encoder {
             text_encoder.check::<B, Umt5Encoder<B>>(device, dtypes.text_encoder)?;
         }
-        self.transformer.check::<B, WanTransformer<B>>(device, dtypes.transformer)?;
+        for transformer in [&self.transformer].into_iter().chain(&self.transformer_2) {
+            transformer.check::<B, WanTransformer<B>>(device, dtypes.transformer)?;
+        }
         self.vae.check::<B, WanVae<B>>(device, dtypes.vae)
     }
 
@@ -112,6 +123,21 @@ impl Components {
         VideoSpec { width: pixels(width), height: pixels(height), fps, frames: later as u32 + 1 }
     }
 
+    /// The defaults of the model.
+    pub(crate) fn preset(&self) -> Preset {
+        let Self { name, spec, transformer, .. } = self;
+        Preset::find(name, spec.task, spec.boundary.is_some(), &transformer.config)
+    }
+
+    /// How a picture is brought to about the number of pixels that the model's videos have.
+    pub(crate) fn fit(&self, rule: FitRule) -> Fit {
+        let preset = self.preset();
+        let max_area = (preset.width * preset.height) as u64;
+        let [_, height, width] = self.transformer.config.patch_size;
+        let factor = height.max(width) * self.vae.config.spatial_factor();
+        Fit { rule, max_area, factor: factor as u32 }
+    }
+
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
         self.tokenizer.as_ref().ok_or_else(left_out)
     }
@@ -121,11 +147,9 @@ impl Components {
     }
 
     fn check_agreement(&self, tokenizer_path: &str) -> Result<(), ModelError> {
-        let (transformer, vae) = (&self.transformer, &self.vae);
-        let (found, expected) = (transformer.config.in_channels, vae.config.z_dim);
-        if found != expected {
-            let other = format!("z_dim in {}", vae.config_path);
-            return Err(transformer.disagrees("in_channels", found, other, expected));
+        let transformer = &self.transformer;
+        if let Some(second) = &self.transformer_2 {
+            second.check_expert(transformer)?;
         }
         let Some(text_encoder) = &self.text_encoder else { return Ok(()) };
         let (found, expected) = (transformer.config.text_dim, text_encoder.config.d_model);
@@ -208,7 +232,8 @@ impl<C: NetworkConfig> Component<C> {
         Ok(self.fingerprint.get_or_init(|| read).clone())
     }
 
-    fn disagrees(
+    /// How a message says that a field contradicts another config.
+    pub(crate) fn disagrees(
         &self,
         field: &'static str,
         found: usize,
@@ -217,6 +242,32 @@ impl<C: NetworkConfig> Component<C> {
     ) -> ModelError {
         let path = self.config_path.clone();
         ModelError::ConfigsDisagree { path, field, found, other, expected }
+    }
+}
+
+impl Component<WanTransformerConfig> {
+    /// Whether it can take over from another expert in the middle of a run: all that latents and conditions meet is
+    /// of the same size.
+    fn check_expert(&self, first: &Self) -> Result<(), ModelError> {
+        type Field = (&'static str, fn(&WanTransformerConfig) -> usize);
+        let fields: [Field; 8] = [
+            ("in_channels", |config| config.in_channels),
+            ("out_channels", |config| config.out_channels),
+            ("text_dim", |config| config.text_dim),
+            ("patch_size", |config| config.patch_size[0]),
+            ("patch_size", |config| config.patch_size[1]),
+            ("patch_size", |config| config.patch_size[2]),
+            ("image_dim", |config| config.image_dim.unwrap_or(0)),
+            ("rope_max_seq_len", |config| config.rope_max_seq_len),
+        ];
+        for (field, value) in fields {
+            let (found, expected) = (value(&self.config), value(&first.config));
+            if found != expected {
+                let other = format!("{field} in {}", first.config_path);
+                return Err(self.disagrees(field, found, other, expected));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -265,7 +316,9 @@ fn from_folder<C: NetworkConfig>(
     layout: Layout,
     role: Role,
 ) -> Result<Component<C>, Error> {
-    let places = layout.files(role);
+    let Some(places) = layout.files(role, |file| files.has(file)) else {
+        return Err(ModelError::MissingPart { part: role }.into());
+    };
     if let (Layout::Diffusers, Some(file)) = (layout, places.config) {
         // The config first: it tells best what a folder with other weights is.
         let config = read_config::<C>(files, file)?;
@@ -291,7 +344,9 @@ fn from_folder<C: NetworkConfig>(
 fn from_file<C: NetworkConfig>(file: &Path, role: Role) -> Result<Component<C>, Error> {
     let (files, weights) = if file.is_dir() {
         let files = ModelFiles::folder(file)?;
-        let weights = Layout::Diffusers.files(role).weights.open_alone(&files)?;
+        let places = Layout::Diffusers.files(role, |_| true);
+        let places = places.ok_or(ModelError::MissingPart { part: role })?;
+        let weights = places.weights.open_alone(&files)?;
         (files, weights)
     } else {
         let folder = file.parent().filter(|parent| *parent != Path::new(""));
@@ -317,10 +372,10 @@ fn config_beside<C: NetworkConfig>(
         return Ok(None);
     }
     let Class { class_name, model_type } = files.json(CONFIG)?;
-    Ok(match class_name.as_str() {
+    Ok(match OriginalConfig::is_class(&class_name) {
         _ if !C::is_kind(&class_name, &model_type) => None,
-        "WanModel" => Some(C::from_original(&original(files, CONFIG)?, tensors)?),
-        _ => Some(read_config(files, CONFIG)?),
+        true => Some(C::from_original(&original(files, CONFIG)?, tensors)?),
+        false => Some(read_config(files, CONFIG)?),
     })
 }
 
@@ -355,13 +410,18 @@ pub(crate) fn check_config(files: &ModelFiles, layout: Layout, role: Role) -> Re
     ) -> Result<(), Error> {
         match layout {
             Layout::Diffusers => read_config::<C>(files, file).map(drop),
-            Layout::Original => original(files, file).map(drop),
+            Layout::Original | Layout::OriginalExperts => original(files, file).map(drop),
         }
     }
-    let Some(file) = layout.files(role).config else { return Ok(()) };
+    let has = |file: &str| files.has(file);
+    let places =
+        layout.files(role, has).filter(|_| !role.is_optional() || layout.has_part(role, has));
+    let Some(file) = places.and_then(|places| places.config) else { return Ok(()) };
     match role {
         Role::TextEncoder => check::<Umt5Config>(files, layout, file),
-        Role::Transformer => check::<WanTransformerConfig>(files, layout, file),
+        Role::Transformer | Role::Transformer2 => {
+            check::<WanTransformerConfig>(files, layout, file)
+        }
         Role::Vae => check::<WanVaeConfig>(files, layout, file),
         Role::Tokenizer => Ok(()),
     }

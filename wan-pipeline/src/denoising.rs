@@ -6,9 +6,11 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::guidance::{Guidance, Guide, Passes, Predictions};
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::{Scheduler, add_noise};
-use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, ReadingPace, VideoVae};
+use wan_core::{Backend, Branch, CancelToken, Conditioning, Denoiser, Pass, ReadingPace};
+use wan_models::load::Residency;
 
 use crate::clock::Clock;
+use crate::conditions::Conditions;
 use crate::plan::warn;
 use crate::source_video::FirstFrames;
 use crate::{
@@ -42,17 +44,32 @@ use crate::{
 /// computed once. Each video has its own prompt, seed and guidance, and is the same as in a run alone.
 pub struct Denoising<'p, B: Backend> {
     pub(crate) pipeline: &'p Pipeline<B>,
-    /// `None` after the last step: its memory is free for decoding.
-    denoiser: Option<Arc<dyn Denoiser<B>>>,
+    /// The network of the next step; `None` after the last one: its memory is free for decoding.
+    active: Option<Active<B>>,
+    residency: Residency,
     pub(crate) videos: Vec<VideoRun<B>>,
     pub(crate) done: usize,
     cancel: CancelToken,
+}
+
+/// A network, and what it has made of the conditions of each video.
+struct Active<B: Backend> {
+    role: Role,
+    denoiser: Arc<dyn Denoiser<B>>,
+    branches: Vec<VideoBranches<B>>,
+}
+
+/// The branches of one video.
+struct VideoBranches<B: Backend> {
+    conditional: Branch<B>,
+    unconditional: Option<Branch<B>>,
 }
 
 /// One video of a run.
 pub(crate) struct VideoRun<B: Backend> {
     pub(crate) plan: Plan,
     pub(crate) embeddings: Embeddings,
+    pub(crate) conditions: Arc<Conditions<B>>,
     pub(crate) latents: Tensor<B, 5>,
     /// The clean video that the last step predicted.
     prediction: Option<Tensor<B, 5>>,
@@ -60,8 +77,6 @@ pub(crate) struct VideoRun<B: Backend> {
     pub(crate) guide: Box<dyn Guide<B>>,
     /// What of it is the caller's own, which a file cannot hold.
     pub(crate) own: Own,
-    conditional: Branch<B>,
-    unconditional: Option<Branch<B>>,
 }
 
 /// Which parts of a video's run the caller has set, so that its plan does not tell them.
@@ -117,8 +132,16 @@ impl<B: Backend> Pipeline<B> {
         videos: Vec<(Plan, &Request, Embeddings)>,
         observer: &mut Observer,
     ) -> Result<Denoising<'_, B>, Error> {
-        let mut parts = Vec::new();
+        let mut parts: Vec<RunPart<B>> = Vec::new();
+        let mut known: Vec<(&Request, Arc<Conditions<B>>)> = Vec::new();
         for (plan, request, embeddings) in videos {
+            // The videos of a run are of one size.
+            let same = known.iter().find(|(other, _)| other.has_inputs_of(request));
+            let conditions = match same {
+                Some((_, conditions)) => conditions.clone(),
+                None => Arc::new(self.conditions(request, &plan, observer)?),
+            };
+            known.push((request, conditions.clone()));
             let mut generator = TorchGenerator::new(plan.seed);
             let noise = self.draw(&mut generator, plan.latent_shape);
             let latents = match self.clean_latents(request, &plan, observer)? {
@@ -126,7 +149,7 @@ impl<B: Backend> Pipeline<B> {
                 None => noise,
             };
             let scheduler = plan.scheduler.scheduler(&plan.schedule, generator)?;
-            parts.push((plan, embeddings, latents, scheduler));
+            parts.push(RunPart { plan, embeddings, conditions, latents, scheduler });
         }
         self.assemble(parts, 0, observer)
     }
@@ -138,23 +161,15 @@ impl<B: Backend> Pipeline<B> {
         done: usize,
         observer: &mut Observer,
     ) -> Result<Denoising<'_, B>, Error> {
-        let plans: Vec<Plan> = parts.iter().map(|(plan, ..)| plan.clone()).collect();
+        let plans: Vec<Plan> = parts.iter().map(|part| part.plan.clone()).collect();
         let memory = self.memory(&plans);
         memory.clone().only(Stage::Denoising).check()?;
         self.make_room(Stage::Denoising, &memory);
-        let residency = memory.placement().transformer;
-        let denoiser: Arc<dyn Denoiser<B>> = self.transformer(residency, observer)?;
-        let prompts = parts.iter().flat_map(|(plan, embeddings, ..)| {
-            let all = [&embeddings.prompt].into_iter().chain(&embeddings.negative_prompt);
-            all.map(move |embeds| (embeds, plan))
-        });
-        let branches = Branches::new(self, denoiser.as_ref(), prompts);
         let mut videos = Vec::new();
-        for (plan, embeddings, latents, scheduler) in parts {
+        for RunPart { plan, embeddings, conditions, latents, scheduler } in parts {
             videos.push(VideoRun {
-                conditional: branches.get(&embeddings.prompt, &plan),
-                unconditional: embeddings.negative_prompt.as_ref().map(|e| branches.get(e, &plan)),
-                guide: plan.guidance.guide(plan.steps())?,
+                conditions,
+                guide: plan.guide()?,
                 prediction: None,
                 own: Own::default(),
                 plan,
@@ -163,9 +178,11 @@ impl<B: Backend> Pipeline<B> {
                 scheduler,
             });
         }
+        let residency = memory.placement().transformer;
         let cancel = observer.cancel_token().clone();
-        let denoiser = Some(denoiser);
-        Ok(Denoising { pipeline: self, denoiser, videos, done, cancel })
+        let mut run = Denoising { pipeline: self, active: None, residency, videos, done, cancel };
+        run.prepare(observer)?;
+        Ok(run)
     }
 
     /// Noise `[1, C, T, H, W]`, equal to that of torch with a CPU generator.
@@ -195,21 +212,20 @@ impl<B: Backend> Pipeline<B> {
         plan: &Plan,
         observer: &mut Observer,
     ) -> Result<Tensor<B, 5>, Error> {
-        let memory = self.memory(std::slice::from_ref(plan));
-        memory.clone().only(Stage::EncodingVideo).check()?;
-        self.make_room(Stage::EncodingVideo, &memory);
-        let vae_memory = memory.placement().vae;
-        let vae = self.vae(observer)?;
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
         let frames = FirstFrames { video, count: plan.num_frames, device: &self.device };
-        let clean = vae.encode(&frames, vae_memory, observer.cancel_token())?;
-        check_finite(|| "encoding the video".into(), &clean)?;
-        Ok(clean)
+        self.encode_frames(&frames, plan, observer)
     }
 }
 
-/// Plan, embeddings, latents and scheduler of a video.
-pub(crate) type RunPart<B> = (Plan, Embeddings, Tensor<B, 5>, Box<dyn Scheduler<B>>);
+/// What a video of a run is made of.
+pub(crate) struct RunPart<B: Backend> {
+    pub(crate) plan: Plan,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) conditions: Arc<Conditions<B>>,
+    pub(crate) latents: Tensor<B, 5>,
+    pub(crate) scheduler: Box<dyn Scheduler<B>>,
+}
 
 impl<B: Backend> Denoising<'_, B> {
     /// Does the next step for all videos; `None` where all are done.
@@ -223,6 +239,7 @@ impl<B: Backend> Denoising<'_, B> {
         if self.done == self.steps() {
             return Ok(None);
         }
+        self.prepare(&mut Observer::silent().cancelled_by(&self.cancel.clone()))?;
         let before: Vec<_> = self.videos.iter().map(|video| video.guide.state()).collect();
         let velocities = self.velocities()?;
         if let Err(error) = self.check_finite(&velocities) {
@@ -236,9 +253,63 @@ impl<B: Backend> Denoising<'_, B> {
         }
         self.done += 1;
         if self.done == self.steps() {
-            self.denoiser = None;
+            self.active = None;
         }
         Ok(Some(self.last_step()))
+    }
+
+    /// Loads the network of the next step, if it is not there: one that has no more steps goes first.
+    fn prepare(&mut self, observer: &mut Observer) -> Result<(), Error> {
+        let Some(first) = self.videos.first().filter(|video| self.done < video.plan.steps()) else {
+            return Ok(());
+        };
+        let role = match self.done < first.plan.steps_at_high_noise() {
+            true => Role::Transformer,
+            false => Role::Transformer2,
+        };
+        if self.active.as_ref().is_some_and(|active| active.role == role) {
+            return Ok(());
+        }
+        self.active = None;
+        let denoiser: Arc<dyn Denoiser<B>> =
+            self.pipeline.transformer(role, self.residency, observer)?;
+        let branches = self.branches(denoiser.as_ref());
+        self.active = Some(Active { role, branches, denoiser });
+        Ok(())
+    }
+
+    /// What a network makes of the conditions of each video; of equal ones once.
+    fn branches(&self, denoiser: &dyn Denoiser<B>) -> Vec<VideoBranches<B>> {
+        let (mut different, mut places): (Vec<(usize, &PromptEmbeds)>, _) =
+            (Vec::new(), Vec::new());
+        let mut place = |video: usize, embeds| {
+            let equal = |&(other, known): &(usize, &PromptEmbeds)| {
+                let [a, b] = [other, video].map(|i| &self.videos[i]);
+                known == embeds
+                    && a.plan.text_length == b.plan.text_length
+                    && Conditions::are_shared(&a.conditions, &b.conditions)
+            };
+            different.iter().position(equal).unwrap_or_else(|| {
+                different.push((video, embeds));
+                different.len() - 1
+            })
+        };
+        for (video, VideoRun { embeddings, .. }) in self.videos.iter().enumerate() {
+            let conditional = place(video, &embeddings.prompt);
+            places
+                .push((conditional, embeddings.negative_prompt.as_ref().map(|e| place(video, e))));
+        }
+        let conditionings: Vec<_> = different
+            .iter()
+            .map(|&(video, embeds)| self.videos[video].conditioning(embeds, &self.pipeline.device))
+            .collect();
+        let [_, _, size @ ..] = self.videos[0].plan.latent_shape;
+        let branches = denoiser.branches(&conditionings, size);
+        let of_video = |(conditional, unconditional): (usize, Option<usize>)| VideoBranches {
+            conditional: branches[conditional].clone(),
+            unconditional: unconditional.map(|i| branches[i].clone()),
+        };
+        places.into_iter().map(of_video).collect()
     }
 
     /// Tells `observer` if weights come more slowly from their files than the network computes; once for a
@@ -247,12 +318,13 @@ impl<B: Backend> Denoising<'_, B> {
     /// # Errors
     /// [`Error::Cancelled`], if the observer says so.
     pub fn tell_of_slow_disk(&self, observer: &mut Observer) -> Result<(), Error> {
-        self.pipeline.tell_of_slow_reading(Role::Transformer, self.reading(), observer)
+        let role = self.active.as_ref().map_or(Role::Transformer, |active| active.role);
+        self.pipeline.tell_of_slow_reading(role, self.reading(), observer)
     }
 
     /// How the reading of weights has gone so far, where they are read in each step.
     pub fn reading(&self) -> Option<ReadingPace> {
-        self.denoiser.as_ref()?.reading()
+        self.active.as_ref()?.denoiser.reading()
     }
 
     /// Steps done.
@@ -283,7 +355,8 @@ impl<B: Backend> Denoising<'_, B> {
     /// # Errors
     /// If there are fewer videos.
     pub fn latents(&self, video: usize) -> Result<Latents<B>, Error> {
-        Ok(Latents::new(self.video(video)?.latents.clone()))
+        let run = self.video(video)?;
+        Ok(run.without_references(run.latents.clone()))
     }
 
     /// Goes on from other latents.
@@ -292,11 +365,15 @@ impl<B: Backend> Denoising<'_, B> {
     /// If there are fewer videos, or the shape is another.
     pub fn set_latents(&mut self, video: usize, latents: Latents<B>) -> Result<(), Error> {
         let run = self.video_mut(video)?;
-        let (found, expected) = (latents.shape(), run.latents.dims());
+        let (found, expected) = (latents.shape(), run.plan.latent_shape());
         if found != expected {
             return Err(RequestError::LatentsShape { found, expected }.into());
         }
-        run.latents = latents.into_tensor();
+        let latents = latents.into_tensor();
+        run.latents = match run.plan.references {
+            0 => latents,
+            count => Tensor::cat(vec![run.latents.clone().narrow(2, 0, count), latents], 2),
+        };
         Ok(())
     }
 
@@ -305,7 +382,8 @@ impl<B: Backend> Denoising<'_, B> {
     /// # Errors
     /// If there are fewer videos.
     pub fn prediction(&self, video: usize) -> Result<Option<Latents<B>>, Error> {
-        Ok(self.video(video)?.prediction.clone().map(Latents::new))
+        let run = self.video(video)?;
+        Ok(run.prediction.clone().map(|prediction| run.without_references(prediction)))
     }
 
     /// A small, rough look at a video: its prediction (before the first step: its latents), each latent
@@ -317,7 +395,7 @@ impl<B: Backend> Denoising<'_, B> {
     pub fn preview(&self, video: usize) -> Result<Video, Error> {
         let run = self.video(video)?;
         let latents = run.prediction.clone().unwrap_or_else(|| run.latents.clone());
-        self.pipeline.preview(&Latents::new(latents), &run.plan)
+        self.pipeline.preview(&run.without_references(latents), &run.plan)
     }
 
     /// Changes the guidance of all videos from the next step on.
@@ -340,9 +418,11 @@ impl<B: Backend> Denoising<'_, B> {
         video: usize,
         guidance: impl Into<Guidance>,
     ) -> Result<(), Error> {
-        let (guidance, steps) = (guidance.into(), self.steps());
-        let guide = guidance.guide(steps)?;
-        let plan = Plan { guidance, ..self.video(video)?.plan.clone() };
+        let guidance = guidance.into();
+        let before = self.video(video)?.plan.clone();
+        let guidance_2 = before.guidance_2.as_ref().map(|_| guidance.clone());
+        let plan = Plan { guidance, guidance_2, ..before };
+        let guide = plan.guide()?;
         if plan.needs_negative()? {
             self.require_negative(video, &plan)?;
         }
@@ -401,7 +481,8 @@ impl<B: Backend> Denoising<'_, B> {
 
     /// The latents of all videos, in order; as they are, also before the last step.
     pub fn finish(self) -> Vec<Latents<B>> {
-        self.videos.into_iter().map(|video| Latents::new(video.latents)).collect()
+        let latents = |video: VideoRun<B>| video.without_references(video.latents.clone());
+        self.videos.into_iter().map(latents).collect()
     }
 
     /// Does all steps that are left and tells `observer` of each.
@@ -411,9 +492,11 @@ impl<B: Backend> Denoising<'_, B> {
     pub fn run(&mut self, observer: &mut Observer) -> Result<(), Error> {
         let clock = Clock::start(self.done);
         self.set_cancel_token(observer.cancel_token());
+        self.prepare(observer)?;
         while let Some(step) = self.step()? {
             observer.emit(clock.event(&step))?;
             self.tell_of_slow_disk(observer)?;
+            self.prepare(observer)?;
         }
         Ok(())
     }
@@ -428,12 +511,16 @@ impl<B: Backend> Denoising<'_, B> {
             let plan = self.videos[video].plan.clone();
             self.require_negative(video, &plan)?;
         }
-        let videos = self.videos.iter().zip(&wanted);
-        let passes: Vec<Pass<B>> =
-            videos.flat_map(|(video, wanted)| video.passes(step, *wanted)).collect();
+        let Active { denoiser, branches, .. } =
+            self.active.as_ref().expect("prepared before the step");
+        let patch = self.pipeline.model.transformer.config.patch_size;
+        let videos = self.videos.iter().zip(branches).zip(&wanted);
+        let passes: Vec<Pass<B>> = videos
+            .flat_map(|((video, branches), wanted)| video.passes(step, *wanted, branches, patch))
+            .collect();
         let velocities = match passes.is_empty() {
             true => Vec::new(),
-            false => denoiser(&self.denoiser).velocities(&passes, &self.cancel)?,
+            false => denoiser.velocities(&passes, &self.cancel)?,
         };
         let (mut velocities, videos) = (velocities.into_iter(), self.videos.iter_mut());
         let guided =
@@ -463,16 +550,18 @@ impl<B: Backend> Denoising<'_, B> {
     }
 
     fn require_negative(&mut self, video: usize, plan: &Plan) -> Result<(), Error> {
-        if self.video(video)?.unconditional.is_some() {
+        if self.video(video)?.embeddings.negative_prompt.is_some() {
             return Ok(());
         }
         let observer = &mut Observer::silent().cancelled_by(&self.cancel);
         let embeds = self.pipeline.embed_negative(video, plan, observer)?;
-        let Some(denoiser) = &self.denoiser else { return Ok(()) }; // no step needs it any more
-        let branches = Branches::new(self.pipeline, denoiser.as_ref(), [(&embeds, plan)]);
-        let branch = branches.get(&embeds, plan);
-        let run = self.video_mut(video)?;
-        run.unconditional = Some(branch);
+        let run = &mut self.videos[video];
+        if let Some(Active { denoiser, branches, .. }) = &mut self.active {
+            let conditioning = run.conditioning(&embeds, &self.pipeline.device);
+            let [_, _, size @ ..] = run.plan.latent_shape;
+            let made = denoiser.branches(&[conditioning], size);
+            branches[video].unconditional = made.into_iter().next();
+        }
         run.embeddings.negative_prompt = Some(embeds);
         Ok(())
     }
@@ -490,16 +579,23 @@ impl<B: Backend> Denoising<'_, B> {
 
 impl<B: Backend> VideoRun<B> {
     /// The predictions that the guide wants, the conditional one first.
-    fn passes(&self, step: usize, wanted: Passes) -> Vec<Pass<'_, B>> {
+    fn passes<'a>(
+        &self,
+        step: usize,
+        wanted: Passes,
+        VideoBranches { conditional, unconditional }: &'a VideoBranches<B>,
+        patch: [usize; 3],
+    ) -> Vec<Pass<'a, B>> {
         let timestep = self.scheduler.timesteps()[step];
-        let pass = |branch| Pass::new(self.latents.clone(), vec![timestep], branch);
-        let unconditional = self.unconditional.as_ref();
+        let latents = self.conditions.put_known(self.latents.clone());
+        let timesteps = self.conditions.timesteps(timestep, latents.dims(), patch);
+        let pass = |branch| Pass::new(latents.clone(), timesteps.clone(), branch);
         match wanted {
             Passes::Neither => Vec::new(),
-            Passes::Conditional => vec![pass(&self.conditional)],
+            Passes::Conditional => vec![pass(conditional)],
             Passes::Both => {
-                let unconditional = unconditional.expect("encoded before the step");
-                vec![pass(&self.conditional), pass(unconditional)]
+                let unconditional = unconditional.as_ref().expect("encoded before the step");
+                vec![pass(conditional), pass(unconditional)]
             }
         }
     }
@@ -523,59 +619,24 @@ impl<B: Backend> VideoRun<B> {
 
     fn advance(&mut self, step: usize, velocity: Tensor<B, 5>) {
         let sigma = self.scheduler.sigmas()[step];
-        let latents = self.latents.clone();
-        self.prediction = Some(latents.clone() - velocity.clone() * sigma);
-        self.latents = self.scheduler.step(velocity, latents);
-    }
-}
-
-/// The denoiser of a run that is not at its end.
-fn denoiser<B: Backend>(denoiser: &Option<Arc<dyn Denoiser<B>>>) -> &dyn Denoiser<B> {
-    denoiser.as_deref().expect("it is there until the last step is done")
-}
-
-/// The branches of a run: one for each different prompt.
-struct Branches<B: Backend> {
-    prompts: Vec<(PromptEmbeds, usize)>,
-    branches: Vec<Branch<B>>,
-}
-
-impl<B: Backend> Branches<B> {
-    /// Makes the branches of all prompts, which have the same size of latents.
-    fn new<'a>(
-        pipeline: &Pipeline<B>,
-        denoiser: &dyn Denoiser<B>,
-        prompts: impl IntoIterator<Item = (&'a PromptEmbeds, &'a Plan)>,
-    ) -> Self {
-        let (mut different, mut size): (Vec<(PromptEmbeds, usize)>, _) = (Vec::new(), [0; 3]);
-        for (embeds, plan) in prompts {
-            let [_, _, frames, height, width] = plan.latent_shape;
-            size = [frames, height, width];
-            if position(&different, embeds, plan).is_none() {
-                different.push((embeds.clone(), plan.text_length));
-            }
-        }
-        let device = &pipeline.device;
-        let conditioning = |(embeds, length): &(PromptEmbeds, usize)| {
-            Conditioning::new(embeds.conditioning(*length, device))
-        };
-        let conditionings: Vec<_> = different.iter().map(conditioning).collect();
-        Self { branches: denoiser.branches(&conditionings, size), prompts: different }
+        let (latents, conditions) = (self.latents.clone(), &self.conditions);
+        let prediction = latents.clone() - velocity.clone() * sigma;
+        self.prediction = Some(conditions.put_known(prediction));
+        self.latents = conditions.put_known(self.scheduler.step(velocity, latents));
     }
 
-    fn get(&self, embeds: &PromptEmbeds, plan: &Plan) -> Branch<B> {
-        let position =
-            position(&self.prompts, embeds, plan).expect("one of those it was made with");
-        self.branches[position].clone()
+    /// Latents of the run as those of the video.
+    fn without_references(&self, latents: Tensor<B, 5>) -> Latents<B> {
+        let (count, frames) = (self.plan.references, latents.dims()[2]);
+        Latents::new(match count {
+            0 => latents,
+            _ => latents.narrow(2, count, frames - count),
+        })
     }
-}
 
-fn position(
-    prompts: &[(PromptEmbeds, usize)],
-    embeds: &PromptEmbeds,
-    plan: &Plan,
-) -> Option<usize> {
-    prompts.iter().position(|(known, length)| *length == plan.text_length && known == embeds)
+    fn conditioning(&self, embeds: &PromptEmbeds, device: &B::Device) -> Conditioning<B> {
+        self.conditions.with_text(embeds.conditioning(self.plan.text_length, device))
+    }
 }
 
 /// Fails unless plans can go through the network together.

@@ -6,6 +6,7 @@ use wan_core::{Cancelled, DeviceError, ForwardError, VaeError};
 use wan_io::counted;
 use wan_io::files::FileError;
 use wan_io::hub::HubError;
+use wan_io::image::ImageError;
 use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
@@ -69,6 +70,9 @@ pub enum Error {
     /// The temporary file that decoded tiles wait in cannot be written or read.
     #[error("the temporary file of decoded tiles: {0}")]
     TemporaryFile(#[source] std::io::Error),
+    /// A picture cannot be read, or not be fitted to the video.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A video cannot be read or written.
     #[error(transparent)]
     Video(#[from] VideoError),

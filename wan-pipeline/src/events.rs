@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use wan_io::hub::HubEvent;
 
-use crate::Role;
+use crate::{FitRule, Role};
 
 /// A step of a pipeline's work, as an [`Observer`](crate::Observer) is told of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,17 @@ pub enum Event {
     EncodingVideo {
         /// Its frames.
         frames: usize,
+    },
+    /// The pictures that a video begins and ends with are being encoded.
+    EncodingImages {
+        /// How many.
+        images: usize,
+        /// Width and height of the first in pixels.
+        found: [u32; 2],
+        /// Those of the video.
+        size: [u32; 2],
+        /// How it is brought from one to the other.
+        fit: FitRule,
     },
     /// A denoising step is done, for all videos that go through the network together.
     Step {

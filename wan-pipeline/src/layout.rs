@@ -1,11 +1,14 @@
 //! Where the parts of a model lie in its folder.
 //!
 //! Two layouts are published: that of diffusers (`model_index.json`, a folder for each part) and that
-//! of the original repository (`config.json` of a `WanModel`, the other parts as `.pth` beside it).
+//! of the original repository (`config.json` of a `WanModel`, the other parts as `.pth` beside it), where two
+//! experts lie in folders of their own.
 
 use serde::Deserialize;
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Weights, WeightsFileError};
+
+use wan_models::transformer::OriginalConfig;
 
 use crate::spec::check_class;
 use crate::{Error, ModelError, Role};
@@ -13,6 +16,8 @@ use crate::{Error, ModelError, Role};
 pub(crate) const INDEX: &str = "model_index.json";
 pub(crate) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 pub(crate) const CONFIG: &str = "config.json";
+const HIGH_NOISE_CONFIG: &str = "high_noise_model/config.json";
+const LOW_NOISE_CONFIG: &str = "low_noise_model/config.json";
 
 /// How the files of a model are arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(crate) enum Layout {
     Diffusers,
     /// `config.json` of a `WanModel`.
     Original,
+    /// The same for each of two experts, in folders of their own.
+    OriginalExperts,
 }
 
 /// The files of a part.
@@ -42,10 +49,11 @@ pub(crate) struct WeightFiles {
     ending: &'static str,
 }
 
-/// The places of files: a row for each layout and part with weights.
-const PLACES: [(Layout, Role, PartFiles); 6] = {
-    use Layout::{Diffusers, Original};
-    use Role::{TextEncoder, Transformer, Vae};
+/// The places of files: for each layout and part with weights a row, or several, of which the first counts whose
+/// files are there. A part without a row is one that models of the layout have not.
+const PLACES: [(Layout, Role, PartFiles); 12] = {
+    use Layout::{Diffusers, Original, OriginalExperts};
+    use Role::{TextEncoder, Transformer, Transformer2, Vae};
     const fn row(
         layout: Layout,
         role: Role,
@@ -57,16 +65,26 @@ const PLACES: [(Layout, Role, PartFiles); 6] = {
     const TEXT_ENCODER: [&str; 3] = ["text_encoder", "model", "safetensors"];
     const TRANSFORMER: [&str; 3] = ["transformer", "diffusion_pytorch_model", "safetensors"];
     const VAE: [&str; 3] = ["vae", "diffusion_pytorch_model", "safetensors"];
+    const TRANSFORMER_2: [&str; 3] = ["transformer_2", "diffusion_pytorch_model", "safetensors"];
     const ORIGINAL_TEXT_ENCODER: [&str; 3] = ["", "models_t5_umt5-xxl-enc-bf16", "pth"];
     const ORIGINAL_TRANSFORMER: [&str; 3] = ["", "diffusion_pytorch_model", "safetensors"];
-    const ORIGINAL_VAE: [&str; 3] = ["", "Wan2.1_VAE", "pth"];
+    const HIGH_NOISE: [&str; 3] = ["high_noise_model", "diffusion_pytorch_model", "safetensors"];
+    const LOW_NOISE: [&str; 3] = ["low_noise_model", "diffusion_pytorch_model", "safetensors"];
+    const VAE_21: [&str; 3] = ["", "Wan2.1_VAE", "pth"];
+    const VAE_22: [&str; 3] = ["", "Wan2.2_VAE", "pth"];
     [
         row(Diffusers, TextEncoder, Some("text_encoder/config.json"), TEXT_ENCODER),
         row(Diffusers, Transformer, Some("transformer/config.json"), TRANSFORMER),
+        row(Diffusers, Transformer2, Some("transformer_2/config.json"), TRANSFORMER_2),
         row(Diffusers, Vae, Some("vae/config.json"), VAE),
         row(Original, TextEncoder, None, ORIGINAL_TEXT_ENCODER),
         row(Original, Transformer, Some(CONFIG), ORIGINAL_TRANSFORMER),
-        row(Original, Vae, None, ORIGINAL_VAE),
+        row(Original, Vae, None, VAE_21),
+        row(Original, Vae, None, VAE_22),
+        row(OriginalExperts, TextEncoder, None, ORIGINAL_TEXT_ENCODER),
+        row(OriginalExperts, Transformer, Some(HIGH_NOISE_CONFIG), HIGH_NOISE),
+        row(OriginalExperts, Transformer2, Some(LOW_NOISE_CONFIG), LOW_NOISE),
+        row(OriginalExperts, Vae, None, VAE_21),
     ]
 };
 
@@ -85,21 +103,35 @@ impl Layout {
         if files.has(INDEX) {
             return Ok(Self::Diffusers);
         }
-        if files.has(CONFIG) {
-            let Class { class_name, .. } = files.json(CONFIG)?;
-            if class_name == "WanModel" {
-                return Ok(Self::Original);
+        for (layout, config) in
+            [(Self::Original, CONFIG), (Self::OriginalExperts, HIGH_NOISE_CONFIG)]
+        {
+            if files.has(config) {
+                let Class { class_name, .. } = files.json(config)?;
+                if OriginalConfig::is_class(&class_name) {
+                    return Ok(layout);
+                }
+                check_class(&files.display_path(config), &class_name)?;
             }
-            check_class(&files.display_path(CONFIG), &class_name)?;
         }
         let (path, config) = (files.display_path(INDEX), files.display_path(CONFIG));
         Err(ModelError::NotAModel { path, config }.into())
     }
 
+    /// The layout that the names of a repository's files tell.
+    #[cfg(feature = "hub")]
+    pub(crate) fn among(has: impl Fn(&str) -> bool) -> Self {
+        match (has(INDEX), has(HIGH_NOISE_CONFIG) && !has(CONFIG)) {
+            (true, _) => Self::Diffusers,
+            (false, true) => Self::OriginalExperts,
+            (false, false) => Self::Original,
+        }
+    }
+
     fn tokenizer(self) -> &'static str {
         match self {
             Self::Diffusers => "tokenizer/tokenizer.json",
-            Self::Original => "google/umt5-xxl/tokenizer.json",
+            Self::Original | Self::OriginalExperts => "google/umt5-xxl/tokenizer.json",
         }
     }
 
@@ -108,15 +140,40 @@ impl Layout {
     pub(crate) fn tokenizer_among(self, has: impl Fn(&str) -> bool) -> &'static str {
         let sentencepiece = match self {
             Self::Diffusers => "tokenizer/spiece.model",
-            Self::Original => "google/umt5-xxl/spiece.model",
+            Self::Original | Self::OriginalExperts => "google/umt5-xxl/spiece.model",
         };
         if !has(self.tokenizer()) && has(sentencepiece) { sentencepiece } else { self.tokenizer() }
     }
 
-    /// The files of a part with weights.
-    pub(crate) fn files(self, role: Role) -> PartFiles {
-        let row = PLACES.iter().find(|(layout, part, _)| (*layout, *part) == (self, role));
-        row.expect("a row for each layout and part with weights").2
+    /// The files of a part in a model that `has` some files: those that its makers publish where none of the
+    /// known ones are there; `None` for a part that models of the layout have not.
+    pub(crate) fn files(self, role: Role, has: impl Fn(&str) -> bool) -> Option<PartFiles> {
+        let mut rows = self.rows(role);
+        rows.clone().find(|files| files.are_among(&has)).or_else(|| rows.next())
+    }
+
+    /// Whether the files of a part are there.
+    pub(crate) fn has_part(self, role: Role, has: impl Fn(&str) -> bool) -> bool {
+        self.rows(role).any(|files| files.are_among(&has))
+    }
+
+    fn rows(self, role: Role) -> impl Iterator<Item = PartFiles> + Clone {
+        let row = move |row: &&(Layout, Role, PartFiles)| (row.0, row.1) == (self, role);
+        PLACES.iter().filter(row).map(|(_, _, files)| *files)
+    }
+}
+
+impl PartFiles {
+    /// Whether its config is there, or its weights if it has none.
+    fn are_among(&self, has: impl Fn(&str) -> bool) -> bool {
+        let WeightFiles { folder, stem, .. } = self.weights;
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        match self.config {
+            Some(config) => has(config),
+            None => ["pth", "safetensors", "safetensors.index.json"]
+                .iter()
+                .any(|ending| has(&format!("{folder}{stem}.{ending}"))),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod backends;
 mod builder;
 mod clock;
 mod components;
+mod conditions;
 mod decode;
 mod denoising;
 mod embedded;
@@ -11,6 +12,7 @@ mod embeds;
 mod encode;
 mod error;
 mod events;
+mod experts;
 mod generate;
 mod latents;
 mod layout;
@@ -27,9 +29,11 @@ mod request;
 mod resident;
 mod role;
 mod source;
+mod source_mask;
 mod source_video;
 mod spec;
 mod state;
+mod task;
 mod tensor_file;
 mod video;
 mod worker;
@@ -60,9 +64,11 @@ pub use plan::Plan;
 pub use presets::Preset;
 pub use request::{Request, RequestError};
 pub use role::Role;
+pub use source_mask::SourceMask;
 pub use source_video::{SourceLatents, SourceVideo};
-pub use spec::{ModelSpec, Task};
+pub use spec::ModelSpec;
 pub use state::StateWriter;
+pub use task::Task;
 pub use tensor_file::TensorFileError;
 pub use video::Video;
 pub use wan_core::guidance::{
@@ -78,6 +84,7 @@ pub use wan_core::{
 pub use wan_io::hub::{HubError, HubEvent};
 #[cfg(feature = "hub")]
 pub use wan_io::hub::{HubOptions, Network, Token};
+pub use wan_io::image::{FitRule, Image, ImageError};
 pub use wan_io::integrity::{IntegrityError, Verify, verify};
 pub use wan_io::video::{
     FrameRate, FrameSink, Metadata, VideoError, VideoSpec, VideoWriter, read_metadata,

@@ -37,7 +37,8 @@ pub struct Pipeline<B: Backend> {
     require_finite: bool,
     pub(crate) checks_finite: bool,
     pub(crate) text_encoder: Resident<Umt5Encoder<B>, Residency>,
-    pub(crate) transformer: Resident<WanTransformer<B>, Residency>,
+    /// Of two experts, the one that was last needed.
+    pub(crate) transformer: Resident<WanTransformer<B>, (Role, Residency)>,
     pub(crate) vae: Resident<WanVae<B>>,
     pub(crate) embeds: Mutex<EmbedsCache>,
     told_of_slow_disk: Mutex<BTreeSet<Role>>,
@@ -132,7 +133,7 @@ impl<B: Backend> Pipeline<B> {
 
     /// The defaults of this model.
     pub fn preset(&self) -> Preset {
-        Preset::of(&self.model.transformer.config)
+        self.model.preset()
     }
 
     /// The task of the model, and its scheduler.
@@ -155,7 +156,7 @@ impl<B: Backend> Pipeline<B> {
     pub fn unload(&self, role: Role) {
         match role {
             Role::TextEncoder => self.text_encoder.unload(),
-            Role::Transformer => self.transformer.unload(),
+            Role::Transformer | Role::Transformer2 => self.transformer.unload(),
             Role::Vae => self.vae.unload(),
             Role::Tokenizer => {} // small, and needed by every request
         }
@@ -192,16 +193,21 @@ impl<B: Backend> Pipeline<B> {
         self.load_part(Role::TextEncoder, component, options, observer)
     }
 
-    /// The transformer, loaded the first time. One that is held in another way is let go.
+    /// The transformer, or the second of two, loaded the first time. Another one, or one that is held in another
+    /// way, is let go.
     pub(crate) fn transformer(
         &self,
+        role: Role,
         residency: Residency,
         observer: &mut Observer,
     ) -> Result<Arc<WanTransformer<B>>, Error> {
-        let component = &self.model.transformer;
+        let component = match (role, &self.model.transformer_2) {
+            (Role::Transformer2, Some(second)) => second,
+            _ => &self.model.transformer,
+        };
         let options = ReadOptions::new(self.dtypes.transformer).residency(residency);
-        let load = || self.load_part(Role::Transformer, component, options, observer);
-        self.transformer.lease().get_or_load_as(residency, load)
+        let load = || self.load_part(role, component, options, observer);
+        self.transformer.lease().get_or_load_as((role, residency), load)
     }
 
     /// The VAE, loaded the first time.

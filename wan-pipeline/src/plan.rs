@@ -1,15 +1,19 @@
 //! From a request to a plan: every value resolved and checked.
 
 use serde::{Deserialize, Serialize};
-use wan_core::guidance::Guidance;
+use wan_core::Backend;
+use wan_core::guidance::{Guidance, Guide};
 use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 use wan_io::counted;
 use wan_io::text::clean_prompt;
 use wan_io::video::{FrameRate, Metadata, VideoSpec};
 
 use crate::components::Components;
+use crate::experts::GuideOfExperts;
 use crate::prompt_weights::WeightedPrompt;
-use crate::{Error, Event, Observer, Preset, PromptEmbeds, Request, RequestError, SourceVideo};
+use crate::{
+    Error, Event, FitRule, Observer, Preset, PromptEmbeds, Request, RequestError, SourceVideo, Task,
+};
 
 /// The strength of a video-to-video request that does not name one, as in diffusers.
 const DEFAULT_STRENGTH: f64 = 0.8;
@@ -32,10 +36,24 @@ pub struct Plan {
     pub(crate) fps: FrameRate,
     pub(crate) seed: u64,
     pub(crate) guidance: Guidance,
+    /// Of the second of two experts.
+    pub(crate) guidance_2: Option<Guidance>,
+    /// Where the second of two experts takes over: see [`ModelSpec::boundary`](crate::ModelSpec::boundary).
+    pub(crate) boundary: Option<f64>,
     pub(crate) scheduler: SchedulerConfig,
     pub(crate) sigma_grid: SigmaGrid,
     pub(crate) schedule: FlowSchedule,
     pub(crate) strength: Option<f64>,
+    /// Frames that the VAE encodes before the first step.
+    #[serde(default)]
+    pub(crate) encoded_frames: usize,
+    /// How strongly a control video is felt.
+    #[serde(default = "full_control")]
+    pub(crate) control_scale: f64,
+    /// Pictures of what is to be seen, which have a latent frame each before those of the video.
+    #[serde(default)]
+    pub(crate) references: usize,
+    /// Of a run: with the references.
     pub(crate) latent_shape: [usize; 5],
     pub(crate) model: String,
     pub(crate) run_bytes: u64,
@@ -44,39 +62,49 @@ pub struct Plan {
 impl Plan {
     /// Resolves a request for a model.
     pub(crate) fn new(request: &Request, model: &Components) -> Result<Self, RequestError> {
-        let preset = Preset::of(&model.transformer.config);
+        let preset = model.preset();
         let scheduler = scheduler(request, &preset, model)?;
         let steps = request.steps.clone().unwrap_or(Steps::Count(preset.steps));
         if let Steps::Count(steps) = steps {
             range("steps", steps as f64, (1..=1000).contains(&steps), "1 to 1000")?;
         }
-        let strength = strength(request, steps.count())?;
+        let strength = strength(request, steps.count(), model.spec.task)?;
         let schedule = scheduler.schedule(request.sigma_grid, &steps, strength)?;
         let negative = request.negative_prompt.clone();
         let limits = Limits::of(model);
         let source = source_spec(request, model);
         let frames = source.map(|source| limits.frames_of(source.frames as usize));
+        let fitted = fitted_size(request, model)?;
+        let width = request.width.or(source.map(|s| s.width as usize)).or(fitted.map(|s| s[0]));
+        let height = request.height.or(source.map(|s| s.height as usize)).or(fitted.map(|s| s[1]));
         let mut plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: negative.unwrap_or(preset.negative_prompt.into()),
             prompt_weighting: request.prompt_weighting,
             text_length: request.text_length,
-            width: request.width.or(source.map(|s| s.width as usize)).unwrap_or(preset.width),
-            height: request.height.or(source.map(|s| s.height as usize)).unwrap_or(preset.height),
+            width: width.unwrap_or(preset.width),
+            height: height.unwrap_or(preset.height),
             num_frames: request.num_frames.or(frames).unwrap_or(preset.num_frames),
             fps: request.fps.or(source.map(|s| s.fps)).unwrap_or(preset.fps),
             seed: request.seed,
             guidance: request.guidance.clone().unwrap_or(preset.guidance_scale.into()),
+            guidance_2: guidance_2(request, &preset, model)?,
+            boundary: model.spec.boundary,
             scheduler,
             sigma_grid: request.sigma_grid,
             schedule,
             strength,
+            encoded_frames: 0,
+            control_scale: request.control_scale.unwrap_or(full_control()),
+            references: request.references.len(),
             latent_shape: [0; 5],
             model: model.name.clone(),
             run_bytes: 0,
         };
         plan.check(&limits)?;
-        plan.check_source(request)?;
+        plan.check_inputs(request, model.spec.task, &limits)?;
+        plan.encoded_frames = plan.frames_to_encode(request, model.spec.task);
+        plan.check_sources(request)?;
         plan.check_weighting()?;
         let (prompt, negative) = (&request.prompt_embeds, &request.negative_prompt_embeds);
         let text_dim = model.transformer.config.text_dim;
@@ -114,14 +142,33 @@ impl Plan {
         self.seed
     }
 
-    /// The guidance.
+    /// The guidance; of two experts, that of the first, for high noise.
     pub fn guidance(&self) -> &Guidance {
         &self.guidance
     }
 
+    /// The guidance of the second of two experts, for low noise.
+    pub fn guidance_2(&self) -> Option<&Guidance> {
+        self.guidance_2.as_ref()
+    }
+
     /// The guidance scale of each step that is run; 1 where there is no guidance.
     pub fn guidance_scales(&self) -> Vec<f64> {
-        self.guidance.scales(self.steps()).unwrap_or_default() // checked when the plan was made
+        // Checked when the plan was made.
+        let mut scales = self.guidance.scales(self.steps()).unwrap_or_default();
+        let low = self.guidance_2.as_ref().and_then(|low| low.scales(self.steps()).ok());
+        if let Some(low) = low {
+            let switch = self.steps_at_high_noise().min(scales.len());
+            scales[switch..].copy_from_slice(&low[switch..]);
+        }
+        scales
+    }
+
+    /// The steps before the second of two experts takes over: all where there is one transformer.
+    pub fn steps_at_high_noise(&self) -> usize {
+        let least = self.boundary.map_or(0.0, |boundary| boundary * 1000.0);
+        let timesteps = self.schedule.run_timesteps();
+        timesteps.iter().take_while(|&&timestep| f64::from(timestep) >= least).count()
     }
 
     /// The timesteps, noise levels and flow shift.
@@ -139,9 +186,10 @@ impl Plan {
         self.schedule.run_timesteps().len()
     }
 
-    /// The shape of the latents, `[1, C, T, H, W]`.
+    /// The shape of the latents of the video, `[1, C, T, H, W]`.
     pub fn latent_shape(&self) -> [usize; 5] {
-        self.latent_shape
+        let [batch, channels, frames, height, width] = self.latent_shape;
+        [batch, channels, frames - self.references, height, width]
     }
 
     /// What a video of this plan adds to the memory of a run in bytes, while other videos go through
@@ -190,24 +238,43 @@ impl Plan {
             SchedulerKind::DpmPlusPlus => self.scheduler.solver_order,
             _ => 0,
         };
-        2 + self.passes() + history + self.guidance.rule.samples_kept()
+        let guidances = [&self.guidance].into_iter().chain(&self.guidance_2);
+        let kept: usize = guidances.map(|guidance| guidance.rule.samples_kept()).sum();
+        2 + self.passes() + history + kept
     }
 
     /// Whether the guidance of any step needs the negative prompt.
     pub(crate) fn needs_negative(&self) -> Result<bool, RequestError> {
-        Ok(self.guidance.needs_unconditional(self.steps())?)
+        let guidances = [&self.guidance].into_iter().chain(&self.guidance_2);
+        let mut needs = guidances.map(|guidance| guidance.needs_unconditional(self.steps()));
+        Ok(needs.try_fold(false, |any, needs| Ok::<_, RequestError>(any | needs?))?)
+    }
+
+    /// What guides a video of this plan.
+    pub(crate) fn guide<B: Backend>(&self) -> Result<Box<dyn Guide<B>>, RequestError> {
+        let guide = self.guidance.guide(self.steps())?;
+        let Some(low) = &self.guidance_2 else { return Ok(guide) };
+        Ok(Box::new(GuideOfExperts {
+            first_of_low: self.steps_at_high_noise(),
+            high: guide,
+            low: low.guide(self.steps())?,
+        }))
     }
 
     /// Checks a plan that was read from a file, which may have been changed, as a new one is checked.
     pub(crate) fn validate(&self, model: &Components) -> Result<(), RequestError> {
         self.check(&Limits::of(model))?;
         let resolved = Self { latent_shape: latent_shape(self, model), ..self.clone() };
-        resolved.check_latents(self.latent_shape)
+        let (found, expected) = (self.latent_shape, resolved.latent_shape);
+        match found == expected {
+            true => Ok(()),
+            false => Err(RequestError::LatentsShape { found, expected }),
+        }
     }
 
-    /// Whether latents have the shape that the plan asks for.
+    /// Whether latents have the shape of those of the video.
     fn check_latents(&self, found: [usize; 5]) -> Result<(), RequestError> {
-        let expected = self.latent_shape;
+        let expected = self.latent_shape();
         match found == expected {
             true => Ok(()),
             false => Err(RequestError::LatentsShape { found, expected }),
@@ -244,11 +311,32 @@ impl Plan {
         let ok = (FrameRate::new(1)..=FrameRate::new(240)).contains(&self.fps);
         range("fps", self.fps.as_f64(), ok, "1 to 240")?;
         self.guidance.validate(self.steps())?;
+        self.guidance_2.as_ref().map_or(Ok(()), |low| low.validate(self.steps()))?;
         let ok = (2..=4096).contains(&self.text_length);
         range("text length", self.text_length as f64, ok, "2 to 4096 tokens")
     }
 
-    fn check_source(&self, request: &Request) -> Result<(), RequestError> {
+    /// Whether videos are long enough, and of the right size: one that noise is added to must have that of the video
+    /// to make, others are resized; and whether masks fit to them.
+    fn check_sources(&self, request: &Request) -> Result<(), RequestError> {
+        if self.strength.is_some() {
+            return self.check_start(request);
+        }
+        let sources = [("video to change", &request.video), ("control video", &request.control)];
+        for (which, video) in sources {
+            let found = video.as_ref().map(|video| video.spec().frames as usize);
+            if let Some(found) = found.filter(|&found| found < self.num_frames) {
+                let expected = self.num_frames;
+                return Err(RequestError::ShortVideo { which, found, expected });
+            }
+        }
+        let Some(mask) = &request.mask else { return Ok(()) };
+        let spec = request.video.as_ref().map(|video| [video.spec().width, video.spec().height]);
+        let expected = spec.unwrap_or([self.width as u32, self.height as u32]);
+        mask.check(expected, self.num_frames)
+    }
+
+    fn check_start(&self, request: &Request) -> Result<(), RequestError> {
         let Some(spec) = request.video.as_ref().map(SourceVideo::spec) else { return Ok(()) };
         let [width, height, frames] = [spec.width, spec.height, spec.frames].map(|n| n as usize);
         if (width, height) == (self.width, self.height) && frames >= self.num_frames {
@@ -260,6 +348,65 @@ impl Plan {
         let found = words(width, height, frames);
         let expected = words(self.width, self.height, self.num_frames);
         Err(RequestError::SourceVideo { found, expected })
+    }
+
+    /// Whether the model takes what the request has beside prompts, and has what it cannot do without.
+    fn check_inputs(
+        &self,
+        request: &Request,
+        task: Task,
+        limits: &Limits,
+    ) -> Result<(), RequestError> {
+        let (first, last) = (request.image.is_some(), request.last_image.is_some());
+        let not_taken = |input, models| Err(RequestError::NotTaken { input, task, models });
+        let is_vace = task == Task::Control;
+        let (mask, references) = (request.mask.is_some(), !request.references.is_empty());
+        match task {
+            Task::Control if first || last => not_taken("an image", TAKE_IMAGES),
+            Task::Edit if first || last => not_taken("an image", TAKE_IMAGES),
+            _ if mask && !is_vace => not_taken("a mask", "models for control and editing (VACE)"),
+            _ if references && !is_vace => {
+                not_taken("a reference", "models for control and editing (VACE)")
+            }
+            _ if request.control.is_some() && !is_vace && task != Task::FunControl => {
+                not_taken("a control video", "VACE and Wan 2.1 Fun-Control")
+            }
+            Task::Control if request.video.is_some() != mask => {
+                let input = if mask { "video" } else { "mask" };
+                Err(RequestError::Missing { input, task })
+            }
+            Task::Edit if request.video.is_none() => {
+                Err(RequestError::Missing { input: "video", task })
+            }
+            Task::TextToVideo if first => not_taken("an image", TAKE_IMAGES),
+            Task::TextToVideo | Task::TextImageToVideo if last => {
+                not_taken("a last image", TAKE_LAST_IMAGES)
+            }
+            _ if last && !first => Err(RequestError::LastWithoutFirst),
+            Task::ImageToVideo | Task::FirstLastFrameToVideo if !first => {
+                Err(RequestError::Missing { input: "image", task })
+            }
+            Task::FirstLastFrameToVideo if !last => {
+                Err(RequestError::Missing { input: "last image", task })
+            }
+            _ => Ok(()),
+        }?;
+        let [least, more] = limits.frames_in_tokens();
+        let ok = !first || self.num_frames > least;
+        let expected = format!("at least {} for a video that begins with an image", least + more);
+        range("frames", self.num_frames as f64, ok, &expected)
+    }
+
+    /// Frames that the VAE encodes before the first step: where pictures stand beside the latents, those of the whole
+    /// video.
+    fn frames_to_encode(&self, request: &Request, task: Task) -> usize {
+        match task {
+            _ if self.strength.is_some() => self.num_frames,
+            Task::Control | Task::FunControl | Task::Edit => self.num_frames,
+            _ if request.image.is_none() => 0,
+            Task::TextImageToVideo => 1,
+            _ => self.num_frames,
+        }
     }
 
     /// The weights of words in prompts must be understood before anything is computed.
@@ -298,6 +445,40 @@ impl Plan {
         let named = [("prompt_embeds", prompt), ("negative_prompt_embeds", negative_prompt)];
         let given = named.into_iter().filter_map(|(which, embeds)| Some((which, embeds?)));
         given.into_iter().try_for_each(|(which, embeds)| self.check_embeds(which, embeds, text_dim))
+    }
+}
+
+/// A control video is felt as the model was trained.
+fn full_control() -> f64 {
+    1.0
+}
+
+/// Models that take an image, and those that also take a last one.
+const TAKE_IMAGES: &str =
+    "image-to-video models (Wan 2.1 I2V, FLF2V and Fun-InP, Wan 2.2 I2V-A14B and TI2V-5B)";
+const TAKE_LAST_IMAGES: &str = "Wan 2.1 FLF2V and Fun-InP, and Wan 2.2 I2V-A14B,";
+
+/// Width and height of a video that begins with a picture: a side that is given, and the other in the ratio of the
+/// picture; else both by the rule of the request.
+fn fitted_size(request: &Request, model: &Components) -> Result<Option<[usize; 2]>, RequestError> {
+    let Some(image) = &request.image else { return Ok(None) };
+    let (fit, [width, height]) = (model.fit(request.fit), [image.width(), image.height()]);
+    let factor = fit.factor as usize;
+    let by = |side: usize, of: u32, other: u32| {
+        let exact = side as f64 * f64::from(other) / f64::from(of);
+        (exact / factor as f64).round().max(1.0) as usize * factor
+    };
+    match (request.width, request.height) {
+        (Some(given), None) => Ok(Some([given, by(given, width, height)])),
+        (None, Some(given)) => Ok(Some([by(given, height, width), given])),
+        (Some(_), Some(_)) => Ok(None),
+        (None, None) => match fit.rule.size([width, height], fit.max_area, fit.factor) {
+            Some(size) => Ok(Some(size.map(|side| side as usize))),
+            None => {
+                let area = fit.max_area as usize;
+                Err(RequestError::NarrowImage { width, height, factor, area })
+            }
+        },
     }
 }
 
@@ -357,6 +538,20 @@ fn scheduler(
     with_shift(config, Some(shift))
 }
 
+/// The guidance of the second of two experts.
+fn guidance_2(
+    request: &Request,
+    preset: &Preset,
+    model: &Components,
+) -> Result<Option<Guidance>, RequestError> {
+    let given = request.guidance_2.as_ref();
+    if model.spec.boundary.is_none() {
+        return given.map_or(Ok(None), |_| Err(RequestError::NoSecondExpert));
+    }
+    let own = preset.guidance_scale_2.unwrap_or(preset.guidance_scale);
+    Ok(Some(given.or(request.guidance.as_ref()).cloned().unwrap_or(own.into())))
+}
+
 fn with_shift(
     config: SchedulerConfig,
     shift: Option<f64>,
@@ -366,8 +561,10 @@ fn with_shift(
     Ok(config.with_flow_shift(shift))
 }
 
-fn strength(request: &Request, steps: usize) -> Result<Option<f64>, RequestError> {
-    let source = match (&request.video, &request.latents) {
+fn strength(request: &Request, steps: usize, task: Task) -> Result<Option<f64>, RequestError> {
+    // Others do not start from the video that they change.
+    let video = request.video.as_ref().filter(|_| !matches!(task, Task::Control | Task::Edit));
+    let source = match (video, &request.latents) {
         (Some(_), Some(_)) => return Err(RequestError::TwoSources),
         (None, None) => None,
         _ => Some(()),
@@ -383,16 +580,31 @@ fn strength(request: &Request, steps: usize) -> Result<Option<f64>, RequestError
 
 /// Size, rate and length of what a request starts from, if it does not start from noise alone.
 fn source_spec(request: &Request, model: &Components) -> Option<VideoSpec> {
-    if let Some(video) = &request.video {
-        return Some(*video.spec());
+    let preset = model.preset();
+    if let Some(video) = request.video.as_ref().or(request.control.as_ref()) {
+        return Some(source_video_spec(video, model));
     }
-    let preset = Preset::of(&model.transformer.config);
     request.latents.as_ref().map(|latents| model.decoded_spec(latents.shape(), preset.fps))
+}
+
+/// Rate and length of a video, and the size of the one to make: its own where noise is added to it, else about the
+/// pixels of the model's videos in its ratio.
+fn source_video_spec(video: &SourceVideo, model: &Components) -> VideoSpec {
+    let spec = *video.spec();
+    let fit = model.fit(FitRule::Diffusers);
+    match model.spec.task {
+        Task::Control | Task::FunControl | Task::Edit => {
+            let size = fit.rule.size([spec.width, spec.height], fit.max_area, fit.factor);
+            let [width, height] = size.unwrap_or([spec.width, spec.height]);
+            VideoSpec { width, height, ..spec }
+        }
+        _ => spec,
+    }
 }
 
 fn latent_shape(plan: &Plan, model: &Components) -> [usize; 5] {
     let vae = &model.vae.config;
-    let frames = (plan.num_frames - 1) / vae.temporal_factor() + 1;
+    let frames = (plan.num_frames - 1) / vae.temporal_factor() + 1 + plan.references;
     let side = |pixels: usize| pixels / vae.spatial_factor();
     [1, vae.z_dim, frames, side(plan.height), side(plan.width)]
 }

@@ -1,8 +1,12 @@
+use std::sync::Arc;
 use wan_core::guidance::{Guidance, GuidanceError};
 use wan_core::scheduler::{ScheduleError, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
+
 use wan_io::counted;
 
-use crate::{FrameRate, PromptEmbeds, SourceLatents, SourceVideo};
+use crate::{
+    FitRule, FrameRate, Image, PromptEmbeds, SourceLatents, SourceMask, SourceVideo, Task,
+};
 
 /// A video to make. Everything but the prompt has a default that belongs to the
 /// model (see [`presets`](crate::presets)).
@@ -44,6 +48,8 @@ pub struct Request {
     pub steps: Option<Steps>,
     /// How strongly the prompt steers, and by which rule.
     pub guidance: Option<Guidance>,
+    /// The guidance of the second of two experts. Default: `guidance` where that is given, else that of the model.
+    pub guidance_2: Option<Guidance>,
     /// Flow shift: more spends more of the steps at high noise.
     pub flow_shift: Option<f64>,
     /// Seed of the noise; the same seed gives the same video. The low 32 bits count, as in torch.
@@ -61,6 +67,21 @@ pub struct Request {
     /// Clean latents to start from, in place of a video. Size and length are theirs where they are not
     /// given.
     pub latents: Option<SourceLatents>,
+    /// The first frame of the video: of models that begin with a picture. Where the size is not given, it follows from
+    /// that of the picture.
+    pub image: Option<Arc<Image>>,
+    /// The last frame, of models that can be told it.
+    pub last_image: Option<Arc<Image>>,
+    /// How pictures are brought to the size of the video. Default: as diffusers does it.
+    pub fit: FitRule,
+    /// A video whose structure is followed, such as poses, depths or lines: of models for control.
+    pub control: Option<SourceVideo>,
+    /// How strongly the control video is felt. Default: 1.
+    pub control_scale: Option<f64>,
+    /// The parts of `video` that are made anew, of VACE models: white where they are, black where the video is kept.
+    pub mask: Option<SourceMask>,
+    /// Pictures of what is to be seen, of VACE models.
+    pub references: Vec<Arc<Image>>,
     /// How much of the video or latents to start from is made anew: the fraction of the steps that is run,
     /// more than 0 and at most 1. Default where there is something to start from: 0.8.
     pub strength: Option<f64>,
@@ -95,6 +116,7 @@ impl Request {
             fps: None,
             steps: None,
             guidance: None,
+            guidance_2: None,
             flow_shift: None,
             seed: 42,
             scheduler: None,
@@ -102,6 +124,13 @@ impl Request {
             sigma_grid: SigmaGrid::default(),
             video: None,
             latents: None,
+            image: None,
+            last_image: None,
+            fit: FitRule::Diffusers,
+            control: None,
+            control_scale: None,
+            mask: None,
+            references: Vec::new(),
             strength: None,
             text_length: 512,
         }
@@ -135,6 +164,13 @@ impl Request {
         self
     }
 
+    /// The guidance of the second of two experts, for the steps where noise is low.
+    #[must_use]
+    pub fn guidance_2(mut self, guidance: impl Into<Guidance>) -> Self {
+        self.guidance_2 = Some(guidance.into());
+        self
+    }
+
     /// Frames a second: a whole number, or a [`FrameRate`] such as that of `"23.976".parse()`.
     #[must_use]
     pub fn fps(mut self, fps: impl Into<FrameRate>) -> Self {
@@ -163,8 +199,42 @@ impl Request {
         video(video: SourceVideo);
         /// Clean latents to start from.
         latents(latents: SourceLatents);
+        /// A video whose structure is followed.
+        control(control: SourceVideo);
+        /// How strongly the control video is felt.
+        control_scale(control_scale: f64);
+        /// The parts of the video that are made anew.
+        mask(mask: SourceMask);
         /// How much of the video or latents to start from is made anew.
         strength(strength: f64);
+    }
+
+    /// The first frame of the video.
+    #[must_use]
+    pub fn image(mut self, image: impl Into<Option<Image>>) -> Self {
+        self.image = image.into().map(Arc::new);
+        self
+    }
+
+    /// The last frame of the video.
+    #[must_use]
+    pub fn last_image(mut self, image: impl Into<Option<Image>>) -> Self {
+        self.last_image = image.into().map(Arc::new);
+        self
+    }
+
+    /// Pictures of what is to be seen.
+    #[must_use]
+    pub fn references(mut self, images: impl IntoIterator<Item = Image>) -> Self {
+        self.references = images.into_iter().map(Arc::new).collect();
+        self
+    }
+
+    /// How pictures are brought to the size of the video.
+    #[must_use]
+    pub fn fit(mut self, rule: FitRule) -> Self {
+        self.fit = rule;
+        self
     }
 
     /// Seed of the noise.
@@ -193,6 +263,19 @@ impl Request {
     pub fn prompt_weighting(mut self, weighting: bool) -> Self {
         self.prompt_weighting = weighting;
         self
+    }
+
+    /// Whether both requests have the same to begin and end with, so that it is encoded once.
+    pub(crate) fn has_inputs_of(&self, other: &Self) -> bool {
+        let images = |request: &Self| {
+            let Self { image, last_image, fit, references, .. } = request.clone();
+            (image, last_image, fit, references)
+        };
+        let videos = |request: &Self| {
+            let Self { video, control, mask, control_scale, .. } = request.clone();
+            (video, control, mask, control_scale)
+        };
+        images(self) == images(other) && videos(self) == videos(other)
     }
 
     /// A batch: this request once for each seed.
@@ -286,6 +369,65 @@ pub enum RequestError {
     NoScheduler {
         /// What is wrong with the model's own.
         reason: String,
+    },
+    /// Guidance for a second expert, which the model has not.
+    #[error("there is a second guidance, for low noise, but the model has one transformer")]
+    NoSecondExpert,
+    /// An input that models of this kind do not take.
+    #[error("there is {input}, but this is a model for {task}: {models} take it")]
+    NotTaken {
+        /// The input.
+        input: &'static str,
+        /// The task of the model.
+        task: Task,
+        /// Models that take it.
+        models: &'static str,
+    },
+    /// An input that models of this kind cannot do without.
+    #[error("there is no {input}: this is a model for {task}, which begins with one")]
+    Missing {
+        /// The input.
+        input: &'static str,
+        /// The task of the model.
+        task: Task,
+    },
+    /// A video with fewer frames than the video to make.
+    #[error("the {which} has {}, but the video to make has {expected}", counted(*.found as u64, "frame"))]
+    ShortVideo {
+        /// The video.
+        which: &'static str,
+        /// Its frames.
+        found: usize,
+        /// Those of the video to make.
+        expected: usize,
+    },
+    /// A mask that does not fit its video, or is not one.
+    #[error("the mask has {found}, but must have {expected}")]
+    Mask {
+        /// What is wrong with it.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A last frame without a first.
+    #[error(
+        "there is a last image and no first one: a video ends with an image if it begins with one"
+    )]
+    LastWithoutFirst,
+    /// A picture of which no frame can be made.
+    #[error(
+        "the image has {width}x{height} pixels, but a frame of its ratio, of sides that are multiples of {factor}, \
+         cannot have about {area} pixels: give the size, or an image that is less narrow"
+    )]
+    NarrowImage {
+        /// Width of the picture in pixels.
+        width: u32,
+        /// Its height.
+        height: u32,
+        /// Pixels that one token covers.
+        factor: usize,
+        /// About the pixels of a frame.
+        area: usize,
     },
     /// Embeddings of another text encoder.
     #[error("{which} have a width of {found}, but the model reads text of width {expected}")]

@@ -6,8 +6,10 @@ use std::fmt;
 pub enum Role {
     /// Turns prompts into embeddings.
     TextEncoder,
-    /// Predicts the velocity of the flow.
+    /// Predicts the velocity of the flow; of two experts, the one for the first steps, where noise is high.
     Transformer,
+    /// The expert for the last steps, where noise is low.
+    Transformer2,
     /// Maps videos to latents and back.
     Vae,
     /// Turns prompts into token ids.
@@ -16,7 +18,13 @@ pub enum Role {
 
 impl Role {
     /// The parts with weights, in the order in which they run.
-    pub(crate) const NETWORKS: [Self; 3] = [Self::TextEncoder, Self::Transformer, Self::Vae];
+    pub(crate) const NETWORKS: [Self; 4] =
+        [Self::TextEncoder, Self::Transformer, Self::Transformer2, Self::Vae];
+
+    /// Whether there are models without it.
+    pub(crate) fn is_optional(self) -> bool {
+        self == Self::Transformer2
+    }
 }
 
 impl fmt::Display for Role {
@@ -24,6 +32,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::TextEncoder => "text encoder",
             Self::Transformer => "transformer",
+            Self::Transformer2 => "second transformer",
             Self::Vae => "vae",
             Self::Tokenizer => "tokenizer",
         })

@@ -8,8 +8,6 @@ use wan_io::files::ModelFiles;
 use wan_io::hub::{Hub, HubError, HubEvent, HubObserver, HubOptions, Snapshot};
 use wan_io::integrity::{self, Verify};
 
-#[cfg(feature = "hub")]
-use crate::ModelSpec;
 use crate::components::Parts;
 #[cfg(feature = "hub")]
 use crate::components::check_config;
@@ -17,6 +15,8 @@ use crate::layout::{INDEX, Layout, SCHEDULER, WeightFiles};
 use crate::model_name::{ModelName, short_name};
 #[cfg(feature = "hub")]
 use crate::model_name::{Repository, did_you_mean};
+#[cfg(feature = "hub")]
+use crate::spec::Description;
 use crate::{Error, Event, Observer, Role};
 
 /// What the caller says about where a model comes from.
@@ -104,10 +104,11 @@ impl NeededFiles {
             small.extend([INDEX.to_owned(), SCHEDULER.to_owned()]);
         }
         if parts.is_in_folder(Role::Tokenizer) {
-            small.push(layout.tokenizer_among(has).to_owned());
+            small.push(layout.tokenizer_among(&has).to_owned());
         }
         for role in Role::NETWORKS.into_iter().filter(|role| parts.is_in_folder(*role)) {
-            let files = layout.files(role);
+            let is_needed = !role.is_optional() || layout.has_part(role, &has);
+            let Some(files) = layout.files(role, &has).filter(|_| is_needed) else { continue };
             small.extend(files.config.map(str::to_owned));
             weights.push(files.weights);
         }
@@ -161,10 +162,7 @@ fn download(
     };
     let opened = Hub::new(options)?.open(id, revision, observer);
     let snapshot = opened.map_err(|error| no_model(error, source, id))?;
-    let layout = match snapshot.has(INDEX) {
-        true => Layout::Diffusers,
-        false => Layout::Original,
-    };
+    let layout = Layout::among(|file| snapshot.has(file));
     let mut needed = NeededFiles::for_layout(layout, parts, |file| snapshot.has(file));
     // Without it a request can name the scheduler.
     needed.small.retain(|file| file != SCHEDULER || snapshot.has(file));
@@ -217,7 +215,7 @@ fn weight_files(
 /// Validates the configs in a folder whose weights are not there yet.
 #[cfg(feature = "hub")]
 fn check_configs(files: &ModelFiles, layout: Layout, parts: &Parts) -> Result<(), Error> {
-    ModelSpec::read(files, layout)?;
+    Description::read(files, layout)?;
     for role in Role::NETWORKS.into_iter().filter(|role| parts.is_in_folder(*role)) {
         check_config(files, layout, role)?;
     }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, FrameSource};
 use wan_io::video::{DecodedVideo, FrameRate, VideoError, VideoSpec, read_video};
 
-use crate::{Error, Latents, TensorFileError, Video};
+use crate::{Error, Image, Latents, TensorFileError, Video};
 
 /// A video to start from. Clones share its frames.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,13 @@ impl SourceVideo {
     /// Size, rate and number of frames.
     pub fn spec(&self) -> &VideoSpec {
         &self.spec
+    }
+
+    /// A frame as a picture.
+    pub(crate) fn image(&self, index: usize) -> Image {
+        let VideoSpec { width, height, .. } = self.spec;
+        let image = Image::from_rgb8(width, height, self.frames[index].clone());
+        image.expect("frames of this size")
     }
 
     /// Some frames as values `[3, t, H, W]` in -1..1.

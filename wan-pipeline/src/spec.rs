@@ -8,17 +8,12 @@ use wan_core::scheduler::{SchedulerConfig, SchedulerKind};
 use wan_io::files::ModelFiles;
 use wan_models::kind::CheckpointKind;
 use wan_models::load::TensorSource;
+use wan_models::transformer::WanTransformerConfig;
+use wan_models::vae::WanVaeConfig;
 
+use crate::components::Component;
 use crate::layout::{INDEX, Layout, SCHEDULER};
-use crate::{Error, ModelError, Role};
-
-/// The input that a model makes a video of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Task {
-    /// A prompt, and perhaps a video to start from.
-    TextToVideo,
-}
+use crate::{Error, ModelError, Role, Task};
 
 /// The properties of a model beside its networks.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,17 +21,23 @@ pub enum Task {
 pub struct ModelSpec {
     /// The input that it makes a video of.
     pub task: Task,
+    /// Of a model with two experts, the part of the noise at which the second takes over: steps whose timestep
+    /// is less than 1000 times this are its.
+    pub boundary: Option<f64>,
     /// How the flow is integrated unless a request says otherwise; or why the model does not say it in a
     /// way that can be followed: a request must name a scheduler then.
     pub scheduler: Result<SchedulerConfig, String>,
 }
 
-/// Classes of pipelines in `model_index.json`, and what they are for. The pipeline for video to video has
-/// the parts of that for text.
-const PIPELINES: [(&str, Task); 3] = [
-    ("WanPipeline", Task::TextToVideo),
-    ("WanVideoToVideoPipeline", Task::TextToVideo),
-    (FEW_STEPS, Task::TextToVideo),
+/// Classes of pipelines in `model_index.json`. What a model of theirs can do, its transformer tells: the pipeline
+/// for video to video has the parts of that for text.
+const PIPELINES: [&str; 6] = [
+    "WanPipeline",
+    "WanVideoToVideoPipeline",
+    "WanImageToVideoPipeline",
+    "WanVACEPipeline",
+    "LucyEditPipeline",
+    FEW_STEPS,
 ];
 
 /// The pipeline of models that were distilled to few steps (FastWan). What lies in their `scheduler` is
@@ -44,16 +45,13 @@ const PIPELINES: [(&str, Task); 3] = [
 const FEW_STEPS: &str = "WanDMDPipeline";
 
 /// Beginnings of classes of other pipelines of the family, and what those are for.
-const OTHER_PIPELINES: [(&str, &str); 14] = [
-    ("WanImageToVideo", "image-to-video models"),
-    ("WanVACE", "models for control and editing (VACE)"),
+const OTHER_PIPELINES: [(&str, &str); 11] = [
     ("WanAnimate", "character animation models (Animate)"),
     ("WanSpeechToVideo", "speech-to-video models (S2V)"),
     ("WanS2V", "speech-to-video models (S2V)"),
     ("WanCausal", "causal models, which make a video piece by piece"),
     ("WanFun", "control models (Fun)"),
     ("WanDancer", "music-to-dance models (Dancer)"),
-    ("LucyEdit", "video editing models (Lucy Edit)"),
     ("ChronoEdit", "image editing models (ChronoEdit)"),
     ("SkyReelsV2", "SkyReels V2 models"),
     ("LongCat", "LongCat-Video models"),
@@ -72,7 +70,22 @@ struct Part {
     kinds: &'static [CheckpointKind],
 }
 
-const PARTS: [Part; 3] = [
+/// The kinds of transformers that can be run.
+const TRANSFORMERS: &[CheckpointKind] = &[
+    CheckpointKind::TextToVideo,
+    CheckpointKind::FastWan,
+    CheckpointKind::TextToVideoExpert,
+    CheckpointKind::ImageToVideo,
+    CheckpointKind::ImageToVideoExpert,
+    CheckpointKind::FirstLastFrame,
+    CheckpointKind::TextImageToVideo,
+    CheckpointKind::Vace,
+    CheckpointKind::FunControl,
+    CheckpointKind::LucyEdit,
+];
+const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel"];
+
+const PARTS: [Part; 4] = [
     Part {
         role: Role::TextEncoder,
         field: "text_encoder",
@@ -82,8 +95,14 @@ const PARTS: [Part; 3] = [
     Part {
         role: Role::Transformer,
         field: "transformer",
-        classes: &["WanTransformer3DModel"],
-        kinds: &[CheckpointKind::TextToVideo, CheckpointKind::FastWan],
+        classes: TRANSFORMER_CLASSES,
+        kinds: TRANSFORMERS,
+    },
+    Part {
+        role: Role::Transformer2,
+        field: "transformer_2",
+        classes: TRANSFORMER_CLASSES,
+        kinds: TRANSFORMERS,
     },
     Part {
         role: Role::Vae,
@@ -93,22 +112,16 @@ const PARTS: [Part; 3] = [
     },
 ];
 
-/// Fields that only pipelines of other kinds have, and what those are.
-const ABSENT: [(&str, &str); 3] = [
-    ("transformer_2", "models with two transformers (Wan 2.2 A14B)"),
-    ("boundary_ratio", "models with two transformers (Wan 2.2 A14B)"),
-    ("expand_timesteps", "models with a timestep for each token (Wan 2.2 TI2V-5B)"),
-];
-
 /// Refuses weights for a part that are known to be something else. Those of a kind that nobody knows
 /// pass: what is wrong with them shows when they are compared with the config.
 pub(crate) fn check_kind(weights: &dyn TensorSource, role: Role) -> Result<(), ModelError> {
     let path = weights.origin();
     let kinds = CheckpointKind::of_source(weights).into_iter().map(|kind| kind.at_path(&path));
     let kinds: Vec<CheckpointKind> = kinds.collect();
-    let role_of = |kind| PARTS.iter().find(|part| part.kinds.contains(&kind)).map(|part| part.role);
+    let part_of = |kind| PARTS.iter().filter(move |part| part.kinds.contains(&kind));
+    let role_of = |kind| part_of(kind).next().map(|part| part.role);
     let Some(&kind) = kinds.first() else { return Ok(()) };
-    if kinds.iter().any(|&kind| role_of(kind) == Some(role)) {
+    if kinds.iter().any(|&kind| part_of(kind).any(|part| part.role == role)) {
         return Ok(());
     }
     let expected = PARTS.iter().find(|part| part.role == role).map(|part| part.kinds[0]);
@@ -134,32 +147,73 @@ pub(crate) fn check_class(path: &str, class_name: &str) -> Result<(), ModelError
     Err(ModelError::Config { path: path.to_owned(), source })
 }
 
-impl ModelSpec {
-    /// Reads the spec of a model in a folder.
+/// The content of the files that describe a model as a whole.
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// See [`ModelSpec::scheduler`].
+    pub(crate) scheduler: Result<SchedulerConfig, String>,
+    /// Whether there are two experts.
+    pub(crate) has_experts: bool,
+    /// Where the second takes over, if it is said.
+    pub(crate) boundary: Option<f64>,
+    /// Whether each token has a timestep of its own, if it is said.
+    pub(crate) expands_timesteps: Option<bool>,
+}
+
+impl Description {
+    /// Reads that of a model in a folder.
     pub(crate) fn read(files: &ModelFiles, layout: Layout) -> Result<Self, Error> {
         match layout {
             Layout::Diffusers => Self::read_index(files),
-            Layout::Original => Ok(Self::original()),
+            Layout::Original => Ok(Self::original(false)),
+            Layout::OriginalExperts => Ok(Self::original(true)),
         }
     }
 
     /// The original has no file for it: UniPC with a shift of 5 are the defaults of its `generate.py`.
-    pub(crate) fn original() -> Self {
-        let scheduler = SchedulerConfig::default().with_flow_shift(5.0);
-        Self { task: Task::TextToVideo, scheduler: Ok(scheduler) }
+    pub(crate) fn original(has_experts: bool) -> Self {
+        let scheduler = Ok(SchedulerConfig::default().with_flow_shift(5.0));
+        Self { scheduler, has_experts, boundary: None, expands_timesteps: None }
     }
 
     fn read_index(files: &ModelFiles) -> Result<Self, Error> {
         let index = Index { files, fields: files.json(INDEX)? };
-        let task = index.task()?;
-        for Part { field, classes, .. } in PARTS {
-            index.require_part(field, classes)?;
+        index.check_class()?;
+        for Part { field, classes, role, .. } in PARTS {
+            if !role.is_optional() || !index.class(field).is_null() {
+                index.require_part(field, classes)?;
+            }
         }
-        ABSENT.into_iter().try_for_each(|(field, what)| index.require_absent(field, what))?;
         if files.has(SCHEDULER) {
             files.json::<BTreeMap<String, Value>>(SCHEDULER)?; // damaged files are refused
         }
-        Ok(Self { task, scheduler: index.scheduler() })
+        let has_experts = !index.class("transformer_2").is_null();
+        let boundary = index.boundary(has_experts)?;
+        let expands_timesteps = Some(index.flag("expand_timesteps")?);
+        Ok(Self { scheduler: index.scheduler(), has_experts, boundary, expands_timesteps })
+    }
+}
+
+/// Where the second expert takes over in the published models, by whether they start from an image: the
+/// original has it in its code (`wan/configs` of Wan 2.2).
+const BOUNDARY_OF_TEXT: f64 = 0.875;
+const BOUNDARY_OF_IMAGE: f64 = 0.9;
+
+impl ModelSpec {
+    /// The spec of a model with these networks.
+    pub(crate) fn new(
+        description: Description,
+        transformer: &Component<WanTransformerConfig>,
+        vae: &Component<WanVaeConfig>,
+    ) -> Result<Self, ModelError> {
+        let Description { scheduler, has_experts, boundary, expands_timesteps } = description;
+        let task = Task::of(transformer, vae, expands_timesteps)?;
+        let published = match task {
+            Task::TextToVideo => BOUNDARY_OF_TEXT,
+            _ => BOUNDARY_OF_IMAGE,
+        };
+        let boundary = has_experts.then_some(boundary.unwrap_or(published));
+        Ok(Self { task, boundary, scheduler })
     }
 }
 
@@ -179,10 +233,10 @@ impl Index<'_> {
         self.get(part).get(1).unwrap_or(&Value::Null)
     }
 
-    fn task(&self) -> Result<Task, Error> {
+    fn check_class(&self) -> Result<(), Error> {
         let class = self.get("_class_name");
-        if let Some((_, task)) = PIPELINES.iter().find(|(name, _)| class == name) {
-            return Ok(*task);
+        if PIPELINES.iter().any(|name| class == name) {
+            return Ok(());
         }
         let is_of =
             |row: &&(&str, &str)| class.as_str().is_some_and(|name| name.starts_with(row.0));
@@ -205,13 +259,32 @@ impl Index<'_> {
         Err(self.error(part, found, expected))
     }
 
-    fn require_absent(&self, field: &str, what: &str) -> Result<(), Error> {
-        let field_value = self.get(field);
-        let found = field_value.get(1).unwrap_or(field_value);
-        if found.is_null() || *found == Value::Bool(false) {
-            return Ok(());
+    /// Where the second of two experts takes over.
+    fn boundary(&self, has_experts: bool) -> Result<Option<f64>, Error> {
+        let found = self.get("boundary_ratio");
+        if found.is_null() && !has_experts {
+            return Ok(None);
         }
-        Err(self.error(field, found, format!("null or false: {what} are not supported yet")))
+        if !has_experts {
+            let expected = format!("a transformer, since boundary_ratio is {found}");
+            return Err(self.error("transformer_2", self.class("transformer_2"), expected));
+        }
+        match found.as_f64() {
+            Some(ratio) if ratio > 0.0 && ratio < 1.0 => Ok(Some(ratio)),
+            _ => {
+                let expected = "a number between 0 and 1, since there are two transformers";
+                Err(self.error("boundary_ratio", found, expected.into()))
+            }
+        }
+    }
+
+    /// A field that is true or false; false where it is not there.
+    fn flag(&self, field: &str) -> Result<bool, Error> {
+        match self.get(field) {
+            Value::Bool(flag) => Ok(*flag),
+            Value::Null => Ok(false),
+            found => Err(self.error(field, found, "true or false".into())),
+        }
     }
 
     /// The scheduler's own config, which must be of the class that the index names; or why there is

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use wan_core::Backend;
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::SchedulerState;
+use wan_core::{Backend, Control};
 
 use crate::components::Components;
+use crate::conditions::Conditions;
 use crate::denoising::{Denoising, RunPart, VideoRun};
 use crate::embeds;
 use crate::latents::{Latents, host};
@@ -66,7 +68,8 @@ impl<B: Backend> Denoising<'_, B> {
         }
         let plans = self.videos.iter().map(|video| video.plan.clone()).collect();
         let fingerprints = self.pipeline.fingerprints()?;
-        let fingerprints = fingerprints.map(|(role, hash)| (role.to_string(), hash)).into();
+        let named = fingerprints.into_iter().map(|(role, hash)| (role.to_string(), hash));
+        let fingerprints = named.collect();
         let tensors = file.names().map(str::to_owned).collect();
         file.json("run", &Header { plans, done: self.done, fingerprints, tensors });
         file.finish()
@@ -90,6 +93,9 @@ fn save_video<B: Backend>(
     let SchedulerState { tensors, .. } = video.scheduler.state().ok_or(unsaveable)?;
     tensors.iter().for_each(|(name, tensor)| add(&format!("scheduler.{name}"), tensor));
     video.guide.state().iter().for_each(|(name, tensor)| add(&format!("guide.{name}"), tensor));
+    for (name, tensor) in video.conditions.tensors() {
+        file.tensor(format!("{index}.condition.{name}"), &tensor.dims(), host(tensor));
+    }
     let Embeddings { prompt, negative_prompt } = &video.embeddings;
     let all =
         [("prompt_embeds", Some(prompt)), ("negative_prompt_embeds", negative_prompt.as_ref())];
@@ -175,7 +181,45 @@ impl<B: Backend> Pipeline<B> {
         generator.randn(shape.iter().product()); // the noise that the run began with
         let mut scheduler = plan.scheduler.scheduler(&plan.schedule, generator)?;
         scheduler.restore(done, self.tensors(file, &format!("{index}.scheduler."), shape)?)?;
-        Ok((plan, embeddings, latents, scheduler))
+        let conditions = Arc::new(self.resume_conditions(file, index, &plan)?);
+        Ok(RunPart { plan, embeddings, conditions, latents, scheduler })
+    }
+
+    /// What a video is conditioned on beside its prompts, in the shapes that its model and its plan ask for.
+    fn resume_conditions(
+        &self,
+        file: &TensorFile,
+        index: usize,
+        plan: &Plan,
+    ) -> Result<Conditions<B>, Error> {
+        let config = &self.model.transformer.config;
+        let [_, z, frames, height, width] = plan.latent_shape;
+        let beside = config.in_channels.saturating_sub(config.out_channels);
+        let video = |channels| [1, channels, frames, height, width];
+        let read = |name: &str, expected: [usize; 5]| -> Result<Option<Tensor<B, 5>>, Error> {
+            let name = format!("{index}.condition.{name}");
+            if !file.has(&name) {
+                return Ok(None);
+            }
+            let (shape, values) = file.tensor(&name)?;
+            if shape != expected {
+                let name = format!("{}: {name}", file.path());
+                return Err(TensorFileError::shape(name, &shape, format!("{expected:?}")).into());
+            }
+            Ok(Some(Latents::<B>::from_vec(values, shape, &self.device).into_tensor()))
+        };
+        let conditions = Conditions {
+            image: None,
+            channels: read("channels", video(beside))?,
+            control: read("control", video(config.vace_channels()))?
+                .map(|latents| Control { latents, scales: vec![plan.control_scale as f32] }),
+            known: read("known", [1, z, 1, height, width])?,
+        };
+        if beside > 0 && conditions.channels.is_none() {
+            let (path, name) = (file.path(), format!("{index}.condition.channels"));
+            return Err(TensorFileError::MissingTensor { path, name }.into());
+        }
+        Ok(conditions)
     }
 
     /// The tensors whose names begin with `prefix`, by the rest of their names; all have the shape of the
@@ -220,8 +264,12 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// The parts of the model that the latents of a run depend on, with what identifies their weights.
-    fn fingerprints(&self) -> Result<[(Role, String); 1], Error> {
-        Ok([(Role::Transformer, self.model.transformer.fingerprint()?)])
+    fn fingerprints(&self) -> Result<Vec<(Role, String)>, Error> {
+        let mut fingerprints = vec![(Role::Transformer, self.model.transformer.fingerprint()?)];
+        if let Some(second) = &self.model.transformer_2 {
+            fingerprints.push((Role::Transformer2, second.fingerprint()?));
+        }
+        Ok(fingerprints)
     }
 }
 

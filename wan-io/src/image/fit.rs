@@ -1,5 +1,7 @@
 //! The size of a video that begins with a picture, and the picture in this size.
 
+use std::fmt;
+
 use super::{Filter, Image, ImageError, Pixels};
 
 /// How the size of a frame follows from that of a picture, and how the picture is resized to it.
@@ -45,6 +47,16 @@ impl FitRule {
             Self::WanTi2v => best_size(f64::from(width) / f64::from(height), area, factor),
         };
         (width > 0 && height > 0).then_some([width, height])
+    }
+}
+
+impl fmt::Display for FitRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Diffusers => "diffusers",
+            Self::WanImageToVideo => "the original image-to-video",
+            Self::WanTi2v => "the original TI2V",
+        })
     }
 }
 

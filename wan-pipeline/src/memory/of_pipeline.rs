@@ -43,7 +43,7 @@ impl<B: Backend> Pipeline<B> {
             text: text.map(|part| Part::of(part, TEXT_MATRIX)),
             transformer: Some(Part::of(&self.model.transformer, TRANSFORMER_MATRIX)),
             prompts: tokens.values().copied().collect(),
-            encodes_video: plans.iter().any(|plan| plan.strength.is_some()),
+            encodes_video: plans.iter().any(|plan| plan.encoded_frames > 0),
             runs: groups(plans).into_iter().map(run).collect(),
             ..self.workload()
         };
@@ -55,7 +55,7 @@ impl<B: Backend> Pipeline<B> {
     pub fn memory_to_decode(&self, latents: &[Latents<B>]) -> MemoryPlan {
         let runs = latents.iter().map(|latents| Run::decoded(latents.shape())).collect();
         let loaded = self.transformer.form();
-        let other_transformer = loaded.map_or(0, |form| self.transformer_bytes(form));
+        let other_transformer = loaded.map_or(0, |(_, form)| self.transformer_bytes(form));
         self.memory_plan(Workload { runs, other_transformer, ..self.workload() }).settled()
     }
 
@@ -82,7 +82,7 @@ impl<B: Backend> Pipeline<B> {
     }
 
     fn held_transformer(&self) -> u64 {
-        self.transformer.form().map_or(0, |form| self.transformer_bytes(form))
+        self.transformer.form().map_or(0, |(_, form)| self.transformer_bytes(form))
     }
 
     fn held_vae(&self) -> u64 {

@@ -245,7 +245,7 @@ impl Workload {
         let (tokens, passes) = (run.tokens(config) as f64, run.passes as f64);
         let inner = config.inner_dim() as f64;
         let text: usize = run.prompt_rows.iter().copied().max().unwrap_or(0);
-        let layers = config.num_layers as f64;
+        let layers = (config.num_layers + config.vace_layers().len()) as f64;
         let products = 2.0 * tokens * layers * layer_parameters(config);
         let attention = 4.0 * tokens * (tokens + text as f64) * inner * layers;
         passes * (products / rates.products + attention / rates.attention)

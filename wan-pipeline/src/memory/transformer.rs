@@ -20,33 +20,57 @@ pub(super) fn sizes(config: &WanTransformerConfig, element: usize, stored: usize
     let linear = |input: usize, output: usize| (input + 1) * output;
     let patch: usize = config.patch_size.iter().product();
     let norm = if config.cross_attn_norm { 2 * inner } else { 0 };
+    let square = linear(inner, inner);
+    let (image_keys, image_norm) = config.image_dim.map_or((0, 0), |_| (2 * square, inner));
     // Elements of matrices, and of what is in f32. Two layers share a table.
-    let layers = [
-        (4 * linear(inner, inner), 5 * inner),
-        (4 * linear(inner, inner), 2 * inner + norm),
+    let block = [
+        (4 * square, 5 * inner),
+        (4 * square + image_keys, 2 * inner + norm + image_norm),
         (linear(inner, ffn) + linear(ffn, inner), 3 * inner),
     ];
+    let layers = (0..config.num_layers).flat_map(|i| {
+        let control = config.vace_layers().contains(&i);
+        let of_control = control.then(|| block.into_iter().chain([(square, 0)]));
+        of_control.into_iter().flatten().chain(block)
+    });
+    let layers: Vec<(usize, usize)> = layers.collect();
+    let (embedders, embedders_in_f32) = embedders(config);
     let ends = linear(patch * config.in_channels, inner)
         + linear(config.text_dim, inner)
-        + linear(inner, inner)
-        + linear(inner, patch * config.out_channels);
-    let ends_in_f32 = linear(config.freq_dim, inner)
-        + linear(inner, inner)
-        + linear(inner, 6 * inner)
-        + 2 * inner;
+        + square
+        + linear(inner, patch * config.out_channels)
+        + embedders;
+    let ends_in_f32 =
+        linear(config.freq_dim, inner) + square + linear(inner, 6 * inner) + 2 * inner;
     let bytes = |(matrices, in_f32): (usize, usize)| (matrices * element + in_f32 * F32) as u64;
-    let in_file: usize =
-        layers.iter().map(|(matrices, in_f32)| matrices * stored + in_f32 * F32).sum();
+    let in_file = layers.iter().map(|(matrices, in_f32)| matrices * stored + in_f32 * F32);
     Sizes {
-        ends: bytes((ends, ends_in_f32)),
-        layers: layers.map(bytes).repeat(config.num_layers),
-        stored: (config.num_layers * in_file) as u64,
+        ends: bytes((ends, ends_in_f32 + embedders_in_f32)),
+        stored: in_file.sum::<usize>() as u64,
+        layers: layers.into_iter().map(bytes).collect(),
     }
+}
+
+/// Elements of matrices, and of what is in f32, of the embedders for images and for a control video.
+fn embedders(config: &WanTransformerConfig) -> (usize, usize) {
+    let inner = config.inner_dim();
+    let linear = |input: usize, output: usize| (input + 1) * output;
+    let patch: usize = config.patch_size.iter().product();
+    let image = config.image_dim.map_or((0, 0), |width| {
+        let positions = config.pos_embed_seq_len.unwrap_or(0) * width;
+        (linear(width, width) + linear(width, inner), 2 * width + 2 * inner + positions)
+    });
+    let control = match config.vace_layers() {
+        [] => 0,
+        _ => linear(patch * config.vace_channels(), inner) + linear(inner, inner),
+    };
+    (image.0 + control, image.1)
 }
 
 /// What a prompt of so many rows holds over a run: its keys and values in all blocks.
 pub(super) fn prompt(config: &WanTransformerConfig, rows: usize, element: usize) -> u64 {
-    (2 * config.num_layers as u64 + 1) * (rows * config.inner_dim() * element) as u64
+    let blocks = config.num_layers + config.vace_layers().len();
+    (2 * blocks as u64 + 1) * (rows * config.inner_dim() * element) as u64
 }
 
 /// The rotary tables of a run.
@@ -54,8 +78,13 @@ pub(super) fn rotary_tables(config: &WanTransformerConfig, tokens: usize) -> u64
     F32 as u64 * tokens as u64 * config.attention_head_dim as u64
 }
 
-/// The residual stream of a pass.
-pub(super) fn stream(config: &WanTransformerConfig, tokens: usize) -> u64 {
+/// The residual streams of a pass: with a control video one for it, and what it adds to the other.
+pub(super) fn streams(config: &WanTransformerConfig, tokens: usize) -> u64 {
+    let streams = if config.vace_layers().is_empty() { 1 } else { 3 };
+    streams * stream(config, tokens)
+}
+
+fn stream(config: &WanTransformerConfig, tokens: usize) -> u64 {
     F32 as u64 * tokens as u64 * config.inner_dim() as u64
 }
 
@@ -68,13 +97,13 @@ pub(super) fn step(
     threads: usize,
     element: usize,
 ) -> u64 {
-    let stream = stream(config, tokens);
+    let streams = streams(config, tokens);
     let together = match tokens * config.inner_dim() <= SMALL_STREAM {
         true => passes.min(threads),
         false => 1,
     };
-    let in_block = block(config, tokens, element) - stream;
-    passes as u64 * stream + together as u64 * in_block
+    let in_block = block(config, tokens, element) - stream(config, tokens);
+    passes as u64 * streams + together as u64 * in_block
 }
 
 /// The most that a pass holds in a block, its stream included.
