@@ -71,6 +71,7 @@ on_each_backend! {
     original_transformer: original_layout::transformer;
     original_text_encoder: original_layout::text_encoder;
     original_vae: original_layout::vae;
+    original_vae_of_wan22: original_layout::vae_of_wan22;
 }
 
 /// Whether a device of the backend is there. If not, the test says so and skips; with the variable
@@ -129,6 +130,7 @@ fn every_folder_is_covered_or_listed() {
         "dit_t2v",
         "dit_t2v_variant",
         "vae21",
+        "vae22",
         "schedulers",
         "guidance",
         "few_step",

@@ -68,17 +68,18 @@ pub fn transformer<B: Backend>(backend: &str) {
         let temporary = tempfile::tempdir().unwrap();
         for weights in [folder.join("dit"), expected.folder.clone()] {
             let file = temporary.path().join("model.safetensors");
-            prefix_names(&weights.join(format!("{STEM}.safetensors")), &file);
+            let weights = weights.join(format!("{STEM}.safetensors"));
+            rename(&weights, &file, |name| format!("model.diffusion_model.{name}"));
             check(open_file(&file));
         }
     }
 }
 
-fn prefix_names(from: &Path, to: &Path) {
+fn rename(from: &Path, to: &Path, renamed: impl Fn(&str) -> String) {
     let bytes = std::fs::read(from).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = tensors.tensors();
-    let views = tensors.iter().map(|(name, view)| (format!("model.diffusion_model.{name}"), view));
+    let views = tensors.iter().map(|(name, view)| (renamed(name), view));
     std::fs::write(to, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
@@ -135,5 +136,66 @@ pub fn vae<B: Backend>(backend: &str) {
         assert_eq!(config, config_of(&expected));
         let vae: WanVae<B> = load(&source, &device, DType::F32, &config).unwrap();
         vae::check_round_trip(&vae, &expected, backend);
+    }
+}
+
+/// No fixture has the VAE of Wan 2.2 in the original layout: the other one under its names.
+pub fn vae_of_wan22<B: Backend>(backend: &str) {
+    let expected = origin("vae22");
+    let stored: WanVaeConfig = config_of(&expected);
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("Wan2.2_VAE.safetensors");
+    let weights = expected.folder.join(format!("{STEM}.safetensors"));
+    rename(&weights, &file, |name| original_name(name, stored.num_res_blocks));
+    let source = WanVaeConfig::canonical_names(open_file(&file)).unwrap();
+    let inferred = WanVaeConfig::infer(&*source).unwrap();
+    // Nothing but a constant of the published size tells the distribution of the latents.
+    let (latents_mean, latents_std) = (stored.latents_mean.clone(), stored.latents_std.clone());
+    let config = WanVaeConfig { latents_mean, latents_std, ..inferred };
+    config.validate().unwrap();
+    assert_eq!(config, stored);
+    let device = B::open_device(0).unwrap();
+    let vae: WanVae<B> = load(&source, &device, DType::F32, &config).unwrap();
+    vae::check_round_trip(&vae, &expected, backend);
+}
+
+/// What `wan/modules/vae2_2.py` calls a tensor of diffusers: there each level is a list of its blocks and its
+/// resampling, and each block a list of its layers.
+fn original_name(name: &str, blocks: usize) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let residual = |rest: &[&str]| match rest {
+        ["norm1", rest] => format!("residual.0.{rest}"),
+        ["conv1", rest] => format!("residual.2.{rest}"),
+        ["norm2", rest] => format!("residual.3.{rest}"),
+        ["conv2", rest] => format!("residual.6.{rest}"),
+        ["conv_shortcut", rest] => format!("shortcut.{rest}"),
+        other => panic!("{other:?} in {name}"),
+    };
+    match &parts[..] {
+        ["quant_conv", rest] => format!("conv1.{rest}"),
+        ["post_quant_conv", rest] => format!("conv2.{rest}"),
+        [side, "conv_in", rest] => format!("{side}.conv1.{rest}"),
+        [side, "norm_out", rest] => format!("{side}.head.0.{rest}"),
+        [side, "conv_out", rest] => format!("{side}.head.2.{rest}"),
+        [side, "mid_block", "attentions", "0", rest @ ..] => {
+            format!("{side}.middle.1.{}", rest.join("."))
+        }
+        [side, "mid_block", "resnets", i, rest @ ..] => {
+            let i = 2 * i.parse::<usize>().unwrap();
+            format!("{side}.middle.{i}.{}", residual(rest))
+        }
+        ["encoder", "down_blocks", level, "resnets", i, rest @ ..] => {
+            format!("encoder.downsamples.{level}.downsamples.{i}.{}", residual(rest))
+        }
+        ["encoder", "down_blocks", level, "downsampler", rest @ ..] => {
+            format!("encoder.downsamples.{level}.downsamples.{blocks}.{}", rest.join("."))
+        }
+        ["decoder", "up_blocks", level, "resnets", i, rest @ ..] => {
+            format!("decoder.upsamples.{level}.upsamples.{i}.{}", residual(rest))
+        }
+        ["decoder", "up_blocks", level, "upsampler", rest @ ..] => {
+            format!("decoder.upsamples.{level}.upsamples.{}.{}", blocks + 1, rest.join("."))
+        }
+        _ => panic!("{name}"),
     }
 }

@@ -40,21 +40,22 @@ def umt5():
             yield f"umt5/{name}[{sample}]", error(states[sample, :length], outputs[name][sample, :length])
 
 
-def vae():
-    folder = FIXTURES / "vae21"
+def vae(name):
+    folder = FIXTURES / name
     inputs, outputs = (load_file(folder / f"{name}.safetensors") for name in ("inputs", "outputs"))
     model = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.bfloat16).eval()
     for case in cases(inputs, ".latents"):
         if not case.startswith("tiled"):
             video = model.decode(inputs[f"{case}.latents"].bfloat16(), return_dict=False)[0]
-            yield f"vae21/{case}.sample", error(video, outputs[f"{case}.sample"])
+            yield f"{name}/{case}.sample", error(video, outputs[f"{case}.sample"])
     for case in cases(inputs, ".video"):
         if not case.startswith("tiled"):
             latents = model.encode(inputs[f"{case}.video"].bfloat16()).latent_dist.mean
-            yield f"vae21/{case}.mean", error(latents, outputs[f"{case}.mean"])
+            yield f"{name}/{case}.mean", error(latents, outputs[f"{case}.mean"])
 
 
 with torch.no_grad():
     torch.set_num_threads(1)
-    errors = {name: float(f"{value:.3g}") for part in (umt5, vae) for name, value in part()}
+    parts = (umt5(), vae("vae21"), vae("vae22"))
+    errors = {name: float(f"{value:.3g}") for part in parts for name, value in part}
 print(json.dumps(errors, indent=2))

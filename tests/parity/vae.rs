@@ -1,4 +1,4 @@
-//! `AutoencoderKLWan` of the 2.1 layout.
+//! `AutoencoderKLWan`, of Wan 2.1 and of Wan 2.2.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub fn is_kind(folder: &Path) -> bool {
 }
 
 pub fn round_trip<B: Backend>(backend: &str) {
-    for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+    for folder in folders_of("autoencoder", is_kind) {
         check_round_trip(&open::<B>(&folder, DType::F32), &Fixture::open(&folder), backend);
     }
 }
@@ -48,7 +48,7 @@ fn open<B: Backend>(folder: &Path, dtype: DType) -> WanVae<B> {
 pub fn half_precision<B: Backend>(backend: &str) {
     let device = B::open_device(0).unwrap();
     for dtype in half_dtypes::<B>(backend) {
-        for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+        for folder in folders_of("autoencoder", is_kind) {
             let (fixture, vae) = (Fixture::open(&folder), open::<B>(&folder, dtype));
             let whole = |case: &String| !case.starts_with("tiled");
             let check = |stage, name: String, found: Tensor<B, 5>| {
@@ -80,7 +80,7 @@ pub fn half_cache<B: Backend>(backend: &str) {
         return;
     }
     let (memory, cancel) = (VaeMemory::new().half_cache(true), CancelToken::default());
-    for folder in folders_of("Wan 2.1 autoencoder", is_kind) {
+    for folder in folders_of("autoencoder", is_kind) {
         let (fixture, vae) = (Fixture::open(&folder), open::<B>(&folder, DType::F32));
         let whole = |case: &String| !case.starts_with("tiled");
         let check = |stage, name: String, found: Tensor<B, 5>| {

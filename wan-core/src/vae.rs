@@ -10,6 +10,9 @@ use crate::{Backend, CancelToken, Cancelled};
 
 /// The size of tiles, in pixels.
 ///
+/// A VAE that packs patches of pixels into channels (Wan 2.2) encodes in tiles of so many patches, as
+/// diffusers does.
+///
 /// A tile goes through all frames before the next one begins, so that a VAE needs the memory of one
 /// tile. Near the seams the result differs a little from the untiled one, and what lies in two tiles is
 /// computed twice.
@@ -128,7 +131,8 @@ pub enum Decoded<B: Backend> {
         /// All tiles.
         total: usize,
     },
-    /// The next `t` frames of the video (1, then 4 each), `[B, 3, t, 8 H, 8 W]` in -1..1.
+    /// The next `t` frames of the video (1, then 4 each), `[B, 3, t, f H, f W]` in -1..1, where a latent
+    /// pixel is `f` pixels (8 in Wan 2.1).
     Frames(Tensor<B, 5>),
 }
 
@@ -147,8 +151,8 @@ pub type DecodedFrames<'a, B> = Box<dyn Iterator<Item = Result<Decoded<B>, VaeEr
 
 /// Maps videos to latents and back, some frames at a time.
 pub trait VideoVae<B: Backend>: Send + Sync {
-    /// The mean of the normalised latents `[B, C, (T - 1) / 4 + 1, H / 8, W / 8]` of a video. It is
-    /// asked for a frame at a time.
+    /// The mean of the normalised latents `[B, C, (T - 1) / 4 + 1, H / f, W / f]` of a video, where a latent
+    /// pixel is `f` pixels (8 in Wan 2.1). It is asked for a frame at a time.
     ///
     /// # Errors
     /// [`VaeError::Cancelled`] soon after `cancel` says so: it is asked before each frame of each tile.

@@ -108,7 +108,7 @@ const PARTS: [Part; 4] = [
         role: Role::Vae,
         field: "vae",
         classes: &["AutoencoderKLWan"],
-        kinds: &[CheckpointKind::Vae21],
+        kinds: &[CheckpointKind::Vae21, CheckpointKind::Vae22],
     },
 ];
 

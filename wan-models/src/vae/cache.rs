@@ -37,6 +37,16 @@ impl<B: Backend> Slot<B> {
         before
     }
 
+    /// The frame before `frame`, if it is the first of a pair and `frame` the second. If `frame` is the
+    /// first, it is remembered.
+    pub(super) fn first_of_pair(&mut self, frame: &Tensor<B, 5>) -> Option<Tensor<B, 5>> {
+        let first = self.past.pop();
+        if first.is_none() {
+            self.past.push(frame.clone());
+        }
+        first
+    }
+
     /// Forgets all but the last `kept` frames.
     pub(super) fn forget(&mut self, kept: usize) {
         self.past.drain(..self.past.len().saturating_sub(kept));

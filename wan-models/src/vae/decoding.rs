@@ -6,7 +6,7 @@ use wan_core::{Backend, CancelToken, Decoded, VaeError, VaeMemory};
 use super::cache::FeatureCache;
 use super::spool::{Spool, Spooled};
 use super::tiling::{Area, Tiles};
-use super::{WanVae, channels_first};
+use super::{WanVae, channels_first, patches};
 use crate::Probe;
 use crate::probe::Trace;
 
@@ -38,7 +38,7 @@ enum Way<B: Backend> {
 /// The tiles that have been decoded.
 #[derive(Debug)]
 struct DecodedTiles {
-    /// In pixels.
+    /// In pixels, or in patches.
     tiles: Tiles,
     /// Of the latents, row by row.
     areas: Vec<Vec<Area>>,
@@ -55,12 +55,12 @@ impl<'a, B: Backend> Frames<'a, B> {
         cancel: &'a CancelToken,
     ) -> Self {
         let [_, _, height, width, _] = latents.dims();
-        let factor = vae.config.spatial_factor();
+        let (factor, patch) = (vae.config.spatial_factor(), vae.config.patch());
         let tiles = Tiles::of_latents(memory.tiling, factor, [height, width]);
         let way = match tiles.are_several() {
             true => Way::InTiles(DecodedTiles {
                 areas: tiles.rows([height, width]),
-                tiles: tiles.enlarge(factor),
+                tiles: tiles.enlarge(factor / patch),
                 done: Vec::new(),
                 spool: Spool::new(),
             }),
@@ -98,13 +98,14 @@ impl<'a, B: Backend> Frames<'a, B> {
             Way::InTiles(tiles) => tiles.join(*next, work)?,
         };
         *next += 1;
-        let frames = channels_first(Tensor::cat(frames, 1));
+        let frames = patches::unpack(Tensor::cat(frames, 1), work.vae.config.patch());
+        let frames = channels_first(frames);
         Ok(Decoded::Frames(frames.clamp(-1.0, 1.0)))
     }
 }
 
 impl<B: Backend> Work<'_, B> {
-    /// The frames `[B, 1, H, W, 3]` that frame `i` of `latents` stands for.
+    /// The frames `[B, 1, H, W, 3]` that frame `i` of `latents` stands for, still packed.
     fn decode(
         &self,
         latents: &Tensor<B, 5>,
@@ -151,7 +152,7 @@ impl DecodedTiles {
         Ok(())
     }
 
-    /// The frames `[B, 1, H, W, 3]` that a latent frame stands for.
+    /// The frames `[B, 1, H, W, 3]` that a latent frame stands for, still packed.
     fn join<B: Backend>(
         &mut self,
         latent: usize,

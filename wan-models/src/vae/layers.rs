@@ -145,11 +145,12 @@ pub(super) struct Upsample<B: BurnBackend> {
 }
 
 impl<B: Backend> Upsample<B> {
-    /// Halves the channels.
-    pub(super) fn load(scope: &Scope<B>, width: usize, temporal: bool) -> Self {
+    /// `channels` is input, output.
+    pub(super) fn load(scope: &Scope<B>, channels: [usize; 2], temporal: bool) -> Self {
+        let width = channels[0];
         let time_conv = || CausalConv::load(&scope.at("time_conv"), [width, 2 * width], 1);
         Self {
-            conv: Conv3d::load_2d(&scope.at("resample.1"), [width, width / 2], [3, 3]),
+            conv: Conv3d::load_2d(&scope.at("resample.1"), channels, [3, 3]),
             time_conv: temporal.then(time_conv),
         }
     }
@@ -159,7 +160,7 @@ impl<B: Backend> Upsample<B> {
         &'a self,
         x: Tensor<B, 5>,
         cache: &mut FeatureCache<B>,
-    ) -> impl Iterator<Item = Tensor<B, 5>> + use<'a, B> {
+    ) -> impl ExactSizeIterator<Item = Tensor<B, 5>> + use<'a, B> {
         let frames = match &self.time_conv {
             Some(time_conv) => double_time(time_conv, x, cache.exact_slot()),
             None => vec![x],

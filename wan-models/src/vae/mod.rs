@@ -1,9 +1,10 @@
-//! The causal video autoencoder of Wan 2.1.
+//! The causal video autoencoders of Wan 2.1 and of Wan 2.2 (TI2V-5B), of which the latter packs frames into
+//! patches and has shortcuts around its levels.
 //!
 //! Videos pass through it a frame at a time, each temporal layer remembering the frames that it needs,
 //! so that memory does not grow with their length. Frames are channels-last inside.
 //!
-//! Sources: `wan/modules/vae.py` of the original Wan, and
+//! Sources: `wan/modules/vae.py` and `vae2_2.py` of the original Wan, and
 //! `diffusers/models/autoencoders/autoencoder_kl_wan.py`, whose names the checkpoint has.
 
 mod cache;
@@ -14,7 +15,10 @@ mod encoder;
 mod infer;
 mod layers;
 mod names;
+mod patches;
+mod shortcuts;
 mod spool;
+mod statistics;
 mod tiling;
 
 use burn::tensor::{DType, Tensor, TensorData};
@@ -73,7 +77,8 @@ impl<B: Backend> WanVae<B> {
     }
 
     /// The latents that a video is encoded to, not normalised. Frames after the last whole four are
-    /// dropped, as in the references.
+    /// dropped, as in the references. With patches, tiles are as many times larger as a patch: diffusers
+    /// compares their size with packed frames.
     ///
     /// # Errors
     /// [`VaeError::Cancelled`] soon after `cancel` says so.
@@ -92,7 +97,7 @@ impl<B: Backend> WanVae<B> {
         let factor = self.config.spatial_factor();
         let whole = height.is_multiple_of(factor) && width.is_multiple_of(factor);
         assert!(frames > 0 && whole, "a video of {frames} frames of {width}x{height}");
-        let tiles = Tiles::of_frames(memory.tiling, [height, width]);
+        let tiles = Tiles::of_frames(memory.tiling, [height, width]).enlarge(self.config.patch());
         let mut encode = |area| self.encode_tile(video, area, memory, cancel, probe);
         let mut rows = Vec::new();
         for row in tiles.rows([height, width]) {
@@ -120,6 +125,7 @@ impl<B: Backend> WanVae<B> {
         for frame in 0..frames - (frames - 1) % 4 {
             cancel.check()?;
             let frame = area.cut(channels_last(video.frames(frame..frame + 1)));
+            let frame = patches::pack(frame, self.config.patch());
             let cache = cache.get_or_insert_with(|| Self::cache(memory, &frame.device()));
             let mut trace = Trace::new(probe);
             latents.extend(self.encoder.forward(frame, cache, trace.at("encoder")));
