@@ -288,6 +288,7 @@ mod tests {
 
     use wan_core::{Tiling, VaeMemory};
     use wan_models::load::Residency;
+    use wan_models::vae::WanVaeConfig;
 
     use super::work::{Part, Run};
     use super::*;
@@ -340,6 +341,20 @@ mod tests {
         }
     }
 
+    /// The VAE of Wan 2.2 TI2V-5B.
+    fn vae22() -> WanVaeConfig {
+        WanVaeConfig {
+            base_dim: 160,
+            decoder_base_dim: Some(256),
+            z_dim: 48,
+            is_residual: true,
+            in_channels: 12,
+            out_channels: 12,
+            patch_size: Some(2),
+            ..WanVaeConfig::default()
+        }
+    }
+
     fn plan(work: Workload) -> MemoryPlan {
         within(work, None)
     }
@@ -357,6 +372,7 @@ mod tests {
         let (text, transformer) = (text.unwrap().config, transformer.unwrap().config);
         assert_eq!(transformer::sizes(&transformer, 4, 4).all(), 4 * 1_418_996_800);
         assert_eq!(vae::parameters(&vae), 126_892_531);
+        assert_eq!(vae::parameters(&vae22()), 704_688_668);
         // Without 256,384 rows of 4096.
         assert_eq!(text::weights(&text, 4), 4 * (5_680_910_336 - 1_050_148_864));
     }

@@ -37,6 +37,19 @@ impl Slot {
         before
     }
 
+    /// The frame before, if this is the second of a pair.
+    fn first_of_pair(&mut self, frame: &Held) -> Option<Held> {
+        let first = self.past.pop();
+        if first.is_none() {
+            self.past.push(frame.clone());
+        }
+        first
+    }
+
+    fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_begun, true)
+    }
+
     fn forget(&mut self, kept: usize) {
         self.past.drain(..self.past.len().saturating_sub(kept));
     }
@@ -75,11 +88,8 @@ pub(super) fn decoding(
 ) -> u64 {
     let pass = Pass::new(config, memory, element);
     let factor = config.spatial_factor();
-    let shrink = |tiling: Tiling| {
-        let [size, stride] = [tiling.size, tiling.stride].map(|sides| sides.map(|n| n / factor));
-        Tiling::new(size, stride)
-    };
-    let tiles = tiles(memory.tiling.map(shrink), [height, width]);
+    let tiling = memory.tiling.map(|tiling| scaled(tiling, |side| side / factor));
+    let tiles = tiles(tiling, [height, width]);
     let video = [height, width].map(|side| side * factor);
     for &size in tiles.iter().collect::<BTreeSet<_>>() {
         let mut cache = Cache::default();
@@ -105,16 +115,21 @@ pub(super) fn encoding(
     element: usize,
 ) -> u64 {
     let pass = Pass::new(config, memory, element);
-    for size in tiles(memory.tiling, [height, width]).into_iter().collect::<BTreeSet<_>>() {
+    let tiling = memory.tiling.map(|tiling| scaled(tiling, |side| side * config.patch()));
+    for size in tiles(tiling, [height, width]).into_iter().collect::<BTreeSet<_>>() {
         let mut cache = Cache::default();
         for _ in 0..frames.min(4 * LATENTS + 1) {
             cache.next = 0;
             // A tile's part of a frame keeps all of it.
             let frame = Frame { size, ..pass.frame([height, width], 3) };
-            pass.encode(frame, &mut cache);
+            pass.encode(pass.pack(frame), &mut cache);
         }
     }
     pass.meter.peak_with_gaps()
+}
+
+fn scaled(tiling: Tiling, scale: impl Fn(usize) -> usize) -> Tiling {
+    Tiling::new(tiling.size.map(&scale), tiling.stride.map(&scale))
 }
 
 /// The sizes of the tiles that frames are cut into.
@@ -165,7 +180,7 @@ impl<'a> Pass<'a> {
     }
 
     fn decode(&self, latent: Frame, cache: &mut Cache) -> Vec<Frame> {
-        let widths = decoder_widths(self.config);
+        let widths = self.config.decoder_widths();
         let x = self.causal(latent, cache, widths[0]);
         let x = self.middle(x, cache);
         let mut frames = Vec::new();
@@ -181,18 +196,23 @@ impl<'a> Pass<'a> {
         cache: &mut Cache,
         frames: &mut Vec<Frame>,
     ) {
-        for _ in 0..=self.config.num_res_blocks {
+        let Self { config, .. } = self;
+        let temporal = config.temporal_downsample.iter().rev().nth(level);
+        let around = (config.is_residual && temporal.is_some()).then(|| x.clone());
+        for _ in 0..=config.num_res_blocks {
             x = self.residual(x, widths[level], cache);
         }
-        let temporal = self.config.temporal_downsample.iter().rev().nth(level);
         let Some(&temporal) = temporal else {
-            return frames.push(self.causal(self.norm(x), cache, 3));
+            return frames.push(self.causal(self.norm(x), cache, config.out_channels));
         };
         let pair = if temporal { self.double_time(x, cache.slot()) } else { vec![x] };
         let above = cache.next;
         for x in pair {
             cache.next = above;
-            let larger = self.enlarge(x);
+            let mut larger = self.enlarge(x);
+            if around.is_some() {
+                larger = self.frame(larger.size, larger.channels); // the sum
+            }
             self.go_up(widths, level + 1, larger, cache, frames);
         }
     }
@@ -201,12 +221,20 @@ impl<'a> Pass<'a> {
         let Self { config, .. } = self;
         let mut x = self.causal(frame, cache, config.base_dim);
         for (level, multiple) in config.dim_mult.iter().enumerate() {
+            let (temporal, width) =
+                (config.temporal_downsample.get(level), multiple * config.base_dim);
+            let shortcut = match (config.is_residual, temporal) {
+                (false, _) => None,
+                (true, None) => Some(x.clone()),
+                (true, Some(&temporal)) => self.average(&x, width, temporal, cache.slot()),
+            };
             for _ in 0..config.num_res_blocks {
-                x = self.residual(x, multiple * config.base_dim, cache);
+                x = self.residual(x, width, cache);
             }
-            if let Some(&temporal) = config.temporal_downsample.get(level) {
+            if let Some(&temporal) = temporal {
                 x = self.downsample(x, temporal, cache)?;
             }
+            drop(shortcut);
         }
         let x = self.middle(x, cache);
         Some(self.causal(self.norm(x), cache, 2 * config.z_dim))
@@ -243,9 +271,28 @@ impl<'a> Pass<'a> {
         x
     }
 
+    /// The values of squares are copied, and those of two frames joined.
+    fn average(&self, x: &Frame, width: usize, temporal: bool, slot: &mut Slot) -> Option<Frame> {
+        let bytes = ELEMENT * elements(x.size, x.channels);
+        let mut values = self.meter.hold(bytes);
+        if temporal {
+            let first = match slot.begin() {
+                true => Some(self.meter.hold(bytes)),
+                false => slot.first_of_pair(&values),
+            };
+            let first = first?;
+            let joined = self.meter.hold(2 * bytes);
+            drop(first);
+            values = joined;
+        }
+        let means = self.frame(x.size.map(|side| side / 2), width);
+        drop(values);
+        Some(means)
+    }
+
     /// The frames are views of what the convolution gives.
     fn double_time(&self, x: Frame, slot: &mut Slot) -> Vec<Frame> {
-        if !std::mem::replace(&mut slot.has_begun, true) {
+        if slot.begin() {
             return vec![x];
         }
         let x = self.cast(x);
@@ -255,7 +302,7 @@ impl<'a> Pass<'a> {
     }
 
     fn enlarge(&self, x: Frame) -> Frame {
-        let (size, width) = (x.size.map(|side| 2 * side), x.channels / 2);
+        let (size, width) = (x.size.map(|side| 2 * side), self.config.upsampled_width(x.channels));
         // A view is copied; the memory of both is free again after the second copy.
         let is_view = !self.is_whole(&x);
         let x = self.cast(if is_view { self.frame(x.size, x.channels) } else { x });
@@ -308,13 +355,24 @@ impl<'a> Pass<'a> {
         self.frame(x.size, width)
     }
 
-    /// The frames of a latent frame, joined and cut to -1..1; then looked at and copied on the host, and
-    /// in bytes.
+    /// A frame of pixels as one of patches, or the other way round: the elements are the same.
+    fn pack(&self, frame: Frame) -> Frame {
+        let patch = self.config.patch();
+        if patch == 1 {
+            return frame;
+        }
+        let size = frame.size.map(|side| side / patch);
+        self.frame(size, frame.channels * patch * patch)
+    }
+
+    /// The frames of a latent frame, joined, unpacked and cut to -1..1; then looked at and copied on the
+    /// host, and in bytes.
     fn hand_over(&self, frames: Vec<Frame>) {
-        let (count, size) = (frames.len(), frames[0].size);
-        let copy = || self.frame(size, 3 * count);
+        let (count, size, channels) = (frames.len(), frames[0].size, frames[0].channels);
+        let copy = || self.frame(size, channels * count);
         let joined = if count > 1 { copy() } else { frames[0].clone() };
         drop(frames);
+        let joined = if self.config.patch() > 1 { copy() } else { joined };
         let cut = copy();
         drop(joined);
         drop(copy());
@@ -345,14 +403,9 @@ fn elements([height, width]: [usize; 2], channels: usize) -> u64 {
     [height, width, channels].map(|n| n as u64).iter().product()
 }
 
-fn decoder_widths(config: &WanVaeConfig) -> Vec<usize> {
-    let base = config.decoder_base_dim.unwrap_or(config.base_dim);
-    config.dim_mult.iter().rev().map(|multiple| multiple * base).collect()
-}
-
 /// The decoder's layers: how many positions each computes for one of the latents, about, and its weights.
 pub(super) fn decoder_layers(config: &WanVaeConfig) -> Vec<(f64, usize)> {
-    let widths = decoder_widths(config);
+    let widths = config.decoder_widths();
     let mut positions = 1.0;
     let mut layers = vec![(positions, conv(config.z_dim, widths[0], 27) + middle(widths[0]))];
     let mut input = widths[0];
@@ -364,19 +417,20 @@ pub(super) fn decoder_layers(config: &WanVaeConfig) -> Vec<(f64, usize)> {
         if let Some(&temporal) = config.temporal_downsample.iter().rev().nth(level) {
             layers.push((positions, if temporal { conv(width, 2 * width, 3) } else { 0 }));
             positions *= if temporal { 8.0 } else { 4.0 };
-            input = width / 2;
+            input = config.upsampled_width(width);
             layers.push((positions, conv(width, input, 9)));
         }
     }
-    layers.push((positions, input + conv(input, 3, 27)));
+    layers.push((positions, input + conv(input, config.out_channels, 27)));
     layers
 }
 
 /// The same of the encoder.
 pub(super) fn encoder_layers(config: &WanVaeConfig) -> Vec<(f64, usize)> {
-    let pixels = config.spatial_factor() * config.spatial_factor() * config.temporal_factor();
-    let (mut positions, mut input) = (pixels as f64, config.base_dim);
-    let mut layers = vec![(positions, conv(3, input, 27))];
+    let side = config.spatial_factor() / config.patch();
+    let (mut positions, mut input) =
+        ((side * side * config.temporal_factor()) as f64, config.base_dim);
+    let mut layers = vec![(positions, conv(config.in_channels, input, 27))];
     for (level, multiple) in config.dim_mult.iter().enumerate() {
         let width = multiple * config.base_dim;
         for _ in 0..config.num_res_blocks {

@@ -266,8 +266,13 @@ fn values_that_no_model_has() {
         (TRANSFORMER, "in_channels", json!(36), "an image-to-video model (Wan 2.2 I2V-A14B)"),
         (TRANSFORMER, "in_channels", json!(20), "conditioned on more than text"),
         (VAE, "_class_name", json!("AutoencoderKL"), "\"AutoencoderKLWan\""),
-        (VAE, "is_residual", json!(true), "Wan 2.2"),
-        (VAE, "patch_size", json!(2), "Wan 2.2"),
+        (VAE, "is_residual", json!("yes"), "boolean"),
+        (VAE, "patch_size", json!(0), "1 to 16"),
+        (VAE, "patch_size", json!(17), "1 to 16"),
+        (VAE, "in_channels", json!(12), "3 (three colours"),
+        (VAE, "out_channels", json!(4), "3 (three colours"),
+        (VAE, "scale_factor_spatial", json!(16), "8, by the other fields"),
+        (VAE, "scale_factor_temporal", json!(8), "4, by the other fields"),
         (VAE, "dim_mult", json!([]), "1 to 8 factors"),
         (VAE, "dim_mult", json!([1, 2, 4, 0]), "1 to 64"),
         (VAE, "dim_mult", json!([1, 2, 4, 4_000_000_000u64]), "1 to 64"),
@@ -298,6 +303,39 @@ fn values_that_no_model_has() {
         };
         says(&error, &[file, named, expected]);
     }
+}
+
+/// A VAE of Wan 2.2, for which each shortcut needs channels that it can pass on.
+#[test]
+fn fields_of_the_residual_layout() {
+    let model = Model::copy();
+    let with = |values: Value| {
+        let mut json = model.json(VAE);
+        for (field, value) in values.as_object().unwrap() {
+            json[field] = value.clone();
+        }
+        model.error_with(VAE, json.to_string())
+    };
+    for multiples in [[1, 3, 4, 4], [1, 2, 4, 8], [1, 2, 1, 1], [3, 3, 3, 3], [1, 8, 8, 8]] {
+        let error = with(json!({ "is_residual": true, "dim_mult": multiples }));
+        is_of_config(&error);
+        says(&error, &[VAE, "dim_mult", "1, 2 or 4 times the one before it"]);
+    }
+    for (channels, expected) in [(3, "12 (three colours"), (48, "12 (three colours")] {
+        let error = with(json!({ "patch_size": 2, "in_channels": channels }));
+        is_of_config(&error);
+        says(&error, &[VAE, "in_channels", expected]);
+    }
+    let packed = json!({
+        "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 8,
+    });
+    let error = with(packed);
+    is_of_config(&error);
+    says(&error, &[VAE, "scale_factor_spatial is 8", "16, by the other fields"]);
+    // Both are right by themselves, but not for these tensors.
+    let error = with(json!({ "is_residual": true }));
+    assert!(matches!(error, Error::Model(ModelError::ConfigDoesNotFit { .. })), "{error:?}");
+    says(&error, &[VAE, "is_residual is true", "make it false"]);
 }
 
 /// Each size within its range, but their products beyond any memory: the tensors do not fit, and

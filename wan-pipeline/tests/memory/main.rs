@@ -4,4 +4,5 @@ mod ghosts;
 mod limits;
 mod measured;
 mod residency;
+mod wan22;
 mod weights;

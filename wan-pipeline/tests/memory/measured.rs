@@ -10,16 +10,24 @@ use wan_pipeline::{
     FrameSink, Guidance, Observer, Pipeline, Precision, Request, Stage, Tiling, VideoError,
 };
 
+use crate::wan22;
+
 /// What a process of this test makes: see [`Job`].
 const JOB: &str = "WAN_TEST_MEMORY";
 
+/// Stands for the miniature model with a VAE of Wan 2.2.
+const WITH_VAE22: &str = "tiny-wan+vae22";
+
 /// Model, size, frames, videos, guidance, and the side of tiles or 0.
-const JOBS: [&str; 5] = [
+const JOBS: [&str; 8] = [
     "tiny-wan 256 256 9 1 3 0",
     "tiny-wan 384 256 5 1 3 0",
     "tiny-wan 64 64 33 4 3 0",
     "tiny-wan 256 256 5 1 1 128",
     "tiny-wan 512 512 1 1 1 0",
+    "tiny-wan+vae22 512 512 9 1 3 0",
+    "tiny-wan+vae22 512 256 5 1 1 128",
+    "tiny-wan+vae22 768 768 1 1 1 0",
 ];
 
 /// What an allocator takes more or less: it counts beside a miniature model.
@@ -47,7 +55,12 @@ fn measure() {
     let numbers: Vec<usize> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
     let &[width, height, frames, videos, guidance, tile] = &numbers[..] else { panic!("{job}") };
     // Not what suits the processor: the same on all.
-    let mut builder = Pipeline::<Flex>::builder(model).precision(Precision::F32);
+    let folder = tempfile::tempdir().unwrap();
+    let builder = match model {
+        WITH_VAE22 => Pipeline::<Flex>::builder("tiny-wan").vae(wan22::write(folder.path())),
+        model => Pipeline::builder(model),
+    };
+    let mut builder = builder.precision(Precision::F32);
     if tile > 0 {
         builder = builder.vae_tiling(Tiling::square(tile));
     }
