@@ -27,21 +27,30 @@ pub(crate) struct Colours {
     others: ColourMap,
 }
 
-/// A polynomial of degree 2 in the channels of a latent pixel, to red, green and blue in 0..1.
+/// A polynomial in the channels of a latent pixel, to red, green and blue in 0..1: of degree 2, or 1 where
+/// there are too few pixels to fit so many terms.
 #[derive(Debug, Clone, PartialEq)]
 struct ColourMap {
-    /// One for each of its [`features`].
+    terms: Terms,
+    /// One for each term.
     rows: Vec<[f64; 3]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Terms {
+    Linear,
+    Quadratic,
 }
 
 impl ColourMap {
     /// Fits a map by least squares: `pixels` are latent channels, `colours` what they should become.
     fn fit(pixels: &[Vec<f64>], colours: &[[f64; 3]]) -> Self {
-        let size = pixels.first().map_or(0, |pixel| features(pixel).len());
+        let terms = Terms::for_pixels(pixels);
+        let size = pixels.first().map_or(0, |pixel| terms.of(pixel).len());
         // The normal equations of ridge regression, which can always be solved.
         let mut system = vec![vec![0.0; size + 3]; size];
         for (pixel, colour) in pixels.iter().zip(colours) {
-            let features = features(pixel);
+            let features = terms.of(pixel);
             for (row, &feature) in system.iter_mut().zip(&features) {
                 let right = features.iter().chain(colour);
                 row.iter_mut().zip(right).for_each(|(sum, value)| *sum += feature * value);
@@ -51,23 +60,34 @@ impl ColourMap {
         (0..size.saturating_sub(1)).for_each(|i| system[i][i] += ridge); // not the constant
         eliminate(&mut system);
         let row = |(i, row): (usize, &Vec<f64>)| [0, 1, 2].map(|c| row[size + c] / row[i]);
-        Self { rows: system.iter().enumerate().map(row).collect() }
+        Self { terms, rows: system.iter().enumerate().map(row).collect() }
     }
 
     fn colour(&self, pixel: &[f64]) -> [u8; 3] {
         let mut sums = [0.0; 3];
-        for (value, row) in features(pixel).into_iter().zip(&self.rows) {
+        for (value, row) in self.terms.of(pixel).into_iter().zip(&self.rows) {
             sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
         }
         sums.map(|sum| (sum.clamp(0.0, 1.0) * 255.0).round() as u8)
     }
 }
 
-/// The terms of a polynomial of degree 2 in the channels of a latent pixel, the constant last.
-fn features(pixel: &[f64]) -> Vec<f64> {
-    let products =
-        pixel.iter().enumerate().flat_map(|(i, a)| pixel[i..].iter().map(move |b| a * b));
-    pixel.iter().copied().chain(products).chain([1.0]).collect()
+impl Terms {
+    /// How many pixels there must be for each term.
+    const PIXELS: usize = 2;
+
+    fn for_pixels(pixels: &[Vec<f64>]) -> Self {
+        let count = pixels.first().map_or(0, |pixel| Self::Quadratic.of(pixel).len());
+        if pixels.len() >= Self::PIXELS * count { Self::Quadratic } else { Self::Linear }
+    }
+
+    /// The values of the terms for the channels of a latent pixel, the constant last.
+    fn of(self, pixel: &[f64]) -> Vec<f64> {
+        let products =
+            pixel.iter().enumerate().flat_map(|(i, a)| pixel[i..].iter().map(move |b| a * b));
+        let products = products.filter(|_| self == Self::Quadratic);
+        pixel.iter().copied().chain(products).chain([1.0]).collect()
+    }
 }
 
 /// Gauss-Jordan elimination with pivoting: the square part becomes diagonal.
@@ -148,7 +168,7 @@ struct Samples {
 }
 
 impl Samples {
-    /// Adds a latent frame `[1, C, 1, H, W]` and its frames `[1, 3, t, 8 H, 8 W]` in -1..1.
+    /// Adds a latent frame `[1, C, 1, H, W]` and its frames `[1, 3, t, f H, f W]` in -1..1.
     fn add<B: Backend>(&mut self, latents: Tensor<B, 5>, frames: Tensor<B, 5>) {
         let ([_, channels, _, height, width], [_, _, t, rows, columns]) =
             (latents.dims(), frames.dims());
@@ -225,6 +245,23 @@ fn enlarge(colours: &[[u8; 3]], width: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of many channels there are too few pixels for all products.
+    #[test]
+    fn a_plane_is_found_again_in_many_channels() {
+        let mut random = TorchGenerator::new(2);
+        let mut pixel = |_| random.rand_f64(48).iter().map(|number| 2.0 * number - 1.0).collect();
+        let pixels: Vec<Vec<f64>> = (0..PICTURES * SIDE * SIDE).map(&mut pixel).collect();
+        let colour = |p: &Vec<f64>| [0.5 + 0.3 * p[0], 0.4 + 0.2 * p[20] - 0.1 * p[47], 0.5];
+        let colours: Vec<[f64; 3]> = pixels.iter().map(colour).collect();
+        let found = ColourMap::fit(&pixels, &colours);
+        assert_eq!((found.terms, found.rows.len()), (Terms::Linear, 49));
+        for (pixel, expected) in pixels.iter().zip(colours) {
+            for (found, expected) in found.colour(pixel).into_iter().zip(expected) {
+                assert!((f64::from(found) - 255.0 * expected).abs() < 6.0, "{pixel:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_polynomial_is_found_again() {
