@@ -13,6 +13,7 @@ use wan_io::image::{Fit, FitRule};
 use wan_io::text::Tokenizer;
 use wan_io::video::{FrameRate, VideoSpec};
 use wan_io::weights::Weights;
+use wan_models::kind::CheckpointKind;
 use wan_models::load::{self, Network, NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
@@ -86,7 +87,10 @@ impl Components {
         let transformer = opening.network(Role::Transformer)?;
         let transformer_2 = match description.has_experts {
             true => Some(opening.network(Role::Transformer2)?),
-            false => None,
+            false => {
+                transformer.require_whole()?;
+                None
+            }
         };
         let vae = opening.network(Role::Vae)?;
         let spec = ModelSpec::new(description, &transformer, &vae)?;
@@ -246,6 +250,21 @@ impl<C: NetworkConfig> Component<C> {
 }
 
 impl Component<WanTransformerConfig> {
+    /// Refuses one of two experts without the other: alone it makes half of a video.
+    fn require_whole(&self) -> Result<(), ModelError> {
+        let path = self.files.origin().to_string();
+        let mut kinds = CheckpointKind::of_source(self.files.as_ref()).into_iter();
+        let kind = kinds.next().map(|kind| kind.at_path(&path));
+        let experts = [CheckpointKind::TextToVideoExpert, CheckpointKind::ImageToVideoExpert];
+        match kind.filter(|kind| experts.contains(kind)) {
+            Some(kind) => {
+                let problem = "; give the other as the second transformer".into();
+                Err(ModelError::OtherKind { path, kind, problem })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether it can take over from another expert in the middle of a run: all that latents and conditions meet is
     /// of the same size.
     fn check_expert(&self, first: &Self) -> Result<(), ModelError> {

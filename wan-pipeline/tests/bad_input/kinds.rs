@@ -36,21 +36,21 @@ fn add(tensors: &mut Tensors, name: &str, shape: &[usize]) {
 
 #[test]
 fn transformers_of_other_models() {
-    const IMAGE: &str = "condition_embedder.image_embedder.norm1.weight";
     const MUST: &str =
         ", which is not supported yet; the transformer must be a text-to-video model";
     let model = Model::copy();
     let whole = model.tensors(TRANSFORMER_WEIGHTS);
     for (kind, channels, more, name) in [
         (
-            CheckpointKind::ImageToVideo,
-            36,
-            IMAGE,
-            "an image-to-video model (Wan 2.1 I2V or Fun-InP)",
+            CheckpointKind::FunCamera,
+            32,
+            "control_adapter.conv.weight",
+            "(Wan 2.1 Fun-Control-Camera)",
         ),
-        (CheckpointKind::FunControl, 48, IMAGE, "a control model (Wan 2.1 Fun-Control)"),
-        (CheckpointKind::ImageToVideoExpert, 36, "", "image-to-video model (Wan 2.2 I2V-A14B)"),
+        (CheckpointKind::FunControlExpert, 52, "ref_conv.weight", "Fun-A14B-Control"),
         (CheckpointKind::Animate, 36, "face_adapter.0.to_q.weight", "Animate"),
+        (CheckpointKind::SpeechToVideo, 16, "audio_injector.0.weight", "S2V"),
+        (CheckpointKind::Dancer, 36, "music_injector.0.weight", "Dancer"),
     ] {
         let mut tensors = whole.clone();
         add(&mut tensors, "patch_embedding.weight", &[192, channels, 1, 2, 2]);
@@ -62,11 +62,6 @@ fn transformers_of_other_models() {
         model.write("other.safetensors", tensors.bytes());
         is_named(&error_of_part(Role::Transformer, model.file("other.safetensors")), kind, &[name]);
     }
-    let mut vace = whole.clone();
-    add(&mut vace, "vace_patch_embedding.weight", &[192, 96, 1, 2, 2]);
-    add(&mut vace, "vace_blocks.0.proj_in.weight", &[192, 192]);
-    let error = model.error_with(TRANSFORMER_WEIGHTS, vace.bytes());
-    is_named(&error, CheckpointKind::Vace, &["VACE", MUST]);
 }
 
 /// Nothing but the name tells an expert from a model that is whole without the other.
@@ -75,8 +70,11 @@ fn an_expert_by_the_name_of_its_file() {
     let model = Model::copy();
     let file = model.file("wan2.2_t2v_low_noise_14B.safetensors");
     std::fs::copy(model.file(TRANSFORMER_WEIGHTS), &file).unwrap();
-    let error = error_of_part(Role::Transformer, file);
-    is_named(&error, CheckpointKind::TextToVideoExpert, &["one of the two experts"]);
+    let error = error_of_part(Role::Transformer, file.clone());
+    let parts = ["one of the two experts", "the other as the second transformer"];
+    is_named(&error, CheckpointKind::TextToVideoExpert, &parts);
+    let builder = Pipeline::<Flex>::builder("tiny-wan").transformer(&file).transformer_2(file);
+    assert_eq!(builder.open().unwrap().spec().boundary, Some(0.875));
 }
 
 #[test]

@@ -27,17 +27,19 @@ pub(crate) fn make(arguments: &[&str]) -> Option<TempDir> {
 #[cfg(test)]
 mod tests {
     use wan_pipeline::backend::Flex;
-    use wan_pipeline::{Error, Pipeline, Precision, Request, Residency, Stage};
+    use wan_pipeline::{Pipeline, Precision, Request, Residency, Stage, Task};
 
     use super::*;
 
-    /// The models that are published for text-to-video open, and are planned on machines of some sizes.
+    /// The models that are published open, and are planned on machines of some sizes.
     #[test]
-    fn models_for_text_to_video_open_and_are_planned() {
+    fn models_open_and_are_planned() {
         for (name, limit, transformer) in [
             ("wan2.1-t2v-1.3b", 4_000_000_000, Residency::Streamed),
             ("wan2.1-t2v-1.3b", 12_000_000_000, Residency::Resident),
             ("wan2.1-t2v-14b", 8_000_000_000, Residency::Streamed),
+            ("wan2.2-t2v-a14b", 8_000_000_000, Residency::Streamed),
+            ("wan2.2-ti2v-5b", 8_000_000_000, Residency::Streamed),
         ] {
             let Some(folder) = make(&[name]) else { return };
             let builder = Pipeline::<Flex>::builder(folder.path().join("model"));
@@ -56,20 +58,20 @@ mod tests {
         }
     }
 
+    /// What is made of each, and the defaults that it is made with.
     #[test]
-    fn models_that_are_not_supported_yet_are_refused_by_name() {
-        for (name, said) in [
-            ("wan2.1-i2v-14b-480p", "image-to-video"),
-            ("wan2.2-t2v-a14b", "transformer_2"),
-            ("wan2.2-i2v-a14b", "image-to-video"),
-            ("wan2.2-ti2v-5b", "TI2V"),
+    fn models_are_known_by_name_and_marks() {
+        for (name, task, preset) in [
+            ("wan2.1-t2v-1.3b", Task::TextToVideo, "Wan2.1-T2V-1.3B"),
+            ("wan2.1-t2v-14b", Task::TextToVideo, "Wan2.1-T2V-14B"),
+            ("wan2.2-t2v-a14b", Task::TextToVideo, "Wan2.2-T2V-A14B"),
+            ("wan2.2-i2v-a14b", Task::ImageToVideo, "Wan2.2-I2V-A14B"),
+            ("wan2.2-ti2v-5b", Task::TextImageToVideo, "Wan2.2-TI2V-5B"),
         ] {
             let Some(folder) = make(&[name]) else { return };
-            let error =
-                Pipeline::<Flex>::from_pretrained(folder.path().join("model")).err().unwrap();
-            assert!(matches!(error, Error::Model(_)), "{name}: {error:?}");
-            println!("{name}: {error}");
-            assert!(error.to_string().contains(said), "{name}: {error}");
+            let pipeline = Pipeline::<Flex>::from_pretrained(folder.path().join("model")).unwrap();
+            assert_eq!((pipeline.spec().task, pipeline.preset().name), (task, preset));
+            assert_eq!(pipeline.spec().boundary.is_some(), name.ends_with("a14b"), "{name}");
         }
     }
 }
