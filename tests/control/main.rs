@@ -7,6 +7,7 @@ mod cancel;
 mod constants;
 mod counting;
 mod embeddings;
+mod family;
 mod out_of_memory;
 mod preview;
 mod resume;

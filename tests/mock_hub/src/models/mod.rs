@@ -1,5 +1,6 @@
 //! Models as the hub has them: in the layout of Diffusers and in that of Wan's own repositories.
 
+pub mod grafts;
 mod latents;
 mod names;
 mod pth;

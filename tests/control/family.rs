@@ -1,0 +1,164 @@
+//! Models of other kinds, grafted on the miniature: what is known of them must come out, and a run of theirs can be
+//! saved and resumed.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use wan_mock_hub::Files;
+use wan_mock_hub::models::grafts;
+use wan_pipeline::backend::Flex;
+use wan_pipeline::{
+    Guidance, Image, Pipeline, Precision, Request, Residency, SourceMask, SourceVideo, Task,
+};
+
+use crate::support::{bits, latents_of, silent, small};
+
+/// A model in a folder of its own.
+struct Grafted(TempDir);
+
+impl Grafted {
+    fn new(graft: impl Fn(&Files) -> Files) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
+        grafts::make(&model, folder.path(), graft);
+        Self(folder)
+    }
+
+    fn open(&self) -> Pipeline<Flex> {
+        self.open_as(Residency::Resident)
+    }
+
+    fn open_as(&self, residency: Residency) -> Pipeline<Flex> {
+        let builder = Pipeline::builder(self.0.path()).precision(Precision::F32);
+        builder.transformer_residency(residency).open().unwrap()
+    }
+}
+
+/// The model that the others are made of. In f32, in which columns of zeros change no sum.
+fn tiny_wan() -> Pipeline<Flex> {
+    Pipeline::builder("tiny-wan").precision(Precision::F32).open().unwrap()
+}
+
+fn picture(width: u32, height: u32, rgb: [u8; 3]) -> Image {
+    Image::from_rgb8(width, height, rgb.repeat((width * height) as usize)).unwrap()
+}
+
+fn video(frames: usize, rgb: [u8; 3]) -> SourceVideo {
+    SourceVideo::from_frames(32, 32, 24, vec![rgb.repeat(32 * 32); frames]).unwrap()
+}
+
+/// The request of [`small`] of 32x32 and 5 frames.
+fn request() -> Request {
+    small("a red circle moving right").size(32, 32).frames(5)
+}
+
+/// The latents of a run are those of a run that is saved after a step and resumed.
+#[track_caller]
+fn check_resume(model: &Grafted, request: &Request) {
+    let (pipeline, folder) = (model.open(), tempfile::tempdir().unwrap());
+    let expected = latents_of(&pipeline, request);
+    let file = folder.path().join("run.safetensors");
+    for stop in [1, 2] {
+        let mut run = pipeline.start(std::slice::from_ref(request), &mut silent()).unwrap();
+        (0..stop).for_each(|_| assert!(run.step().unwrap().is_some()));
+        run.save(&file).unwrap();
+        let fresh = model.open();
+        let mut resumed = fresh.resume(&file, &mut silent()).unwrap();
+        resumed.run(&mut silent()).unwrap();
+        assert!(bits(&resumed.finish()[0]) == expected, "after {stop} steps");
+    }
+}
+
+/// With the same weights twice a run is that of one transformer, also where layers are read in each pass.
+#[test]
+fn two_experts_that_are_one() {
+    let model = Grafted::new(grafts::two_experts);
+    let request = request().guidance(3.0).guidance_2(3.0).steps(4);
+    let mut alone = request.clone();
+    alone.guidance_2 = None;
+    let expected = latents_of(&tiny_wan(), &alone);
+    for residency in [Residency::Resident, Residency::Streamed] {
+        let pipeline = model.open_as(residency);
+        let plan = pipeline.plan(&request).unwrap();
+        let switch = plan.steps_at_high_noise();
+        assert!(switch > 0 && switch < plan.steps(), "{switch} of {}", plan.steps());
+        assert!(latents_of(&pipeline, &request) == expected, "{residency}");
+    }
+    // And each has a guidance of its own.
+    let others = [request.clone().guidance_2(1.0), request.clone().guidance(1.0)];
+    let pipeline = model.open();
+    for other in &others {
+        assert!(latents_of(&pipeline, other) != expected);
+    }
+    let plan = pipeline.plan(&others[0]).unwrap();
+    let switch = plan.steps_at_high_noise();
+    let (high, low) = (vec![3.0; switch], vec![1.0; plan.steps() - switch]);
+    assert_eq!(plan.guidance_scales(), [high, low].concat());
+    for guidance in [Guidance::cfg(3.0), Guidance::apg(3.0)] {
+        check_resume(&model, &request.clone().guidance(guidance.clone()).guidance_2(guidance));
+    }
+}
+
+#[test]
+fn an_image_that_is_not_seen() {
+    let model = Grafted::new(grafts::image_to_video);
+    let pipeline = model.open();
+    assert_eq!(pipeline.spec().task, Task::ImageToVideo);
+    let image = picture(32, 32, [200, 30, 30]);
+    let begun = request().image(image.clone());
+    assert!(latents_of(&pipeline, &begun) == latents_of(&tiny_wan(), &request()));
+    check_resume(&model, &begun);
+    let both = begun.last_image(picture(20, 50, [0, 0, 255]));
+    assert!(latents_of(&pipeline, &both) == latents_of(&tiny_wan(), &request()));
+}
+
+/// The size of a video follows from that of its picture.
+#[test]
+fn sizes_from_pictures() {
+    let model = Grafted::new(grafts::image_to_video);
+    let pipeline = model.open();
+    let size = |width, height, request: Request| {
+        let request = request.image(picture(width, height, [9; 3]));
+        let spec = pipeline.plan(&request.frames(5)).unwrap().video_spec();
+        (spec.width, spec.height)
+    };
+    let prompt = || Request::new("a red circle");
+    assert_eq!(size(300, 300, prompt()), (64, 64));
+    assert_eq!(size(1600, 900, prompt()), (80, 48));
+    assert_eq!(size(900, 1600, prompt()), (48, 80));
+    assert_eq!(size(1600, 900, prompt().width(160)), (160, 96));
+    assert_eq!(size(1600, 900, prompt().height(48)), (80, 48));
+    assert_eq!(size(1600, 900, prompt().size(32, 48)), (32, 48));
+}
+
+#[test]
+fn a_control_that_is_not_felt_and_one_that_is() {
+    let expected = latents_of(&tiny_wan(), &request());
+    let unfelt = Grafted::new(|model: &Files| grafts::vace(model, 0.0));
+    let felt = Grafted::new(|model: &Files| grafts::vace(model, 0.5));
+    let half = [[0; 3 * 16], [255; 3 * 16]].concat().repeat(32);
+    let mask = SourceMask::from(&Image::from_rgb8(32, 32, half).unwrap());
+    let reference = picture(40, 24, [0, 255, 0]);
+    for request in [
+        request(),
+        request().control(video(5, [255; 3])),
+        request().video(video(9, [10, 200, 10])).mask(mask.clone()),
+        request().references([reference.clone(), picture(8, 8, [255; 3])]),
+    ] {
+        let pipeline = unfelt.open();
+        assert_eq!(pipeline.spec().task, Task::Control);
+        let found = latents_of(&pipeline, &request);
+        if request.references.is_empty() {
+            assert!(found == expected, "{request:?}");
+        }
+        let pipeline = felt.open();
+        let changed = latents_of(&pipeline, &request);
+        assert_eq!(changed.len(), expected.len());
+        assert!(changed != found, "{request:?}");
+        let scaled = latents_of(&pipeline, &request.clone().control_scale(0.5));
+        assert!(scaled != changed, "{request:?}");
+        let streamed = latents_of(&felt.open_as(Residency::Streamed), &request);
+        assert!(streamed == changed, "{request:?}");
+        check_resume(&felt, &request);
+    }
+}

@@ -1,0 +1,181 @@
+//! Models of other kinds, made of a text-to-video model: the same weights, and what the other kind has beside
+//! them. What is added is zero, or a copy, so that what such a model must do is known.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use half::f16;
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+use super::{Files, Tensor, config, pretty, safetensors, tensors};
+use crate::repo::folder_files;
+
+const INDEX: &str = "model_index.json";
+const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+/// Sides of a frame in pixels that a latent stands for.
+const SPATIAL: usize = 8;
+
+/// A model in the layout of Diffusers that is changed.
+struct Graft {
+    files: Files,
+    config: Value,
+    tensors: Vec<Tensor>,
+}
+
+/// Makes a model in `target` of the one in `source`, both folders in the layout of Diffusers.
+///
+/// # Panics
+///
+/// When the model cannot be read, or the other not be written.
+pub fn make(source: &Path, target: &Path, graft: impl Fn(&Files) -> Files) {
+    for (path, bytes) in graft(&folder_files(source)) {
+        let path = target.join(path);
+        let folder = path.parent().expect("a file is in a folder");
+        std::fs::create_dir_all(folder).expect("a folder for the model");
+        std::fs::write(path, bytes.as_slice()).expect("a file of the model");
+    }
+}
+
+/// Two experts with the same weights: they make the video that one of them makes.
+pub fn two_experts(model: &Files) -> Files {
+    let mut files = model.clone();
+    for (path, bytes) in model.iter().filter(|(path, _)| path.starts_with("transformer/")) {
+        files.insert(path.replacen("transformer", "transformer_2", 1), bytes.clone());
+    }
+    set(&mut files, INDEX, "transformer_2", json!(["diffusers", "WanTransformer3DModel"]));
+    set(&mut files, INDEX, "boundary_ratio", json!(0.875));
+    files
+}
+
+/// An image-to-video model as Wan 2.2 A14B's that looks away: the weights of the channels beside the latents are 0,
+/// so that its videos are those of the text-to-video model.
+pub fn image_to_video(model: &Files) -> Files {
+    let mut graft = Graft::of(model);
+    let latents = graft.channels();
+    graft.widen(latents + 4 + latents);
+    graft.index("_class_name", json!("WanImageToVideoPipeline"));
+    graft.done()
+}
+
+/// A VACE model with a block for the control before every second of its own: a copy of that. The video to keep and the
+/// one to follow are seen as latents are, the mask is not. What a block adds is `strength` times its result; with 0 the
+/// videos are those of the text-to-video model.
+pub fn vace(model: &Files, strength: f32) -> Files {
+    let mut graft = Graft::of(model);
+    let (channels, blocks) = (graft.channels(), graft.config["num_layers"].as_u64().unwrap());
+    let layers: Vec<u64> = (0..blocks).step_by(2).collect();
+    let control = 2 * channels + SPATIAL * SPATIAL;
+    let patches = graft.tensor("patch_embedding.weight").clone();
+    let width = patches.shape[0];
+    let twice = [&patches, &patches];
+    graft.add(joined("vace_patch_embedding.weight", &twice, control));
+    graft.add(Tensor {
+        name: "vace_patch_embedding.bias".into(),
+        ..graft.tensor("patch_embedding.bias").clone()
+    });
+    for (i, layer) in layers.iter().enumerate() {
+        let own = format!("blocks.{layer}.");
+        let copies: Vec<Tensor> =
+            graft.tensors.iter().filter(|tensor| tensor.name.starts_with(&own)).cloned().collect();
+        for tensor in copies {
+            let name = tensor.name.replacen(&own, &format!("vace_blocks.{i}."), 1);
+            graft.add(Tensor { name, ..tensor });
+        }
+        graft.add(diagonal(&format!("vace_blocks.{i}.proj_out.weight"), width, strength));
+        graft.add(zeros(&format!("vace_blocks.{i}.proj_out.bias"), &[width]));
+    }
+    graft.add(diagonal("vace_blocks.0.proj_in.weight", width, 1.0));
+    graft.add(zeros("vace_blocks.0.proj_in.bias", &[width]));
+    let class = "WanVACETransformer3DModel";
+    graft.config["_class_name"] = json!(class);
+    graft.config["vace_layers"] = json!(layers);
+    graft.config["vace_in_channels"] = json!(control);
+    graft.index("_class_name", json!("WanVACEPipeline"));
+    graft.index("transformer", json!(["diffusers", class]));
+    graft.done()
+}
+
+impl Graft {
+    fn of(model: &Files) -> Self {
+        let mut graft = Self {
+            files: model.clone(),
+            config: config(model, "transformer"),
+            tensors: tensors(model, "transformer"),
+        };
+        graft.index("expand_timesteps", json!(false));
+        graft
+    }
+
+    /// Channels of the latents.
+    fn channels(&self) -> usize {
+        self.config["out_channels"].as_u64().expect("a number of channels") as usize
+    }
+
+    fn tensor(&self, name: &str) -> &Tensor {
+        let found = self.tensors.iter().find(|tensor| tensor.name == name);
+        found.unwrap_or_else(|| panic!("the model has no {name}"))
+    }
+
+    fn add(&mut self, tensor: Tensor) {
+        self.tensors.retain(|other| other.name != tensor.name);
+        self.tensors.push(tensor);
+    }
+
+    /// Gives the transformer more channels, which it does not see.
+    fn widen(&mut self, channels: usize) {
+        let patches =
+            joined("patch_embedding.weight", &[self.tensor("patch_embedding.weight")], channels);
+        self.add(patches);
+        self.config["in_channels"] = json!(channels);
+    }
+
+    fn index(&mut self, field: &str, value: Value) {
+        set(&mut self.files, INDEX, field, value);
+    }
+
+    fn done(mut self) -> Files {
+        self.files.insert("transformer/config.json".into(), Arc::new(pretty(&self.config)));
+        self.files.insert(WEIGHTS.into(), Arc::new(safetensors(&self.tensors)));
+        self.files
+    }
+}
+
+fn set(files: &mut Files, path: &str, field: &str, value: Value) {
+    let mut json: Value = serde_json::from_slice(&files[path]).expect("the model's JSON");
+    json[field] = value;
+    files.insert(path.into(), Arc::new(pretty(&json)));
+}
+
+/// Kernels `[width, channels, ..]` beside each other, and zeros up to so many channels.
+fn joined(name: &str, kernels: &[&Tensor], channels: usize) -> Tensor {
+    let Tensor { dtype, shape, .. } = kernels[0];
+    let one = kernels[0].bytes.len() / shape[0];
+    let all = one / shape[1] * channels;
+    let mut bytes = Vec::new();
+    for row in 0..shape[0] {
+        let end = bytes.len() + all;
+        for kernel in kernels {
+            bytes.extend_from_slice(&kernel.bytes[row * one..(row + 1) * one]);
+        }
+        bytes.resize(end, 0);
+    }
+    let mut shape = shape.clone();
+    shape[1] = channels;
+    Tensor { name: name.into(), dtype: *dtype, shape, bytes }
+}
+
+fn zeros(name: &str, shape: &[usize]) -> Tensor {
+    let bytes = vec![0; 2 * shape.iter().product::<usize>()];
+    Tensor { name: name.into(), dtype: Dtype::F16, shape: shape.to_vec(), bytes }
+}
+
+fn diagonal(name: &str, side: usize, value: f32) -> Tensor {
+    let mut tensor = zeros(name, &[side, side]);
+    for i in 0..side {
+        let at = 2 * (i * side + i);
+        tensor.bytes[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+    }
+    tensor
+}
