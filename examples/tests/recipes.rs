@@ -87,6 +87,25 @@ fn preview() {
     assert!(middle[0] > 180 && middle[2] > corner[2] + 60, "{middle:?} on {corner:?}");
 }
 
+/// Four takes, the best first; the file is that one.
+#[test]
+fn rank_with_clip() {
+    let (folder, said) = leaves("rank_with_clip", &["best.mp4"]);
+    let take = |line: &str| -> (u64, f64) {
+        let (seed, similarity) = line.strip_prefix("seed ").unwrap().split_once(": ").unwrap();
+        (seed.parse().unwrap(), similarity.parse().unwrap())
+    };
+    let takes: Vec<(u64, f64)> = said.lines().map(take).collect();
+    assert!(takes.is_sorted_by(|a, b| a.1 >= b.1), "{said}");
+    let mut seeds: Vec<u64> = takes.iter().map(|take| take.0).collect();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [1, 2, 3, 4]);
+    let video = read_mp4(&folder.path().join("best.mp4")).unwrap();
+    assert_eq!((video.spec.width, video.spec.height, video.frames.len()), (64, 64, 17));
+    let metadata = wan_io::video::read_metadata(&folder.path().join("best.mp4")).unwrap().unwrap();
+    assert_eq!(metadata.seed, Some(takes[0].0), "{said}");
+}
+
 #[test]
 fn cancel_and_resume() {
     let (_folder, said) =

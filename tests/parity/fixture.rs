@@ -306,6 +306,11 @@ const INTERMEDIATE: [&str; 9] = [
 ];
 
 impl Recorder {
+    /// What was shown under a name.
+    pub fn get(&self, name: &str) -> &Array {
+        self.0.get(name).unwrap_or_else(|| panic!("{name} is not shown by the network"))
+    }
+
     /// Compares every intermediate tensor that the fixture has of a case, and says how many those
     /// were. One that the network has not shown is a failure.
     #[must_use = "a fixture without intermediate tensors checks nothing"]

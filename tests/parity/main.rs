@@ -6,6 +6,8 @@
 //! supported yet are listed by name.
 
 mod agreement;
+mod clip;
+mod clip_layouts;
 mod dit;
 mod fixture;
 mod guidance;
@@ -72,6 +74,18 @@ on_each_backend! {
     original_text_encoder: original_layout::text_encoder;
     original_vae: original_layout::vae;
     original_vae_of_wan22: original_layout::vae_of_wan22;
+    clip_text: clip::text;
+    clip_xlm_roberta: clip::xlm_roberta;
+    clip_vision: clip::vision;
+    clip_condition_of_images: clip::condition_of_images;
+    clip_half: clip::half_precision;
+    clip_residencies: clip::residencies;
+    clip_miniature: clip::miniature_towers;
+    clip_miniature_half: clip::miniature_half;
+    clip_layouts_vision: clip_layouts::vision_tower;
+    clip_layouts_text: clip_layouts::text_tower;
+    clip_layouts_xlm_roberta: clip_layouts::xlm_roberta;
+    clip_layouts_both: clip_layouts::both_towers;
 }
 
 /// Whether a device of the backend is there. If not, the test says so and skips; with the variable
@@ -106,6 +120,8 @@ fn every_folder_is_covered_or_listed() {
             (_, Some(_)) => pipeline::unsupported(&folder),
             _ if original_layout::is_kind(&folder) => None,
             _ if umt5::is_kind(&folder)
+                || clip::is_kind(&folder)
+                || clip::is_miniature(&folder)
                 || schedulers::is_kind(&folder)
                 || schedulers::is_few_step(&folder)
                 || guidance::is_kind(&folder)
@@ -126,6 +142,8 @@ fn every_folder_is_covered_or_listed() {
     println!("covered: {}", covered.join(", "));
     let root = fixture::root();
     for name in [
+        "clip_text",
+        "tiny_clip",
         "umt5",
         "dit_t2v",
         "dit_t2v_variant",

@@ -12,16 +12,19 @@ pub enum Stage {
     Transformer,
     Decode,
     Encode,
+    /// CLIP's towers.
+    Clip,
     /// Latents after all steps, from the prompt on.
     Latents,
 }
 
 /// Stage, bf16, f16.
-const RELATIVE_RMS: [(Stage, f64, f64); 5] = [
+const RELATIVE_RMS: [(Stage, f64, f64); 6] = [
     (Stage::Text, 2e-2, 3e-3),
     (Stage::Transformer, 1e-2, 1.5e-3),
     (Stage::Decode, 2.5e-2, 4e-3),
     (Stage::Encode, 4e-2, 8e-3),
+    (Stage::Clip, 1.5e-2, 2e-3),
     (Stage::Latents, 1.2e-2, 1.5e-3),
 ];
 

@@ -177,7 +177,7 @@ fn left_out() -> ModelError {
 }
 
 impl<C: NetworkConfig> Component<C> {
-    fn new(
+    pub(crate) fn new(
         config: C,
         config_path: String,
         tensors: Arc<dyn TensorSource>,
@@ -192,7 +192,7 @@ impl<C: NetworkConfig> Component<C> {
         }
     }
 
-    fn check<B: Backend, N: Network<B, Config = C>>(
+    pub(crate) fn check<B: Backend, N: Network<B, Config = C>>(
         &self,
         device: &B::Device,
         dtype: DType,
@@ -398,7 +398,7 @@ fn config_beside<C: NetworkConfig>(
     })
 }
 
-fn read_config<C: NetworkConfig>(files: &ModelFiles, file: &str) -> Result<C, Error> {
+pub(crate) fn read_config<C: NetworkConfig>(files: &ModelFiles, file: &str) -> Result<C, Error> {
     let config: C = files.json(file)?;
     config.validate().map_err(|source| in_file(files, file, source))?;
     Ok(config)

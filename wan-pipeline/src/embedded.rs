@@ -3,13 +3,22 @@
 use wan_io::files::ModelFiles;
 
 /// The names of all built-in models.
-pub(crate) const NAMES: &[&str] = if cfg!(feature = "tiny-wan") { &["tiny-wan"] } else { &[] };
+pub(crate) const NAMES: &[&str] = match (cfg!(feature = "tiny-wan"), cfg!(feature = "tiny-clip")) {
+    (true, true) => &["tiny-wan", "tiny-clip"],
+    (true, false) => &["tiny-wan"],
+    (false, true) => &["tiny-clip"],
+    (false, false) => &[],
+};
 
 /// The built-in model of this name.
 pub(crate) fn find(name: &str) -> Option<ModelFiles> {
     #[cfg(feature = "tiny-wan")]
     if name == "tiny-wan" {
         return Some(ModelFiles::Embedded { name: "tiny-wan", files: tiny_wan::FILES });
+    }
+    #[cfg(feature = "tiny-clip")]
+    if name == "tiny-clip" {
+        return Some(ModelFiles::Embedded { name: "tiny-clip", files: tiny_clip::FILES });
     }
     let _ = name;
     None

@@ -11,6 +11,7 @@ use wan_io::integrity::IntegrityError;
 use wan_io::text::TextError;
 use wan_io::video::VideoError;
 use wan_io::weights::{SafetensorsWriteError, WeightsFileError};
+use wan_models::clip::ClipError;
 use wan_models::config::ConfigError;
 use wan_models::kind::CheckpointKind;
 use wan_models::load::{CheckpointError, LoadError, WeightsError};
@@ -67,6 +68,9 @@ pub enum Error {
         /// The device's message.
         reason: String,
     },
+    /// A picture cannot be read or resized.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The temporary file that decoded tiles wait in cannot be written or read.
     #[error("the temporary file of decoded tiles: {0}")]
     TemporaryFile(#[source] std::io::Error),
@@ -280,6 +284,9 @@ pub enum ModelError {
     /// The text encoder has no embedding for a token of the tokenizer.
     #[error(transparent)]
     TextEncoder(#[from] Umt5Error),
+    /// A CLIP has no embedding for a token of its tokenizer, or takes images of another size.
+    #[error(transparent)]
+    Clip(#[from] ClipError),
     /// A denoiser of another crate cannot read its weights.
     #[error(transparent)]
     Denoiser(Box<dyn std::error::Error + Send + Sync>),
@@ -320,6 +327,17 @@ impl From<Umt5Error> for Error {
             Umt5Error::Weights(error) => error.into(),
             Umt5Error::Cancelled(_) => Self::Cancelled,
             other => ModelError::TextEncoder(other).into(),
+        }
+    }
+}
+
+impl From<ClipError> for Error {
+    fn from(error: ClipError) -> Self {
+        match error {
+            ClipError::File(error) => error.into(),
+            ClipError::Weights(error) => error.into(),
+            ClipError::Cancelled(_) => Self::Cancelled,
+            other => ModelError::Clip(other).into(),
         }
     }
 }

@@ -178,6 +178,15 @@ impl PartFiles {
 }
 
 impl WeightFiles {
+    /// Files that are called `stem` in `folder`, which is empty for the model's top folder.
+    pub(crate) const fn new(
+        folder: &'static str,
+        stem: &'static str,
+        ending: &'static str,
+    ) -> Self {
+        Self { folder, stem, ending }
+    }
+
     /// Opens them in a folder that holds nothing but this part.
     pub(crate) fn open_alone(self, files: &ModelFiles) -> Result<Weights, WeightsFileError> {
         Weights::open(files, "", self.stem)

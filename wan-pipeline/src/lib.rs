@@ -2,6 +2,7 @@
 
 mod backends;
 mod builder;
+mod clip;
 mod clock;
 mod components;
 mod conditions;
@@ -48,6 +49,7 @@ pub use backends::{
     with_backend,
 };
 pub use builder::PipelineBuilder;
+pub use clip::{Clip, ClipBuilder, ClipEmbedding, RankedVideo, rank_with_clip};
 pub use denoising::{Denoising, Step};
 pub use embeds::{Embeddings, EmbeddingsWriter, PromptEmbeds};
 pub use error::{Error, ModelError};

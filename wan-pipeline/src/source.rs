@@ -91,10 +91,41 @@ pub(crate) fn find(
     Ok(ModelLocation { name, folder: Some(folder) })
 }
 
-/// The files that a pipeline reads, without those of parts that have files of their own.
-struct NeededFiles {
-    small: Vec<String>,
-    weights: Vec<WeightFiles>,
+/// Finds a model that is one network in a folder of its own, whose files are known beforehand, as [`find`] does.
+/// `check` refuses its configs before its weights are downloaded.
+pub(crate) fn find_files(
+    source: &Source,
+    needed: &NeededFiles,
+    check: impl Fn(&ModelFiles) -> Result<(), Error>,
+    observer: &mut Observer,
+) -> Result<ModelFiles, Error> {
+    #[cfg(not(feature = "hub"))]
+    let _ = check; // Nothing is downloaded.
+    let name = source.model.as_deref().unwrap_or(Path::new(""));
+    match ModelName::resolve(name, source)? {
+        ModelName::Folder(folder) => {
+            let files = ModelFiles::folder(&folder)?;
+            verify_folder(&folder, &files, needed, source.verify.unwrap_or_default(), observer)?;
+            Ok(files)
+        }
+        ModelName::BuiltIn(files) => Ok(files),
+        #[cfg(feature = "hub")]
+        ModelName::Repository(repository) => {
+            let observer = &mut hub_observer(observer);
+            let snapshot = open_repository(source, &repository, observer)?;
+            snapshot.fetch(&needed.small, observer)?;
+            let files = ModelFiles::folder(&snapshot.folder())?;
+            check(&files)?;
+            fetch_weights(&snapshot, &files, &needed.weights, observer)?;
+            Ok(files)
+        }
+    }
+}
+
+/// The files that are read, without those of parts that have files of their own.
+pub(crate) struct NeededFiles {
+    pub(crate) small: Vec<String>,
+    pub(crate) weights: Vec<WeightFiles>,
 }
 
 impl NeededFiles {
@@ -149,19 +180,8 @@ fn download(
     parts: &Parts,
     observer: &mut Observer,
 ) -> Result<(ModelFiles, Layout), Error> {
-    let mut options = source.hub_options()?;
-    options.verify = source.verify.unwrap_or(options.verify);
-    let Repository { id, revision } = repository;
-    let revision = revision.as_deref().unwrap_or("main");
-    let observer = &mut |event: HubEvent| {
-        let event = match event {
-            HubEvent::Verifying { done, total } => Event::Verifying { done, total },
-            other => Event::Download(other),
-        };
-        flow(observer, event)
-    };
-    let opened = Hub::new(options)?.open(id, revision, observer);
-    let snapshot = opened.map_err(|error| no_model(error, source, id))?;
+    let observer = &mut hub_observer(observer);
+    let snapshot = open_repository(source, repository, observer)?;
     let layout = Layout::among(|file| snapshot.has(file));
     let mut needed = NeededFiles::for_layout(layout, parts, |file| snapshot.has(file));
     // Without it a request can name the scheduler.
@@ -169,13 +189,49 @@ fn download(
     snapshot.fetch(&needed.small, observer)?;
     let files = ModelFiles::folder(&snapshot.folder())?;
     check_configs(&files, Layout::detect(&files)?, parts)?;
+    fetch_weights(&snapshot, &files, &needed.weights, observer)?;
+    Ok((files, layout))
+}
+
+/// What is told of a download.
+#[cfg(feature = "hub")]
+fn hub_observer(observer: &mut Observer) -> impl FnMut(HubEvent) -> ControlFlow<()> {
+    move |event| {
+        let event = match event {
+            HubEvent::Verifying { done, total } => Event::Verifying { done, total },
+            other => Event::Download(other),
+        };
+        flow(observer, event)
+    }
+}
+
+#[cfg(feature = "hub")]
+fn open_repository(
+    source: &Source,
+    repository: &Repository,
+    observer: &mut HubObserver,
+) -> Result<Snapshot, Error> {
+    let mut options = source.hub_options()?;
+    options.verify = source.verify.unwrap_or(options.verify);
+    let Repository { id, revision } = repository;
+    let revision = revision.as_deref().unwrap_or("main");
+    let opened = Hub::new(options)?.open(id, revision, observer);
+    opened.map_err(|error| no_model(error, source, id))
+}
+
+#[cfg(feature = "hub")]
+fn fetch_weights(
+    snapshot: &Snapshot,
+    files: &ModelFiles,
+    stored: &[WeightFiles],
+    observer: &mut HubObserver,
+) -> Result<(), Error> {
     let mut weights = Vec::new();
-    for stored in needed.weights {
-        weights.extend(weight_files(&snapshot, &files, stored, observer)?);
+    for stored in stored {
+        weights.extend(weight_files(snapshot, files, *stored, observer)?);
     }
     snapshot.fetch(&weights, observer)?;
-    snapshot.finish()?;
-    Ok((files, layout))
+    Ok(snapshot.finish()?)
 }
 
 /// The error of a repository that cannot be had; a name that may have been meant for a folder is called that

@@ -76,6 +76,19 @@ pub enum TextError {
         /// The ids that end with `</s>`.
         right: Vec<u32>,
     },
+    /// The tokenizer does not put one token before a text and one behind it, as that of a CLIP does.
+    #[error(
+        "the tokenizer {file} makes {found:?} of a text whose own tokens are {text:?}; that of a CLIP puts \
+         one token before them and one behind"
+    )]
+    NotFramed {
+        /// The file.
+        file: String,
+        /// The ids that it makes of a short text.
+        found: Vec<u32>,
+        /// The ids without those around them.
+        text: Vec<u32>,
+    },
     /// The asked length leaves no room for text.
     #[error("a length of {found} tokens has no room for text and </s>, ask for 2 or more")]
     Length {

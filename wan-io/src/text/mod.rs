@@ -1,4 +1,4 @@
-//! From a prompt to token ids: [`clean_prompt`] and the umT5 [`Tokenizer`].
+//! From a prompt to token ids: [`clean_prompt`] and the umT5 [`Tokenizer`]; [`ClipTokenizer`] for CLIP.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), wan_io::text::TextError> {
@@ -13,6 +13,7 @@
 
 mod charset;
 mod clean;
+mod clip;
 mod encoding;
 mod entities;
 mod error;
@@ -23,6 +24,7 @@ mod tokenizer;
 mod unigram;
 
 pub use clean::clean_prompt;
+pub use clip::{ClipTokenizer, ClipTokens};
 pub use error::TextError;
 pub use tokenizer::{Tokenizer, Tokens};
 

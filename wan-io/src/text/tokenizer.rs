@@ -21,7 +21,7 @@ const LONGEST_PIECE: usize = 4096;
 /// A blank, as pieces are written.
 const BLANK: &str = "▁";
 /// The name of bytes without a file in errors.
-const IN_MEMORY: &str = "in memory";
+pub(super) const IN_MEMORY: &str = "in memory";
 
 /// The library's tokenizer with our model.
 pub(super) type Inner = TokenizerImpl<
@@ -93,14 +93,10 @@ impl Tokenizer {
     }
 
     fn load(bytes: &[u8], file: String) -> Result<Self, TextError> {
-        let found = bytes.len() as u64;
-        if found > Tokenizer::MAX_BYTES {
-            return Err(TextError::TooLarge { file, found, limit: Tokenizer::MAX_BYTES });
-        }
         let is_sentence_piece = SentencePiece::is_kind(bytes);
-        let beginning = &bytes[..bytes.len().min(foreign::START)];
-        if !is_sentence_piece && let Some(what) = foreign::instead_of_json(beginning, found) {
-            return Err(TextError::Foreign { file, what });
+        match is_sentence_piece {
+            true => check_size(bytes, &file)?,
+            false => check_content(bytes, &file)?,
         }
         let inner = match is_sentence_piece {
             true => from_sentence_piece(bytes)
@@ -208,6 +204,25 @@ fn offsets(encoding: &Encoding, text: &str) -> Vec<(usize, usize)> {
     pieces.map(range).collect()
 }
 
+/// Refuses content that is larger than any tokenizer.
+fn check_size(bytes: &[u8], file: &str) -> Result<(), TextError> {
+    let (found, limit) = (bytes.len() as u64, Tokenizer::MAX_BYTES);
+    match found > limit {
+        true => Err(TextError::TooLarge { file: file.to_owned(), found, limit }),
+        false => Ok(()),
+    }
+}
+
+/// That, and what is known to be something else than JSON.
+pub(super) fn check_content(bytes: &[u8], file: &str) -> Result<(), TextError> {
+    check_size(bytes, file)?;
+    let beginning = &bytes[..bytes.len().min(foreign::START)];
+    match foreign::instead_of_json(beginning, bytes.len() as u64) {
+        Some(what) => Err(TextError::Foreign { file: file.to_owned(), what }),
+        None => Ok(()),
+    }
+}
+
 /// The tokenizer in a folder. Where there is none, messages name the usual one.
 fn in_folder(folder: &Path) -> PathBuf {
     let [json, spiece] = ["tokenizer.json", "spiece.model"].map(|name| folder.join(name));
@@ -249,7 +264,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
 
 /// Runs a call of the `tokenizers` crate. It panics on some damaged files (tables of a normalizer that
 /// point beyond their end), which is an error like any other here.
-fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+pub(super) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the tokenizers library panicked".to_owned()),
@@ -281,7 +296,7 @@ struct Model {
 
 /// The tokenizer of a `tokenizer.json`. Refuses other models, and what would exhaust the memory in the
 /// library.
-fn from_json(bytes: &[u8], file: &str) -> Result<Inner, TextError> {
+pub(super) fn from_json(bytes: &[u8], file: &str) -> Result<Inner, TextError> {
     let malformed = |found: String| TextError::Malformed { file: file.to_owned(), found };
     let layout = || Ok(serde_json::from_slice::<Layout>(bytes)?);
     let layout = guarded(layout).map_err(malformed)?;

@@ -19,6 +19,8 @@ pub struct StoredTensor<'a> {
     /// The shape.
     pub shape: &'a [usize],
     place: Place<'a>,
+    /// The element that a part of a tensor begins with.
+    start: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,11 +32,23 @@ enum Place<'a> {
 impl<'a> StoredTensor<'a> {
     /// A tensor whose elements are `bytes` (little-endian, row-major).
     pub fn in_memory(dtype: Dtype, shape: &'a [usize], bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Self { dtype, shape, place: Place::Memory(bytes.into()) }
+        Self { dtype, shape, place: Place::Memory(bytes.into()), start: None }
     }
 
     pub(super) fn in_file(file: &'a OpenFile, view: &'a View) -> Self {
-        Self { dtype: view.dtype, shape: &view.shape, place: Place::File(file, view) }
+        Self { dtype: view.dtype, shape: &view.shape, place: Place::File(file, view), start: None }
+    }
+
+    /// The elements from `start` on, in row-major order, as a tensor of their own with this shape: for
+    /// matrices that are stored as one.
+    ///
+    /// # Panics
+    /// If there are not so many elements.
+    pub fn part(self, start: usize, shape: &'a [usize]) -> Self {
+        let (all, start) = (self.count(), self.start.unwrap_or(0) + start);
+        let part = Self { shape, start: Some(start), ..self };
+        assert!(start + part.count() <= all, "{shape:?} from {start} on of {all} elements");
+        part
     }
 
     /// The number of elements.
@@ -63,6 +77,8 @@ impl<'a> StoredTensor<'a> {
         range: Range<usize>,
         buffer: &'b mut Vec<u8>,
     ) -> Result<&'b [u8], FileError> {
+        let start = self.start.unwrap_or(0);
+        let range = range.start + start..range.end + start;
         match &self.place {
             Place::Memory(bytes) => {
                 let bits = self.dtype.bitsize();
@@ -77,6 +93,10 @@ impl<'a> StoredTensor<'a> {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>, FileError> {
+        if self.start.is_some() {
+            let mut buffer = Vec::new();
+            return Ok(Cow::Owned(self.read(0..self.count(), &mut buffer)?.to_vec()));
+        }
         match &self.place {
             Place::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
             Place::File(file, view) => view.bytes(file),

@@ -148,7 +148,12 @@ const VAES: &[Row] = &[
 
 const IMAGE_ENCODERS: &[Row] = &[row(
     Kind::Clip,
-    &[&["visual.transformer.*.attn.to_qkv", "vision_model.encoder.layers.*.self_attn.q_proj"]],
+    &[&[
+        "visual.transformer.*.attn.to_qkv",
+        "visual.transformer.resblocks.*.attn.in_proj_weight",
+        "vision_model.encoder.layers.*.self_attn.q_proj",
+        "vision_model.encoder.layer.*.self_attn.q_proj",
+    ]],
 )];
 
 const AUDIO_ENCODERS: &[Row] = &[row(

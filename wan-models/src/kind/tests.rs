@@ -204,6 +204,8 @@ fn parts_with_names_of_their_own_are_told() {
             ],
         ),
         (Clip, vec!["vision_model.encoder.layers.0.self_attn.q_proj.weight"]),
+        (Clip, vec!["vision_model.encoder.layer.0.self_attn.q_proj.weight", "logit_scale"]),
+        (Clip, vec!["visual.transformer.resblocks.0.attn.in_proj_weight", "visual.proj"]),
         (AudioEncoder, vec!["wav2vec2.feature_extractor.conv_layers.0.conv.weight"]),
     ] {
         assert_eq!(detect(&list(&names)), Some(kind), "{names:?}");

@@ -50,6 +50,10 @@ impl<B: Backend> LayerNorm<B> {
         Self { weight: tensor("weight"), bias: tensor("bias"), eps, dtype }
     }
 
+    pub(crate) fn device(&self) -> B::Device {
+        self.weight.device()
+    }
+
     /// `[B, S, D]`
     pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let affine = (self.weight.clone(), self.bias.clone());
