@@ -107,6 +107,12 @@ impl<B: Backend> PipelineBuilder<B> {
         self.part(Role::TextEncoder, file)
     }
 
+    /// The image encoder's weights in this file or folder, as for [`transformer`](Self::transformer): a CLIP, of which
+    /// the vision tower is taken. Image-to-video models of Wan 2.1 need it.
+    pub fn image_encoder(self, file: impl Into<PathBuf>) -> Self {
+        self.part(Role::ImageEncoder, file)
+    }
+
     /// The VAE's weights in this file, as for [`transformer`](Self::transformer).
     pub fn vae(self, file: impl Into<PathBuf>) -> Self {
         self.part(Role::Vae, file)

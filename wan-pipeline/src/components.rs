@@ -9,17 +9,18 @@ use serde_json::{Map, Value};
 use wan_core::Backend;
 use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
-use wan_io::image::{Fit, FitRule};
+use wan_io::image::{ClipPreprocess, Fit, FitRule};
 use wan_io::text::Tokenizer;
 use wan_io::video::{FrameRate, VideoSpec};
 use wan_io::weights::Weights;
+use wan_models::clip::{ClipVisionConfig, ClipVisionEncoder};
 use wan_models::kind::CheckpointKind;
 use wan_models::load::{self, Network, NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
 use wan_models::vae::{WanVae, WanVaeConfig};
 
-use crate::layout::{CONFIG, Class, Layout};
+use crate::layout::{CONFIG, Class, Layout, PREPROCESSOR};
 use crate::spec::{Description, check_kind};
 use crate::{DTypes, Error, ModelError, ModelSpec, Preset, Role};
 
@@ -57,11 +58,19 @@ pub(crate) struct Component<C> {
     fingerprint: OnceLock<String>,
 }
 
+/// The network that looks at images, and how they are brought to it.
+pub(crate) struct ImageEncoder {
+    pub(crate) vision: Component<ClipVisionConfig>,
+    pub(crate) preprocess: ClipPreprocess,
+}
+
 /// A model: every config valid and in agreement with the others, every tensor where its config says.
 pub(crate) struct Components {
     pub(crate) name: String,
     pub(crate) spec: ModelSpec,
     pub(crate) text_encoder: Option<Component<Umt5Config>>,
+    /// Of models that attend to images.
+    pub(crate) image_encoder: Option<ImageEncoder>,
     pub(crate) transformer: Component<WanTransformerConfig>,
     /// The second of two experts.
     pub(crate) transformer_2: Option<Component<WanTransformerConfig>>,
@@ -92,6 +101,10 @@ impl Components {
                 None
             }
         };
+        let image_encoder = match transformer.config.image_dim {
+            Some(_) => Some(opening.image_encoder()?),
+            None => None,
+        };
         let vae = opening.network(Role::Vae)?;
         let spec = ModelSpec::new(description, &transformer, &vae)?;
         let tokenizer = match text_encoder.is_some() {
@@ -99,7 +112,16 @@ impl Components {
             false => None,
         };
         let (tokenizer, tokenizer_path) = tokenizer.unzip();
-        let model = Self { name, spec, text_encoder, transformer, transformer_2, vae, tokenizer };
+        let model = Self {
+            name,
+            spec,
+            text_encoder,
+            image_encoder,
+            transformer,
+            transformer_2,
+            vae,
+            tokenizer,
+        };
         model.check_agreement(&tokenizer_path.unwrap_or_default())?;
         Ok(model)
     }
@@ -112,6 +134,9 @@ impl Components {
     ) -> Result<(), Error> {
         if let Some(text_encoder) = &self.text_encoder {
             text_encoder.check::<B, Umt5Encoder<B>>(device, dtypes.text_encoder)?;
+        }
+        if let Some(ImageEncoder { vision, .. }) = &self.image_encoder {
+            vision.check::<B, ClipVisionEncoder<B>>(device, dtypes.transformer)?;
         }
         for transformer in [&self.transformer].into_iter().chain(&self.transformer_2) {
             transformer.check::<B, WanTransformer<B>>(device, dtypes.transformer)?;
@@ -154,6 +179,9 @@ impl Components {
         let transformer = &self.transformer;
         if let Some(second) = &self.transformer_2 {
             second.check_expert(transformer)?;
+        }
+        if let Some(ImageEncoder { vision, .. }) = &self.image_encoder {
+            transformer.check_image_encoder(vision)?;
         }
         let Some(text_encoder) = &self.text_encoder else { return Ok(()) };
         let (found, expected) = (transformer.config.text_dim, text_encoder.config.d_model);
@@ -250,6 +278,23 @@ impl<C: NetworkConfig> Component<C> {
 }
 
 impl Component<WanTransformerConfig> {
+    /// Whether it attends to what the image encoder gives.
+    fn check_image_encoder(&self, vision: &Component<ClipVisionConfig>) -> Result<(), ModelError> {
+        let (config, states) = (&self.config, &vision.config);
+        if let Some(found) = config.image_dim.filter(|&found| found != states.hidden_size) {
+            let other = format!("hidden_size in {}", vision.config_path);
+            return Err(self.disagrees("image_dim", found, other, states.hidden_size));
+        }
+        let both = 2 * states.tokens();
+        match config.pos_embed_seq_len.filter(|&found| found != both) {
+            Some(found) => {
+                let other = format!("the tokens of two images in {}", vision.config_path);
+                Err(self.disagrees("pos_embed_seq_len", found, other, both))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Refuses one of two experts without the other: alone it makes half of a video.
     fn require_whole(&self) -> Result<(), ModelError> {
         let path = self.files.origin().to_string();
@@ -310,6 +355,18 @@ impl Opening<'_> {
             Some(file) => from_file(file, role),
             None => self.folder(role).and_then(|(files, layout)| from_folder(files, layout, role)),
         }
+    }
+
+    fn image_encoder(&self) -> Result<ImageEncoder, Error> {
+        let vision: Component<ClipVisionConfig> = self.network(Role::ImageEncoder)?;
+        let preprocess = match self.folder {
+            Some((files, Layout::Diffusers)) if files.has(PREPROCESSOR) => {
+                files.json(PREPROCESSOR)?
+            }
+            Some((_, Layout::Diffusers)) => ClipPreprocess::default(),
+            _ => ClipPreprocess::original(vision.config.image_size as u32),
+        };
+        Ok(ImageEncoder { vision, preprocess })
     }
 
     /// The tokenizer, and how messages name it.
@@ -441,6 +498,7 @@ pub(crate) fn check_config(files: &ModelFiles, layout: Layout, role: Role) -> Re
         Role::Transformer | Role::Transformer2 => {
             check::<WanTransformerConfig>(files, layout, file)
         }
+        Role::ImageEncoder => check::<ClipVisionConfig>(files, layout, file),
         Role::Vae => check::<WanVaeConfig>(files, layout, file),
         Role::Tokenizer => Ok(()),
     }

@@ -68,9 +68,6 @@ pub enum Error {
         /// The device's message.
         reason: String,
     },
-    /// A picture cannot be read or resized.
-    #[error(transparent)]
-    Image(#[from] ImageError),
     /// The temporary file that decoded tiles wait in cannot be written or read.
     #[error("the temporary file of decoded tiles: {0}")]
     TemporaryFile(#[source] std::io::Error),

@@ -15,6 +15,7 @@ use crate::{Error, ModelError, Role};
 
 pub(crate) const INDEX: &str = "model_index.json";
 pub(crate) const SCHEDULER: &str = "scheduler/scheduler_config.json";
+pub(crate) const PREPROCESSOR: &str = "image_processor/preprocessor_config.json";
 pub(crate) const CONFIG: &str = "config.json";
 const HIGH_NOISE_CONFIG: &str = "high_noise_model/config.json";
 const LOW_NOISE_CONFIG: &str = "low_noise_model/config.json";
@@ -51,9 +52,9 @@ pub(crate) struct WeightFiles {
 
 /// The places of files: for each layout and part with weights a row, or several, of which the first counts whose
 /// files are there. A part without a row is one that models of the layout have not.
-const PLACES: [(Layout, Role, PartFiles); 12] = {
+const PLACES: [(Layout, Role, PartFiles); 14] = {
     use Layout::{Diffusers, Original, OriginalExperts};
-    use Role::{TextEncoder, Transformer, Transformer2, Vae};
+    use Role::{ImageEncoder, TextEncoder, Transformer, Transformer2, Vae};
     const fn row(
         layout: Layout,
         role: Role,
@@ -63,10 +64,13 @@ const PLACES: [(Layout, Role, PartFiles); 12] = {
         (layout, role, PartFiles { config, weights: WeightFiles { folder, stem, ending } })
     }
     const TEXT_ENCODER: [&str; 3] = ["text_encoder", "model", "safetensors"];
+    const IMAGE_ENCODER: [&str; 3] = ["image_encoder", "model", "safetensors"];
     const TRANSFORMER: [&str; 3] = ["transformer", "diffusion_pytorch_model", "safetensors"];
     const VAE: [&str; 3] = ["vae", "diffusion_pytorch_model", "safetensors"];
     const TRANSFORMER_2: [&str; 3] = ["transformer_2", "diffusion_pytorch_model", "safetensors"];
     const ORIGINAL_TEXT_ENCODER: [&str; 3] = ["", "models_t5_umt5-xxl-enc-bf16", "pth"];
+    const ORIGINAL_IMAGE_ENCODER: [&str; 3] =
+        ["", "models_clip_open-clip-xlm-roberta-large-vit-huge-14", "pth"];
     const ORIGINAL_TRANSFORMER: [&str; 3] = ["", "diffusion_pytorch_model", "safetensors"];
     const HIGH_NOISE: [&str; 3] = ["high_noise_model", "diffusion_pytorch_model", "safetensors"];
     const LOW_NOISE: [&str; 3] = ["low_noise_model", "diffusion_pytorch_model", "safetensors"];
@@ -74,10 +78,12 @@ const PLACES: [(Layout, Role, PartFiles); 12] = {
     const VAE_22: [&str; 3] = ["", "Wan2.2_VAE", "pth"];
     [
         row(Diffusers, TextEncoder, Some("text_encoder/config.json"), TEXT_ENCODER),
+        row(Diffusers, ImageEncoder, Some("image_encoder/config.json"), IMAGE_ENCODER),
         row(Diffusers, Transformer, Some("transformer/config.json"), TRANSFORMER),
         row(Diffusers, Transformer2, Some("transformer_2/config.json"), TRANSFORMER_2),
         row(Diffusers, Vae, Some("vae/config.json"), VAE),
         row(Original, TextEncoder, None, ORIGINAL_TEXT_ENCODER),
+        row(Original, ImageEncoder, None, ORIGINAL_IMAGE_ENCODER),
         row(Original, Transformer, Some(CONFIG), ORIGINAL_TRANSFORMER),
         row(Original, Vae, None, VAE_21),
         row(Original, Vae, None, VAE_22),

@@ -6,13 +6,15 @@ use std::time::Instant;
 use burn::tensor::DType;
 use wan_core::backend::NetworkKind;
 use wan_core::{Backend, ReadingPace};
+use wan_io::image::ClipPreprocess;
+use wan_models::clip::ClipVisionEncoder;
 use wan_models::load::{Network, ReadOptions, Residency, load};
 use wan_models::transformer::WanTransformer;
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::WanVae;
 
 use crate::builder::Options;
-use crate::components::{Component, Components};
+use crate::components::{Component, Components, ImageEncoder};
 use crate::encode::EmbedsCache;
 use crate::latents::LatentsFile;
 use crate::memory::Wishes;
@@ -158,7 +160,8 @@ impl<B: Backend> Pipeline<B> {
             Role::TextEncoder => self.text_encoder.unload(),
             Role::Transformer | Role::Transformer2 => self.transformer.unload(),
             Role::Vae => self.vae.unload(),
-            Role::Tokenizer => {} // small, and needed by every request
+            // Not kept after its use; small, and needed by every request.
+            Role::ImageEncoder | Role::Tokenizer => {}
         }
     }
 
@@ -191,6 +194,19 @@ impl<B: Backend> Pipeline<B> {
         let component = self.model.text_encoder()?;
         let options = ReadOptions::new(self.dtypes.text_encoder).residency(residency);
         self.load_part(Role::TextEncoder, component, options, observer)
+    }
+
+    /// Loads the image encoder, with how images are brought to it; `None` where the model attends to none.
+    pub(crate) fn image_encoder(
+        &self,
+        observer: &mut Observer,
+    ) -> Result<Option<(ClipVisionEncoder<B>, &ClipPreprocess)>, Error> {
+        let Some(ImageEncoder { vision, preprocess }) = &self.model.image_encoder else {
+            return Ok(None);
+        };
+        let options = ReadOptions::new(self.dtypes.transformer);
+        let encoder = self.load_part(Role::ImageEncoder, vision, options, observer)?;
+        Ok(Some((encoder, preprocess)))
     }
 
     /// The transformer, or the second of two, loaded the first time. Another one, or one that is held in another

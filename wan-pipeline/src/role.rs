@@ -10,6 +10,8 @@ pub enum Role {
     Transformer,
     /// The expert for the last steps, where noise is low.
     Transformer2,
+    /// Turns images into states that image-to-video models of Wan 2.1 attend to.
+    ImageEncoder,
     /// Maps videos to latents and back.
     Vae,
     /// Turns prompts into token ids.
@@ -18,12 +20,12 @@ pub enum Role {
 
 impl Role {
     /// The parts with weights, in the order in which they run.
-    pub(crate) const NETWORKS: [Self; 4] =
-        [Self::TextEncoder, Self::Transformer, Self::Transformer2, Self::Vae];
+    pub(crate) const NETWORKS: [Self; 5] =
+        [Self::TextEncoder, Self::ImageEncoder, Self::Transformer, Self::Transformer2, Self::Vae];
 
     /// Whether there are models without it.
     pub(crate) fn is_optional(self) -> bool {
-        self == Self::Transformer2
+        matches!(self, Self::ImageEncoder | Self::Transformer2)
     }
 }
 
@@ -33,6 +35,7 @@ impl fmt::Display for Role {
             Self::TextEncoder => "text encoder",
             Self::Transformer => "transformer",
             Self::Transformer2 => "second transformer",
+            Self::ImageEncoder => "image encoder",
             Self::Vae => "vae",
             Self::Tokenizer => "tokenizer",
         })

@@ -11,7 +11,7 @@ use wan_io::integrity::{self, Verify};
 use crate::components::Parts;
 #[cfg(feature = "hub")]
 use crate::components::check_config;
-use crate::layout::{INDEX, Layout, SCHEDULER, WeightFiles};
+use crate::layout::{INDEX, Layout, PREPROCESSOR, SCHEDULER, WeightFiles};
 use crate::model_name::{ModelName, short_name};
 #[cfg(feature = "hub")]
 use crate::model_name::{Repository, did_you_mean};
@@ -142,6 +142,9 @@ impl NeededFiles {
             let Some(files) = layout.files(role, &has).filter(|_| is_needed) else { continue };
             small.extend(files.config.map(str::to_owned));
             weights.push(files.weights);
+        }
+        if layout == Layout::Diffusers && has(PREPROCESSOR) {
+            small.push(PREPROCESSOR.to_owned());
         }
         Self { small, weights }
     }

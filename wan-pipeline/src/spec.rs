@@ -85,12 +85,18 @@ const TRANSFORMERS: &[CheckpointKind] = &[
 ];
 const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel"];
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
         role: Role::TextEncoder,
         field: "text_encoder",
         classes: &["UMT5EncoderModel"],
         kinds: &[CheckpointKind::Umt5],
+    },
+    Part {
+        role: Role::ImageEncoder,
+        field: "image_encoder",
+        classes: &["CLIPVisionModel", "CLIPVisionModelWithProjection"],
+        kinds: &[CheckpointKind::Clip],
     },
     Part {
         role: Role::Transformer,

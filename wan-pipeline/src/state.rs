@@ -208,15 +208,24 @@ impl<B: Backend> Pipeline<B> {
             }
             Ok(Some(Latents::<B>::from_vec(values, shape, &self.device).into_tensor()))
         };
+        let vision = self.model.image_encoder.as_ref().map(|encoder| &encoder.vision.config);
+        let states = vision.map_or([1, 1, 1, 0, 0], |vision| {
+            let tokens = config.pos_embed_seq_len.unwrap_or(vision.tokens());
+            [1, 1, 1, tokens, vision.hidden_size]
+        });
         let conditions = Conditions {
-            image: None,
+            image: read("image", states)?.map(|x| x.reshape([1, states[3], states[4]])),
             channels: read("channels", video(beside))?,
             control: read("control", video(config.vace_channels()))?
                 .map(|latents| Control { latents, scales: vec![plan.control_scale as f32] }),
             known: read("known", [1, z, 1, height, width])?,
         };
-        if beside > 0 && conditions.channels.is_none() {
-            let (path, name) = (file.path(), format!("{index}.condition.channels"));
+        let missing = [
+            ("channels", beside > 0 && conditions.channels.is_none()),
+            ("image", vision.is_some() && conditions.image.is_none()),
+        ];
+        if let Some((name, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
+            let (path, name) = (file.path(), format!("{index}.condition.{name}"));
             return Err(TensorFileError::MissingTensor { path, name }.into());
         }
         Ok(conditions)

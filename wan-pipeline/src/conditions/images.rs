@@ -7,8 +7,9 @@ use wan_core::{Backend, FrameSource};
 use wan_io::image::{Filter, FitRule, Image, Pixels};
 
 use super::Conditions;
+use crate::denoising::check_finite;
 use crate::task::MASK_CHANNELS;
-use crate::{Error, Event, Observer, Pipeline, Plan, Request, Task};
+use crate::{Error, Event, Observer, Pipeline, Plan, Request, Stage, Task};
 
 impl<B: Backend> Pipeline<B> {
     /// The conditions of a video that begins with a picture.
@@ -25,6 +26,7 @@ impl<B: Backend> Pipeline<B> {
         let (size, fit) = (size.map(|side| side as u32), request.fit);
         observer.emit(Event::EncodingImages { images, found, size, fit })?;
         let frame = |image: &Image| self.fit(image, request.fit, plan);
+        let image = self.look_at(Some(first), last, plan, observer)?;
         let (first, last) = (frame(first)?, last.map(frame).transpose()?);
         let frames = EndFrames {
             first: &first,
@@ -39,7 +41,39 @@ impl<B: Backend> Pipeline<B> {
         let mask = known_frames(latents.dims(), frames.last.is_some());
         let mask = Tensor::from_data(mask, (&self.device, DType::F32));
         let channels = Some(Tensor::cat(vec![mask, latents], 1));
-        Ok(Conditions { channels, ..Conditions::none() })
+        Ok(Conditions { image, channels, ..Conditions::none() })
+    }
+
+    /// The states of the image encoder, `[1, N, D]`, where the model has one: of the first image, and of the last one
+    /// where the model tells them apart; zeros where there is no image.
+    pub(super) fn look_at(
+        &self,
+        first: Option<&Image>,
+        last: Option<&Image>,
+        plan: &Plan,
+        observer: &mut Observer,
+    ) -> Result<Option<Tensor<B, 3>>, Error> {
+        let memory = self.memory(std::slice::from_ref(plan));
+        memory.clone().only(Stage::EncodingImages).check()?;
+        self.make_room(Stage::EncodingImages, &memory);
+        let Some((encoder, preprocess)) = self.image_encoder(observer)? else { return Ok(None) };
+        let config = encoder.config();
+        let Some(first) = first else {
+            let shape = [1, config.tokens(), config.hidden_size];
+            return Ok(Some(Tensor::zeros(shape, (&self.device, DType::F32))));
+        };
+        let tells_apart = self.model.transformer.config.pos_embed_seq_len.is_some();
+        let mut states = Vec::new();
+        for image in [first].into_iter().chain(last.filter(|_| tells_apart)) {
+            let Pixels { width, height, values } = preprocess.pixels(image)?;
+            let data = TensorData::new(values, [1, 3, height as usize, width as usize]);
+            let pixels = Tensor::from_data(data, (&self.device, DType::F32));
+            // The original conditions on the last layer but one.
+            states.push(encoder.hidden_states(pixels, 1, observer.cancel_token(), &mut ())?);
+        }
+        let states = Tensor::cat(states, 1);
+        check_finite(|| "looking at the image".into(), &states)?;
+        Ok(Some(states))
     }
 
     /// A picture as a frame of the video, resized as the rule does it: where the size is not that of the rule, as the

@@ -44,9 +44,14 @@ impl<B: Backend> Conditions<B> {
 
     /// All tensors by their names in the file of a run.
     pub(crate) fn tensors(&self) -> Vec<(&'static str, Tensor<B, 5>)> {
-        let Self { channels, known, control, .. } = self.clone();
+        let Self { image, channels, control, known } = self.clone();
         let control = control.map(|control| control.latents);
-        let named = [("channels", channels), ("known", known), ("control", control)];
+        let image = image.map(|states| {
+            let [_, tokens, width] = states.dims();
+            states.reshape([1, 1, 1, tokens, width])
+        });
+        let named =
+            [("image", image), ("channels", channels), ("control", control), ("known", known)];
         named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect()
     }
 
@@ -93,8 +98,9 @@ impl<B: Backend> Pipeline<B> {
             (Task::Control, _) => self.condition_on_control(request, plan, observer),
             (Task::FunControl, first) => {
                 let first = first.as_deref();
+                let image = self.look_at(first, None, plan, observer)?;
                 let channels = self.control_and_first(first, request, plan, observer)?;
-                Ok(Conditions { channels: Some(channels), ..Conditions::none() })
+                Ok(Conditions { image, channels: Some(channels), ..Conditions::none() })
             }
             (Task::Edit, _) => {
                 let channels = self.encode_source(request.video.as_ref(), plan, observer)?;

@@ -5,6 +5,7 @@
 //! held for as long as the CPU backend holds it: `transformer`, `vae` and `text` mirror the networks
 //! of `wan-models`, and change when these do.
 
+mod clip;
 mod machine;
 mod meter;
 mod of_pipeline;
@@ -36,7 +37,9 @@ use work::Workload;
 pub enum Stage {
     /// Prompts become embeddings.
     EncodingPrompts,
-    /// The video to start from becomes latents.
+    /// The image encoder looks at images.
+    EncodingImages,
+    /// The video to start from, or frames that are known, become latents.
     EncodingVideo,
     /// Noise becomes latents.
     Denoising,
@@ -48,6 +51,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EncodingPrompts => "encoding the prompts",
+            Self::EncodingImages => "looking at the images",
             Self::EncodingVideo => "encoding the video",
             Self::Denoising => "denoising",
             Self::Decoding => "decoding",
@@ -316,6 +320,7 @@ mod tests {
         let part = Part { config: serde_json::from_value(text).unwrap(), stored: 4 };
         Workload {
             text: Some(part),
+            image: None,
             transformer: Some(Part {
                 config: serde_json::from_value(transformer).unwrap(),
                 stored: 2,

@@ -39,8 +39,10 @@ impl<B: Backend> Pipeline<B> {
             Run::of(group.into_iter().map(|i| &plans[i]), &tokens, config, attention)
         };
         let text = self.model.text_encoder.as_ref();
+        let image = self.model.image_encoder.as_ref();
         let work = Workload {
             text: text.map(|part| Part::of(part, TEXT_MATRIX)),
+            image: image.map(|encoder| encoder.vision.config.clone()),
             transformer: Some(Part::of(&self.model.transformer, TRANSFORMER_MATRIX)),
             prompts: tokens.values().copied().collect(),
             encodes_video: plans.iter().any(|plan| plan.encoded_frames > 0),
@@ -100,7 +102,7 @@ impl<B: Backend> Pipeline<B> {
         let most = whole.peak().bytes();
         let need = whole.clone().only(stage).peak().bytes();
         let uses_vae = match stage {
-            Stage::EncodingPrompts => false,
+            Stage::EncodingPrompts | Stage::EncodingImages => false,
             Stage::Denoising => whole.work.encodes_video, // and so counted
             Stage::EncodingVideo | Stage::Decoding => true,
         };
@@ -119,6 +121,7 @@ impl<B: Backend> Pipeline<B> {
     fn workload(&self) -> Workload {
         Workload {
             text: None,
+            image: None,
             transformer: None,
             other_transformer: 0,
             vae: self.model.vae.config.clone(),

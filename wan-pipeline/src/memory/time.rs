@@ -211,6 +211,7 @@ impl MemoryPlan {
         let passes: f64 = self.work.runs.iter().map(|run| run.steps as f64).sum();
         let time = |stage: &StageMemory| match stage.stage {
             Stage::EncodingPrompts => self.work.prompts_time(rates) + read(stage),
+            Stage::EncodingImages => self.work.images_time(rates),
             Stage::EncodingVideo => self.work.vae_time(rates, encoder_layers),
             Stage::Denoising => {
                 self.work.runs.iter().map(steps).sum::<f64>() + passes * read(stage)
@@ -238,6 +239,12 @@ impl Workload {
         let Some(Part { config, .. }) = &self.text else { return 0.0 };
         let tokens: usize = self.prompts.iter().sum();
         2.0 * tokens as f64 * text_parameters(config) / rates.products
+    }
+
+    fn images_time(&self, rates: &Calibration) -> f64 {
+        let Some(image) = &self.image else { return 0.0 };
+        let operations = 2 * image.tokens() as u64 * super::clip::weights(image, 1);
+        operations as f64 / rates.products
     }
 
     fn step_time(&self, run: &Run, rates: &Calibration) -> f64 {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wan_core::backend::AttentionPlan;
+use wan_models::clip::ClipVisionConfig;
 use wan_models::load::Residency;
 use wan_models::transformer::WanTransformerConfig;
 use wan_models::umt5::Umt5Config;
 use wan_models::vae::WanVaeConfig;
 
-use super::{Place, Placement, Stage, StageMemory, text, transformer, vae};
+use super::{Place, Placement, Stage, StageMemory, clip, text, transformer, vae};
 use crate::Plan;
 
 /// What a process takes beside its tensors: stacks of threads, tables, packed operands.
@@ -26,6 +27,8 @@ const HEAPS_OF_READERS: u64 = 128 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
     pub(crate) text: Option<Part<Umt5Config>>,
+    /// The image encoder, where images are looked at.
+    pub(crate) image: Option<ClipVisionConfig>,
     pub(crate) transformer: Option<Part<WanTransformerConfig>>,
     /// Bytes of a transformer that is loaded and not part of the work.
     pub(crate) other_transformer: u64,
@@ -125,6 +128,7 @@ impl Workload {
     pub(super) fn stages(&self, placement: &Placement, place: Place) -> Vec<StageMemory> {
         let mut stages: Vec<StageMemory> =
             self.encoding_prompts(placement, place).into_iter().collect();
+        stages.extend(self.encoding_images());
         stages.extend(self.encoding_video(placement));
         stages.extend(self.denoising(placement, place));
         stages.push(self.decoding(placement, place));
@@ -144,6 +148,13 @@ impl Workload {
         let weights = sizes.used(placement.text_encoder, place);
         let working = text::encoding(&text.config, &self.prompts, self.text_element);
         Some(weights.stage(Stage::EncodingPrompts, working))
+    }
+
+    fn encoding_images(&self) -> Option<StageMemory> {
+        let image = self.image.as_ref()?;
+        let computed = clip::weights(image, self.element);
+        let weights = Weights { computed, ..Weights::default() };
+        Some(weights.stage(Stage::EncodingImages, clip::working(image, self.element)))
     }
 
     fn encoding_video(&self, placement: &Placement) -> Option<StageMemory> {
@@ -218,8 +229,13 @@ impl Workload {
         let latents: u64 = run.latent_shape.iter().map(|&side| side as u64).product();
         let latents = 4 * latents * run.latents as u64;
         let Some(Part { config, .. }) = &self.transformer else { return latents };
-        let rows = run.prompt_rows.iter();
-        let prompts: u64 = rows.map(|&rows| transformer::prompt(config, rows, self.element)).sum();
+        // Each prompt has keys and values of the image of its own.
+        let image = self
+            .image
+            .as_ref()
+            .map_or(0, |image| config.pos_embed_seq_len.unwrap_or(image.tokens()));
+        let rows = run.prompt_rows.iter().map(|rows| rows + image);
+        let prompts: u64 = rows.map(|rows| transformer::prompt(config, rows, self.element)).sum();
         latents + prompts + transformer::rotary_tables(config, run.tokens(config))
     }
 }

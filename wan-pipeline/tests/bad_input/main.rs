@@ -6,6 +6,7 @@ mod changing;
 mod configs;
 mod control;
 mod files;
+mod inputs;
 mod kinds;
 mod model;
 mod names;

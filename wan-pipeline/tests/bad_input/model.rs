@@ -35,6 +35,13 @@ pub(crate) const FILES: [&str; 9] = [
     VAE_WEIGHTS,
 ];
 
+/// All files that a model needs beside them if it attends to images.
+const IMAGE_FILES: [&str; 3] = [
+    "image_encoder/config.json",
+    "image_encoder/model.safetensors",
+    "image_processor/preprocessor_config.json",
+];
+
 /// The miniature model as it is.
 pub(crate) fn tiny_wan() -> Pipeline<Flex> {
     Pipeline::from_pretrained("tiny-wan").unwrap()
@@ -50,9 +57,18 @@ pub(crate) struct Model(TempDir);
 
 impl Model {
     pub(crate) fn copy() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
-        for file in FILES {
+        Self::with(&original, &FILES)
+    }
+
+    /// A copy of a small random model of a fixture that attends to images.
+    pub(crate) fn copy_of_image_model(original: &Path) -> Self {
+        Self::with(original, &[&FILES[..], &IMAGE_FILES].concat())
+    }
+
+    fn with(original: &Path, files: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
             let target = folder.path().join(file);
             fs::create_dir_all(target.parent().unwrap()).unwrap();
             fs::copy(original.join(file), target).unwrap();
