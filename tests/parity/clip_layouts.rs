@@ -458,7 +458,9 @@ fn of_wan() -> Arc<dyn TensorSource> {
     }
     for i in 0..24 {
         let layer = format!("textual.blocks.{i}");
-        ["q", "k", "v", "o"].map(|name| linear(format!("{layer}.attn.{name}"), 1024, 1024));
+        for name in ["q", "k", "v", "o"] {
+            linear(format!("{layer}.attn.{name}"), 1024, 1024);
+        }
         linear(format!("{layer}.ffn.0"), 1024, 4096);
         linear(format!("{layer}.ffn.2"), 4096, 1024);
     }

@@ -11,6 +11,7 @@ mod clip_layouts;
 mod dit;
 mod fixture;
 mod guidance;
+mod miniature;
 mod original_layout;
 mod pipeline;
 mod rng;
@@ -68,6 +69,7 @@ on_each_backend! {
     guidance: guidance::predictions;
     pipeline: pipeline::videos;
     pipeline_v2v: pipeline::videos_from_videos;
+    miniature: miniature::videos;
     pipeline_half: pipeline::half_precision;
     agreement: agreement::with_flex;
     original_transformer: original_layout::transformer;
@@ -126,6 +128,7 @@ fn every_folder_is_covered_or_listed() {
                 || schedulers::is_few_step(&folder)
                 || guidance::is_kind(&folder)
                 || pipeline::is_video_to_video(&folder)
+                || miniature::is_kind(&folder)
                 || tokenizer::is_kind(&folder)
                 || rng::is_kind(&folder) =>
             {
@@ -147,6 +150,10 @@ fn every_folder_is_covered_or_listed() {
         "umt5",
         "dit_t2v",
         "dit_t2v_variant",
+        "dit_i2v",
+        "dit_flf2v",
+        "dit_ti2v",
+        "dit_vace",
         "vae21",
         "vae22",
         "schedulers",
@@ -156,6 +163,10 @@ fn every_folder_is_covered_or_listed() {
         "tokenizer",
         "pipeline_t2v",
         "pipeline_v2v",
+        "pipeline_i2v",
+        "pipeline_ti2v",
+        "pipeline_two_expert",
+        "tiny_ti2v",
         "original_layout",
     ] {
         let there = root.join(name).is_dir();

@@ -54,7 +54,7 @@ pub fn videos_from_videos<B: Backend>(backend: &str) {
 fn check_all<B: Backend>(backend: &str, folder: &Path) {
     let fixture = Fixture::open(folder);
     let pipeline = open::<B>(&fixture, Precision::F32);
-    let vae = open_vae::<B>(&fixture);
+    let vae = open_vae::<B>(&model(&fixture));
     let cases = fixture.meta["cases"].as_object().expect("cases");
     assert!(!cases.is_empty());
     for name in cases.keys() {
@@ -91,8 +91,8 @@ fn open<B: Backend>(fixture: &Fixture, precision: Precision) -> Pipeline<B> {
     Pipeline::builder(model(fixture)).precision(precision).open().unwrap()
 }
 
-fn open_vae<B: Backend>(fixture: &Fixture) -> WanVae<B> {
-    let files = ModelFiles::folder(&model(fixture)).unwrap();
+pub fn open_vae<B: Backend>(model: &Path) -> WanVae<B> {
+    let files = ModelFiles::folder(model).unwrap();
     let config: WanVaeConfig = files.json("vae/config.json").unwrap();
     let weights = Weights::open(&files, "vae", "diffusion_pytorch_model").unwrap();
     let source: Arc<dyn TensorSource> = Arc::new(weights);
@@ -209,7 +209,9 @@ fn check<B: Backend>(backend: &str, case: &Case, pipeline: &Pipeline<B>, vae: &W
     let expected = case.fixture.outputs.get(&case.output("timesteps"));
     let timesteps = Array { shape: vec![timesteps.len()], values: timesteps };
     compare(backend, &case.output("timesteps"), &timesteps, expected, (1e-4, 1e-6));
-    check_trajectory(backend, case, trajectory, is_start_known(pipeline, request));
+    let name = case.output("step_latents");
+    let is_known = is_start_known(pipeline, request);
+    check_trajectory(backend, case.fixture, &name, trajectory, is_known);
     case.check(backend, "final_latents", &latents);
 
     let latents = latents.tensor(pipeline.device());
@@ -227,18 +229,20 @@ fn is_start_known<B: Backend>(pipeline: &Pipeline<B>, request: &Request) -> bool
 }
 
 /// Compares the latents after each step, without the first frame where it is known.
-fn check_trajectory(backend: &str, case: &Case, values: Vec<f64>, is_start_known: bool) {
-    let name = case.output("step_latents");
-    let expected = case.fixture.outputs.get(&name);
+pub fn check_trajectory(
+    backend: &str,
+    fixture: &Fixture,
+    name: &str,
+    values: Vec<f64>,
+    is_start_known: bool,
+) {
+    let expected = fixture.outputs.get(name);
     let found = Array { shape: expected.shape.clone(), values };
-    match is_start_known {
-        false => case.fixture.check(backend, &name, &found),
-        true => {
-            let (found, expected) = (without_first_frame(&found), without_first_frame(expected));
-            let tolerance = case.fixture.tolerance(backend, &name);
-            compare(backend, &name, &found, &expected, tolerance);
-        }
+    if !is_start_known {
+        return fixture.check(backend, name, &found);
     }
+    let (found, expected) = (without_first_frame(&found), without_first_frame(expected));
+    compare(backend, name, &found, &expected, fixture.tolerance(backend, name));
 }
 
 /// `[.., T, H, W]` without the first of `T`.

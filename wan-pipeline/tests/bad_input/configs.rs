@@ -11,7 +11,8 @@ use wan_pipeline::{
 };
 
 use crate::model::{
-    INDEX, Model, SCHEDULER, TEXT_ENCODER, TOKENIZER, TRANSFORMER, VAE, says, smallest,
+    INDEX, Model, SCHEDULER, TEXT_ENCODER, TOKENIZER, TRANSFORMER, TRANSFORMER_WEIGHTS, VAE, says,
+    smallest,
 };
 
 /// Fields that are sizes.
@@ -111,7 +112,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 3] = [
 impl Model {
     /// The error with another value in a field of a JSON file, which is restored afterwards.
     #[track_caller]
-    fn error_with_field(&self, file: &str, field: &str, value: &Value) -> Error {
+    pub(crate) fn error_with_field(&self, file: &str, field: &str, value: &Value) -> Error {
         let mut json = self.json(file);
         json[field] = value.clone();
         self.error_with(file, json.to_string())
