@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes ghost checkpoints: folders with the configs, names, shapes and dtypes of a published Wan model, in
-the layout of Diffusers, whose weights are holes in sparse files. They read as zeros and take next to no
-disk space. Nothing is downloaded and nothing but Python 3.9 is needed.
+the layout of Diffusers or in the original one, whose weights are holes in sparse files. They read as zeros and
+take next to no disk space. Nothing is downloaded and nothing but Python 3.9 is needed.
 
     benches/ghosts/make_ghost.py wan2.1-t2v-1.3b target/ghosts/1.3b
+    benches/ghosts/make_ghost.py --original wan2.1-t2v-1.3b target/ghosts/1.3b-original
     benches/ghosts/make_ghost.py all target/ghosts            one folder for each model
     benches/ghosts/make_ghost.py --random wan2.1-t2v-1.3b target/ghosts/1.3b-random
     benches/ghosts/make_ghost.py --random --only vae wan2.1-t2v-1.3b target/ghosts/vae
@@ -15,6 +16,9 @@ a model with a few of its layers.
 With zeros some work is trivial: every hidden state is zero, pages of a hole are never read from a disk. Where
 time matters, --random writes small normal values (norms 1, biases 0), which takes the whole disk space.
 
+Models that are published in one layout alone have no ghost in the other: Fun in the original one, Lucy Edit in
+that of Diffusers. What of the original is not needed to make a video is left out (xlm-roberta-large, examples).
+
 The tokenizer is the one in target/umt5-tokenizer (.ci/fetch-umt5-tokenizer) if it is there, else the small
 one of tests/fixtures.
 
@@ -24,20 +28,33 @@ parameters and hashes of what is published. What could not be compared is marked
 
 import argparse
 import array
+import collections
 import hashlib
+import io
 import json
 import math
+import pickle
 import random
+import re
 import shutil
 import struct
 import sys
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 BYTES = {"F32": 4, "BF16": 2}
-# The largest shard, in bytes: of every published repository.
+# The largest shard, in bytes: of every published repository in the layout of Diffusers, and of those in the original
+# layout of Wan 2.1 and of Wan 2.2.
 SHARD = 5 * 10**9
+SHARD21 = 99 * 10**8
+SHARD22 = 10 * 10**9
+# The transformers of Fun and Lucy Edit are one file.
+ONE_FILE = 10**12
 
 
 # Names and shapes. Each function takes the config of a network and returns {name: shape} in the order of the
@@ -62,14 +79,15 @@ class Table(dict):
 
 
 def transformer(config):
-    """WanTransformer3DModel."""
+    """WanTransformer3DModel, and WanVACETransformer3DModel with `vace_layers`."""
     table = Table()
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    patch, ffn, image = config["patch_size"], config["ffn_dim"], config.get("image_dim")
-    added = config.get("added_kv_proj_dim")
+    patch, image, vace = config["patch_size"], config.get("image_dim"), config.get("vace_layers", [])
 
     table["scale_shift_table"] = [1, 2, width]
     table.conv("patch_embedding", config["in_channels"], width, *patch)
+    if vace:
+        table.conv("vace_patch_embedding", config["vace_in_channels"], width, *patch)
     condition = "condition_embedder"
     table.linear(f"{condition}.time_embedder.linear_1", config["freq_dim"], width)
     table.linear(f"{condition}.time_embedder.linear_2", width, width)
@@ -84,31 +102,98 @@ def transformer(config):
         table.linear(f"{embedder}.ff.net.0.proj", image, image)
         table.linear(f"{embedder}.ff.net.2", image, width)
         table.layer_norm(f"{embedder}.norm2", width)
-
     for index in range(config["num_layers"]):
-        block = f"blocks.{index}"
-        table[f"{block}.scale_shift_table"] = [1, 6, width]
-        for attention in (f"{block}.attn1", f"{block}.attn2"):
-            table[f"{attention}.norm_q.weight"] = [width]
-            table[f"{attention}.norm_k.weight"] = [width]
-            for projection in ("to_q", "to_k", "to_v"):
-                table.linear(f"{attention}.{projection}", width, width)
-            with_image = added is not None and attention.endswith("attn2")
-            if with_image:
-                table.linear(f"{attention}.add_k_proj", added, width)
-                table.linear(f"{attention}.add_v_proj", added, width)
-            table.linear(f"{attention}.to_out.0", width, width)
-            if with_image:
-                # A norm for queries that there are none of; later versions have none.
-                if config["_diffusers_version"] == WAN21:
-                    table[f"{attention}.norm_added_q.weight"] = [width]
-                table[f"{attention}.norm_added_k.weight"] = [width]
-        if config["cross_attn_norm"]:
-            table.layer_norm(f"{block}.norm2", width)
-        table.linear(f"{block}.ffn.net.0.proj", width, ffn)
-        table.linear(f"{block}.ffn.net.2", ffn, width)
+        transformer_block(table, f"blocks.{index}", width, config, config.get("added_kv_proj_dim"))
+    for index in range(len(vace)):
+        block = f"vace_blocks.{index}"
+        if index == 0:
+            table.linear(f"{block}.proj_in", width, width)
+        transformer_block(table, block, width, config, None)
+        table.linear(f"{block}.proj_out", width, width)
     table.linear("proj_out", width, config["out_channels"] * math.prod(patch))
     return table
+
+
+def transformer_block(table, block, width, config, added):
+    table[f"{block}.scale_shift_table"] = [1, 6, width]
+    for attention in (f"{block}.attn1", f"{block}.attn2"):
+        table[f"{attention}.norm_q.weight"] = [width]
+        table[f"{attention}.norm_k.weight"] = [width]
+        for projection in ("to_q", "to_k", "to_v"):
+            table.linear(f"{attention}.{projection}", width, width)
+        with_image = added is not None and attention.endswith("attn2")
+        if with_image:
+            table.linear(f"{attention}.add_k_proj", added, width)
+            table.linear(f"{attention}.add_v_proj", added, width)
+        table.linear(f"{attention}.to_out.0", width, width)
+        if with_image:
+            # A norm for queries that there are none of; later versions have none.
+            if config["_diffusers_version"] == WAN21:
+                table[f"{attention}.norm_added_q.weight"] = [width]
+            table[f"{attention}.norm_added_k.weight"] = [width]
+    if config["cross_attn_norm"]:
+        table.layer_norm(f"{block}.norm2", width)
+    table.linear(f"{block}.ffn.net.0.proj", width, config["ffn_dim"])
+    table.linear(f"{block}.ffn.net.2", config["ffn_dim"], width)
+
+
+# What the original config leaves out: the text's width, the size of patches, and the image's width and tokens.
+TEXT_DIM, PATCH, IMAGE_DIM, IMAGE_TOKENS = 4096, (1, 2, 2), 1280, 257
+
+
+def original_transformer(config, text_dim=TEXT_DIM):
+    """WanModel and VaceWanModel. Those of Wan 2.1 that start from an image look at it through CLIP."""
+    table = Table()
+    width, kind, vace = config["dim"], config["model_type"], config.get("vace_layers", [])
+    image = looks_at_image(config)
+    table.conv("patch_embedding", config["in_dim"], width, *PATCH)
+    table.linear("text_embedding.0", text_dim, width)
+    table.linear("text_embedding.2", width, width)
+    table.linear("time_embedding.0", config["freq_dim"], width)
+    table.linear("time_embedding.2", width, width)
+    table.linear("time_projection.1", width, 6 * width)
+    for index in range(config["num_layers"]):
+        original_block(table, f"blocks.{index}", config, image)
+    table["head.modulation"] = [1, 2, width]
+    table.linear("head.head", width, config["out_dim"] * math.prod(PATCH))
+    if image:
+        if kind == "flf2v":
+            table["img_emb.emb_pos"] = [1, 2 * IMAGE_TOKENS, IMAGE_DIM]
+        table.layer_norm("img_emb.proj.0", IMAGE_DIM)
+        table.linear("img_emb.proj.1", IMAGE_DIM, IMAGE_DIM)
+        table.linear("img_emb.proj.3", IMAGE_DIM, width)
+        table.layer_norm("img_emb.proj.4", width)
+    for index in range(len(vace)):
+        block = f"vace_blocks.{index}"
+        original_block(table, block, config, False)
+        if index == 0:
+            table.linear(f"{block}.before_proj", width, width)
+        table.linear(f"{block}.after_proj", width, width)
+    if vace:
+        table.conv("vace_patch_embedding", config["vace_in_dim"], width, *PATCH)
+    return table
+
+
+def looks_at_image(config):
+    return config["model_type"] in ("i2v", "flf2v") and config["_diffusers_version"] == ORIGINAL21
+
+
+def original_block(table, block, config, image):
+    width = config["dim"]
+    table[f"{block}.modulation"] = [1, 6, width]
+    for attention in ("self_attn", "cross_attn"):
+        for projection in "qkvo":
+            table.linear(f"{block}.{attention}.{projection}", width, width)
+        table[f"{block}.{attention}.norm_q.weight"] = [width]
+        table[f"{block}.{attention}.norm_k.weight"] = [width]
+        if attention == "self_attn":
+            table.layer_norm(f"{block}.norm3", width)
+        elif image:
+            table.linear(f"{block}.cross_attn.k_img", width, width)
+            table.linear(f"{block}.cross_attn.v_img", width, width)
+            table[f"{block}.cross_attn.norm_k_img.weight"] = [width]
+    table.linear(f"{block}.ffn.0", width, config["ffn_dim"])
+    table.linear(f"{block}.ffn.2", config["ffn_dim"], width)
 
 
 def text_encoder(config):
@@ -130,6 +215,27 @@ def text_encoder(config):
         table.linear(f"{feed_forward}.DenseReluDense.wo", config["d_ff"], width, bias=False)
         table[f"{feed_forward}.layer_norm.weight"] = [width]
     table["encoder.final_layer_norm.weight"] = [width]
+    return table
+
+
+def original_text_encoder(config):
+    """T5Encoder of the original."""
+    table = Table()
+    width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
+    table["token_embedding.weight"] = [config["vocab_size"], width]
+    for index in range(config["num_layers"]):
+        block = f"blocks.{index}"
+        table[f"{block}.norm1.weight"] = [width]
+        for projection in "qkv":
+            table.linear(f"{block}.attn.{projection}", width, inner, bias=False)
+        table.linear(f"{block}.attn.o", inner, width, bias=False)
+        table[f"{block}.norm2.weight"] = [width]
+        table.linear(f"{block}.ffn.gate.0", width, config["d_ff"], bias=False)
+        table.linear(f"{block}.ffn.fc1", width, config["d_ff"], bias=False)
+        table.linear(f"{block}.ffn.fc2", config["d_ff"], width, bias=False)
+        buckets = [config["relative_attention_num_buckets"], config["num_heads"]]
+        table[f"{block}.pos_embedding.embedding.weight"] = buckets
+    table["norm.weight"] = [width]
     return table
 
 
@@ -204,6 +310,48 @@ def vae(config):
     return table
 
 
+# Parts of names of AutoencoderKLWan and of the original.
+VAE_NAMES = [
+    (r"^quant_conv", "conv1"),
+    (r"^post_quant_conv", "conv2"),
+    (r"coder\.conv_in", "coder.conv1"),
+    (r"norm_out", "head.0"),
+    (r"conv_out", "head.2"),
+    (r"mid_block\.attentions\.0", "middle.1"),
+    (r"mid_block\.resnets\.0", "middle.0"),
+    (r"mid_block\.resnets\.1", "middle.2"),
+    (r"(\.\d+)\.norm1", r"\1.residual.0"),
+    (r"(\.\d+)\.conv1", r"\1.residual.2"),
+    (r"(\.\d+)\.norm2", r"\1.residual.3"),
+    (r"(\.\d+)\.conv2", r"\1.residual.6"),
+    (r"conv_shortcut", "shortcut"),
+    (r"down_blocks", "downsamples"),
+]
+
+
+def original_vae(config):
+    """WanVAE_ of the original, where the blocks of a level and its resampling are counted together, in Wan 2.1
+    through all levels."""
+    residual, blocks = config.get("is_residual", False), config["num_res_blocks"]
+
+    def in_level(match):
+        """A block of a level of Wan 2.2, or of the decoder of Wan 2.1."""
+        coder, level, kind, index = match.groups()
+        list_name, count = {"down": ("downsamples", blocks), "up": ("upsamples", blocks + 1)}[coder]
+        number = int(index) if kind == "resnets." else count
+        if residual:
+            return f"{list_name}.{level}.{list_name}.{number}."
+        return f"{list_name}.{int(level) * (count + 1) + number}."
+
+    table = Table()
+    for name, shape in vae(config).items():
+        name = re.sub(r"(down|up)_blocks\.(\d+)\.(resnets\.|(?:down|up)samplers?\.)(?:(\d+)\.)?", in_level, name)
+        for mine, original in VAE_NAMES:
+            name = re.sub(mine, original, name)
+        table[name] = shape
+    return table
+
+
 def image_encoder(config, prefix="vision_model."):
     """CLIPVisionModel and CLIPVisionModelWithProjection. Since transformers 5 the names of the former have no
     prefix."""
@@ -228,6 +376,44 @@ def image_encoder(config, prefix="vision_model."):
     return table
 
 
+def clip(config):
+    """XLMRobertaCLIP of the original: a ViT, of which models that start from an image need all but the last block
+    and the head, and XLM-RoBERTa."""
+    table = Table()
+    width, patch, text = config["vision_dim"], config["patch_size"], config["text_dim"]
+    table["log_scale"] = []
+    table["visual.cls_embedding"] = [1, 1, width]
+    table["visual.pos_embedding"] = [1, (config["image_size"] // patch) ** 2 + 1, width]
+    table["visual.head"] = [width, config["embed_dim"]]
+    table["visual.patch_embedding.weight"] = [width, 3, patch, patch]
+    table.layer_norm("visual.pre_norm", width)
+    for index in range(config["vision_layers"]):
+        block = f"visual.transformer.{index}"
+        table.layer_norm(f"{block}.norm1", width)
+        table.linear(f"{block}.attn.to_qkv", width, 3 * width)
+        table.linear(f"{block}.attn.proj", width, width)
+        table.layer_norm(f"{block}.norm2", width)
+        table.linear(f"{block}.mlp.0", width, 4 * width)
+        table.linear(f"{block}.mlp.2", 4 * width, width)
+    table.layer_norm("visual.post_norm", width)
+    table["textual.token_embedding.weight"] = [config["vocab_size"], text]
+    table["textual.type_embedding.weight"] = [config["type_size"], text]
+    table["textual.pos_embedding.weight"] = [config["max_text_len"], text]
+    for index in range(config["text_layers"]):
+        block = f"textual.blocks.{index}"
+        for projection in "qkvo":
+            table.linear(f"{block}.attn.{projection}", text, text)
+        table.layer_norm(f"{block}.norm1", text)
+        table.linear(f"{block}.ffn.0", text, 4 * text)
+        table.linear(f"{block}.ffn.2", 4 * text, text)
+        table.layer_norm(f"{block}.norm2", text)
+    table.layer_norm("textual.norm", text)
+    middle = (text + config["embed_dim"]) // 2
+    table.linear("textual.head.0", text, middle, bias=False)
+    table.linear("textual.head.2", middle, config["embed_dim"], bias=False)
+    return table
+
+
 def parameters(table):
     return sum(math.prod(shape) for shape in table.values())
 
@@ -235,29 +421,64 @@ def parameters(table):
 # Configs, as published.
 
 
-def transformer_config(version, layers, heads, ffn, inputs=16, outputs=16, image=False):
+def transformer_config(version, layers, heads, ffn, inputs=16, outputs=16, task="t2v"):
+    image = task in ("i2v", "flf2v")
     config = {
         "_class_name": "WanTransformer3DModel",
         "_diffusers_version": version,
-        "added_kv_proj_dim": 5120 if image else None,
+        "added_kv_proj_dim": 128 * heads if image else None,
         "attention_head_dim": 128,
         "cross_attn_norm": True,
         "eps": 1e-06,
         "ffn_dim": ffn,
         "freq_dim": 256,
-        "image_dim": 1280 if image else None,
+        "image_dim": IMAGE_DIM if image else None,
         "in_channels": inputs,
         "num_attention_heads": heads,
         "num_layers": layers,
         "out_channels": outputs,
         "patch_size": [1, 2, 2],
-        "pos_embed_seq_len": None,
+        "pos_embed_seq_len": 2 * IMAGE_TOKENS if task == "flf2v" else None,
         "qk_norm": "rms_norm_across_heads",
         "rope_max_seq_len": 1024,
-        "text_dim": 4096,
+        "text_dim": TEXT_DIM,
     }
     if version == WAN21:
         del config["pos_embed_seq_len"]
+    if task == "vace":
+        config["_class_name"] = "WanVACETransformer3DModel"
+        config["vace_in_channels"] = VACE_CHANNELS
+        config["vace_layers"] = vace_layers(layers)
+    return config
+
+
+# Channels of the latents and of the mask of a control video.
+VACE_CHANNELS = 2 * 16 + 64
+
+
+def vace_layers(layers):
+    """Every second layer of the small model, every fifth of the large one."""
+    return list(range(0, layers, 2 if layers == 30 else 5))
+
+
+def original_config(version, layers, heads, ffn, inputs=16, outputs=16, task="t2v"):
+    config = {
+        "_class_name": "WanModel",
+        "_diffusers_version": version,
+        "dim": 128 * heads,
+        "eps": 1e-06,
+        "ffn_dim": ffn,
+        "freq_dim": 256,
+        "in_dim": inputs,
+        "model_type": task,
+        "num_heads": heads,
+        "num_layers": layers,
+        "out_dim": outputs,
+        "text_len": 512,
+    }
+    if task == "vace":
+        config["_class_name"] = "VaceWanModel"
+        config.update(vace_layers=vace_layers(layers), vace_in_dim=VACE_CHANNELS)
     return config
 
 
@@ -370,6 +591,20 @@ IMAGE_ENCODER = {
     "transformers_version": "4.48.0.dev0",
 }
 
+# The arguments of `clip_xlm_roberta_vit_h_14`, which has no file.
+CLIP = {
+    "embed_dim": 1024,
+    "image_size": 224,
+    "max_text_len": 514,
+    "patch_size": 14,
+    "text_dim": 1024,
+    "text_layers": 24,
+    "type_size": 1,
+    "vision_dim": 1280,
+    "vision_layers": 32,
+    "vocab_size": 250002,
+}
+
 IMAGE_PROCESSOR = {
     "crop_size": {"height": 224, "width": 224},
     "do_center_crop": True,
@@ -422,15 +657,15 @@ def scheduler_config(version, shift):
     return config
 
 
-def model_index(pipeline, version, parts, **fields):
+def model_index(pipeline, version, parts, transformer_class, **fields):
     classes = {
         "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
         "image_processor": ("transformers", "CLIPImageProcessor"),
         "scheduler": ("diffusers", "UniPCMultistepScheduler"),
         "text_encoder": ("transformers", "UMT5EncoderModel"),
         "tokenizer": ("transformers", "T5TokenizerFast"),
-        "transformer": ("diffusers", "WanTransformer3DModel"),
-        "transformer_2": ("diffusers", "WanTransformer3DModel"),
+        "transformer": ("diffusers", transformer_class),
+        "transformer_2": ("diffusers", transformer_class),
         "vae": ("diffusers", "AutoencoderKLWan"),
     }
     index = {part: list(classes[part]) if parts[part] else [None, None] for part in parts}
@@ -438,85 +673,198 @@ def model_index(pipeline, version, parts, **fields):
     return dict(sorted(index.items()))
 
 
-# Models. From memory: the values of Wan 2.1's scheduler (flow_shift), the index, image encoder's config and
-# image processor of I2V, and of both A14B whatever they do not share with TI2V-5B (boundary_ratio,
-# flow_shift, the fields of their index).
+# Models. From memory, in the layout of Diffusers: the values of Wan 2.1's scheduler (flow_shift), the index, image
+# encoder's config and image processor of I2V and FLF2V, of both A14B whatever they do not share with TI2V-5B
+# (boundary_ratio, flow_shift, the fields of their index), the versions in the configs of FLF2V, VACE and Lucy Edit,
+# the dtypes of FLF2V and VACE. In the original layout: the config of Fun and the dtype of
+# Fun 14B and FLF2V, and the versions in configs, where none is compared below.
 
 WAN21 = "0.33.0.dev0"
+WAN21_LATER = "0.34.0.dev0"
 WAN22 = "0.35.0.dev0"
+LUCY = "0.36.0.dev0"
+ORIGINAL21 = "0.30.0"
+ORIGINAL22 = "0.33.0"
 ALL_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+STEM = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The weights of one part of a model."""
+
+    part: str
+    folder: str
+    config: dict
+    # Names and shapes by the config.
+    names: Callable
+    dtype: str
+    # How the names of its files begin.
+    stem: str
+    shard: int = SHARD
+    # The dtype of the blocks for a control video.
+    control_dtype: str = ""
+    # Whether its config lies beside it.
+    has_config: bool = True
+    # How it is written that is not in safetensors.
+    pth: Callable = None
+
+    @property
+    def table(self):
+        return self.names(self.config)
+
+    @property
+    def tensors(self):
+        """{name: (dtype, shape)}"""
+        dtypes = {True: self.control_dtype or self.dtype, False: self.dtype}
+        return {name: (dtypes[name.startswith("vace_")], shape) for name, shape in self.table.items()}
+
+    def files(self):
+        """{name of a file: its tensors}, and the index if they are several."""
+        if self.pth:
+            return {f"{self.stem}.pth": self.tensors}, None
+        return files_of(self.tensors, self.stem, self.shard)
 
 
 class Model:
+    # The tokenizer's folder.
+    tokenizer = "tokenizer"
+
     def __init__(self, version, pipeline, network, *, text, shift, present=(), absent=(), ti2v=False, **fields):
         parts = dict.fromkeys([*ALL_PARTS, *present], True)
         parts.update(dict.fromkeys(absent, False))
-        self.index = model_index(pipeline, version, parts, **fields)
-        self.scheduler = scheduler_config(version, shift)
-        self.processor = IMAGE_PROCESSOR if "image_processor" in present else None
-        vae_of = vae_config(version, ti2v)
-        encoder = text_encoder_config(text)
-        stem = "diffusion_pytorch_model"
-        # Folder, config, names and shapes, dtype, beginning of the names of files.
-        self.networks = [("transformer", network, transformer(network), "F32", stem)]
-        if "transformer_2" in present:
-            self.networks.append(("transformer_2", network, transformer(network), "F32", stem))
-        self.networks.append(("text_encoder", encoder, text_encoder(encoder), text, "model"))
-        self.networks.append(("vae", vae_of, vae(vae_of), "F32", stem))
+        self.json = {
+            "model_index.json": model_index(pipeline, version, parts, network["_class_name"], **fields),
+            "scheduler/scheduler_config.json": scheduler_config(version, shift),
+        }
+        if "image_processor" in present:
+            self.json["image_processor/preprocessor_config.json"] = IMAGE_PROCESSOR
+        self.networks = [
+            Network(part, part, network, transformer, "F32", STEM)
+            for part in ("transformer", "transformer_2")
+            if parts.get(part)
+        ]
+        self.networks += [
+            Network("text_encoder", "text_encoder", text_encoder_config(text), text_encoder, text, "model"),
+            Network("vae", "vae", vae_config(version, ti2v), vae, "F32", STEM),
+        ]
+        if pipeline == "LucyEditPipeline":
+            self.networks[0] = replace(self.networks[0], shard=ONE_FILE)
         if "image_encoder" in present:
-            self.networks.append(("image_encoder", IMAGE_ENCODER, image_encoder(IMAGE_ENCODER), "BF16", "model"))
+            encoder = Network("image_encoder", "image_encoder", IMAGE_ENCODER, image_encoder, "BF16", "model")
+            self.networks.append(encoder)
 
     def use_bf16(self):
         """All networks but the VAE in bf16."""
-        self.networks = [
-            (part, config, table, dtype if part == "vae" else "BF16", stem)
-            for part, config, table, dtype, stem in self.networks
-        ]
+        bf16 = dict(dtype="BF16", control_dtype="BF16")
+        self.networks = [n if n.part == "vae" else replace(n, **bf16) for n in self.networks]
 
     def keep_layers(self, count):
-        """The widths of the model, with fewer layers."""
-        make = {"transformer": transformer, "transformer_2": transformer, "text_encoder": text_encoder}
-        smaller = []
-        for part, config, table, dtype, stem in self.networks:
-            if part in make:
-                config = {**config, "num_layers": count}
-                table = make[part](config)
-            smaller.append((part, config, table, dtype, stem))
-        self.networks = smaller
+        """The widths of the model, with fewer layers of transformers and text encoder."""
+        self.networks = [
+            replace(n, config=fewer_layers(n.config, count)) if "num_layers" in n.config else n
+            for n in self.networks
+        ]
 
     def bytes(self):
-        return sum(parameters(table) * BYTES[dtype] for _, _, table, dtype, _ in self.networks)
+        return sum(bytes_of(network.tensors) for network in self.networks)
+
+
+def fewer_layers(config, count):
+    fewer = {**config, "num_layers": count}
+    if "vace_layers" in config:
+        fewer["vace_layers"] = [layer for layer in config["vace_layers"] if layer < count]
+    return fewer
+
+
+class OriginalModel(Model):
+    tokenizer = "google/umt5-xxl"
+
+    def __init__(self, network, *, experts=False, dtype="F32", shard=None):
+        self.json = {}
+        folders = {"transformer": ""}
+        if experts:
+            folders = {"transformer": "high_noise_model", "transformer_2": "low_noise_model"}
+        shard = shard or (SHARD22 if network["_diffusers_version"] == ORIGINAL22 else SHARD21)
+        self.networks = [
+            Network(part, folder, network, original_transformer, dtype, STEM, shard, control_dtype="BF16")
+            for part, folder in folders.items()
+        ]
+
+        def beside(part, config, names, dtype, stem, write=write_pth):
+            network = Network(part, "", config, names, dtype, stem, has_config=False, pth=write)
+            self.networks.append(network)
+
+        text = text_encoder_config("BF16")
+        beside("text_encoder", text, original_text_encoder, "BF16", "models_t5_umt5-xxl-enc-bf16")
+        if network["out_dim"] == 48:
+            beside("vae", vae_config("", ti2v=True), original_vae, "F32", "Wan2.2_VAE")
+        else:
+            # Its size tells that it is no zip archive, which would be larger.
+            beside("vae", vae_config(""), original_vae, "F32", "Wan2.1_VAE", write_old_pth)
+        if looks_at_image(network):
+            beside("image_encoder", CLIP, clip, "F32", "models_clip_open-clip-xlm-roberta-large-vit-huge-14")
+
+
+SMALL = dict(layers=30, heads=12, ffn=8960)
+LARGE = dict(layers=40, heads=40, ffn=13824)
+MIDDLE = dict(layers=30, heads=24, ffn=14336, outputs=48)
 
 
 def models():
-    small = dict(layers=30, heads=12, ffn=8960)
-    large = dict(layers=40, heads=40, ffn=13824)
-    ti2v = dict(layers=30, heads=24, ffn=14336, inputs=48, outputs=48)
-    image = ("image_encoder", "image_processor")
+    """Those that are published in the layout of Diffusers."""
+    look = ("image_encoder", "image_processor")
+    small = transformer_config(WAN21, **SMALL)
+    large = transformer_config(WAN21, **LARGE)
+    i2v = transformer_config(WAN21, **LARGE, inputs=36, task="i2v")
+    flf2v = transformer_config(WAN21_LATER, **LARGE, inputs=36, task="flf2v")
+    small_vace = transformer_config(WAN21_LATER, **SMALL, task="vace")
+    large_vace = transformer_config(WAN21_LATER, **LARGE, task="vace")
+    to_image = "WanImageToVideoPipeline"
+    vace = "WanVACEPipeline"
+    ti2v = dict(text="BF16", shift=5.0, absent=("transformer_2",), ti2v=True, boundary_ratio=None, expand_timesteps=True)
+    experts = dict(text="BF16", shift=3.0, present=("transformer_2",))
     return {
-        "wan2.1-t2v-1.3b": Model(
-            WAN21, "WanPipeline", transformer_config(WAN21, **small), text="F32", shift=3.0
-        ),
-        "wan2.1-t2v-14b": Model(
-            WAN21, "WanPipeline", transformer_config(WAN21, **large), text="F32", shift=3.0
-        ),
-        "wan2.1-i2v-14b-480p": Model(
-            WAN21, "WanImageToVideoPipeline", transformer_config(WAN21, **large, inputs=36, image=True),
-            text="F32", shift=3.0, present=image,
-        ),
+        "wan2.1-t2v-1.3b": Model(WAN21, "WanPipeline", small, text="F32", shift=3.0),
+        "wan2.1-t2v-14b": Model(WAN21, "WanPipeline", large, text="F32", shift=3.0),
+        "wan2.1-i2v-14b-480p": Model(WAN21, to_image, i2v, text="F32", shift=3.0, present=look),
+        "wan2.1-i2v-14b-720p": Model(WAN21, to_image, i2v, text="F32", shift=5.0, present=look),
+        "wan2.1-flf2v-14b-720p": Model(WAN21_LATER, to_image, flf2v, text="BF16", shift=16.0, present=look),
+        "wan2.1-vace-1.3b": Model(WAN21_LATER, vace, small_vace, text="BF16", shift=3.0),
+        "wan2.1-vace-14b": Model(WAN21_LATER, vace, large_vace, text="BF16", shift=3.0),
         "wan2.2-t2v-a14b": Model(
-            WAN22, "WanPipeline", transformer_config(WAN22, **large),
-            text="BF16", shift=3.0, present=("transformer_2",), boundary_ratio=0.875,
+            WAN22, "WanPipeline", transformer_config(WAN22, **LARGE), **experts, boundary_ratio=0.875
         ),
         "wan2.2-i2v-a14b": Model(
-            WAN22, "WanImageToVideoPipeline", transformer_config(WAN22, **large, inputs=36),
-            text="BF16", shift=3.0, present=("transformer_2",), absent=image, boundary_ratio=0.9,
+            WAN22, to_image, transformer_config(WAN22, **LARGE, inputs=36), **experts, absent=look, boundary_ratio=0.9
         ),
-        "wan2.2-ti2v-5b": Model(
-            WAN22, "WanPipeline", transformer_config(WAN22, **ti2v),
-            text="BF16", shift=5.0, absent=("transformer_2",), ti2v=True,
-            boundary_ratio=None, expand_timesteps=True,
-        ),
+        "wan2.2-ti2v-5b": Model(WAN22, "WanPipeline", transformer_config(WAN22, **MIDDLE, inputs=48), **ti2v),
+        "lucy-edit-dev": Model(LUCY, "LucyEditPipeline", transformer_config(LUCY, **MIDDLE, inputs=96), **ti2v),
+    }
+
+
+def original_models():
+    """Those that are published in the original layout."""
+
+    def model(version, size, inputs=16, task="t2v", **arguments):
+        return OriginalModel(original_config(version, **size, inputs=inputs, task=task), **arguments)
+
+    fun = dict(task="i2v", dtype="BF16", shard=ONE_FILE)
+    return {
+        "wan2.1-t2v-1.3b": model(ORIGINAL21, SMALL),
+        "wan2.1-t2v-14b": model(ORIGINAL21, LARGE),
+        "wan2.1-i2v-14b-480p": model(ORIGINAL21, LARGE, inputs=36, task="i2v"),
+        "wan2.1-i2v-14b-720p": model(ORIGINAL21, LARGE, inputs=36, task="i2v"),
+        "wan2.1-flf2v-14b-720p": model(ORIGINAL21, LARGE, inputs=36, task="flf2v"),
+        "wan2.1-vace-1.3b": model(ORIGINAL21, SMALL, task="vace"),
+        "wan2.1-vace-14b": model(ORIGINAL21, LARGE, task="vace"),
+        "wan2.2-t2v-a14b": model(ORIGINAL22, LARGE, experts=True),
+        "wan2.2-i2v-a14b": model(ORIGINAL22, LARGE, inputs=36, task="i2v", experts=True),
+        "wan2.2-ti2v-5b": model(ORIGINAL22, MIDDLE, inputs=48, task="ti2v"),
+        "wan2.1-fun-1.3b-inp": model(ORIGINAL21, SMALL, inputs=36, **fun),
+        "wan2.1-fun-14b-inp": model(ORIGINAL21, LARGE, inputs=36, **fun),
+        "wan2.1-fun-1.3b-control": model(ORIGINAL21, SMALL, inputs=48, **fun),
+        "wan2.1-fun-14b-control": model(ORIGINAL21, LARGE, inputs=48, **fun),
     }
 
 
@@ -524,44 +872,158 @@ def models():
 
 
 def to_json(value):
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    # The config of VaceWanModel ends with its own fields, its list on one line.
+    last = {name: value[name] for name in ("vace_layers", "vace_in_dim") if "vace_in_dim" in value}
+    text = json.dumps({name: value[name] for name in value if name not in last}, indent=2, sort_keys=True)
+    for name in last:
+        text = text[:-2] + f',\n  "{name}": {json.dumps(last[name])}\n}}'
+    return (text + "\n").encode()
 
 
-def header(table, dtype):
-    """The bytes of a safetensors file up to its tensors, which follow sorted by name, as the safetensors
-    library writes those of one dtype."""
+def bytes_of(tensors):
+    return sum(math.prod(shape) * BYTES[dtype] for dtype, shape in tensors.values())
+
+
+def stored_order(tensors):
+    """The order in which the safetensors library writes: dtypes from wide to narrow, then names."""
+    return sorted(tensors, key=lambda name: (-BYTES[tensors[name][0]], name))
+
+
+def header(tensors):
+    """The bytes of a safetensors file up to its tensors."""
     entries, end = {"__metadata__": {"format": "pt"}}, 0
-    for name in sorted(table):
-        start, end = end, end + math.prod(table[name]) * BYTES[dtype]
-        entries[name] = {"dtype": dtype, "shape": table[name], "data_offsets": [start, end]}
+    for name in stored_order(tensors):
+        dtype, shape = tensors[name]
+        start, end = end, end + math.prod(shape) * BYTES[dtype]
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
-def files_of(table, dtype, stem):
-    """{name of a file: its tensors}, and the index if they are several. Cut as save_pretrained does."""
-    shards, size = [{}], 0
-    for name, shape in table.items():
-        bytes_of = math.prod(shape) * BYTES[dtype]
-        if size + bytes_of > SHARD and shards[-1]:
+def files_of(tensors, stem, shard):
+    """{name of a file: its tensors}, and the index if they are several. Cut as save_pretrained does, and where the
+    dtype changes."""
+    if bytes_of(tensors) <= shard:
+        return {f"{stem}.safetensors": tensors}, None
+    shards, size, last = [{}], 0, None
+    for name, (dtype, shape) in tensors.items():
+        more = math.prod(shape) * BYTES[dtype]
+        if shards[-1] and (size + more > shard or dtype != last):
             shards.append({})
             size = 0
-        shards[-1][name] = shape
-        size += bytes_of
-    if len(shards) == 1:
-        return {f"{stem}.safetensors": table}, None
+        shards[-1][name] = (dtype, shape)
+        size, last = size + more, dtype
     files = {f"{stem}-{n:05}-of-{len(shards):05}.safetensors": shard for n, shard in enumerate(shards, 1)}
     places = {name: file for file, shard in files.items() for name in shard}
-    return files, {"metadata": {"total_size": parameters(table) * BYTES[dtype]}, "weight_map": places}
+    return files, {"metadata": {"total_size": bytes_of(tensors)}, "weight_map": places}
+
+
+# PyTorch checkpoints, as torch.save writes a state_dict (torch/serialization.py).
+
+
+def torch_global(module, name):
+    """Something that a pickle can name. PyTorch itself is not needed."""
+    thing = type(name, (), {"__module__": module})
+    parent = sys.modules.setdefault(module, type(sys)(module))
+    setattr(parent, name, thing)
+    return thing
+
+
+STORAGES = {"F32": torch_global("torch", "FloatStorage"), "BF16": torch_global("torch", "BFloat16Storage")}
+REBUILD_TENSOR = torch_global("torch._utils", "_rebuild_tensor_v2")
+
+
+class Storage:
+    def __init__(self, key, dtype, count):
+        self.id = ("storage", STORAGES[dtype], key, "cpu", count)
+
+
+class Tensor:
+    def __init__(self, storage, shape):
+        self.storage, self.shape = storage, tuple(shape)
+
+    def __reduce__(self):
+        strides = tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        return REBUILD_TENSOR, (self.storage, 0, self.shape, strides, False, collections.OrderedDict())
+
+
+class StateDictPickler(pickle.Pickler):
+    # What follows in the id of a storage.
+    view = ()
+
+    def persistent_id(self, value):
+        return (*value.id, *self.view) if isinstance(value, Storage) else None
+
+
+class OldStateDictPickler(StateDictPickler):
+    view = (None,)
+
+
+def pickled(tensors, pickler):
+    state = collections.OrderedDict()
+    for key, (name, (dtype, shape)) in enumerate(tensors.items()):
+        state[name] = Tensor(Storage(str(key), dtype, math.prod(shape)), shape)
+    data = io.BytesIO()
+    pickler(data, protocol=2).dump(state)
+    return data.getvalue()
+
+
+def write_pth(file, tensors, values):
+    """A zip archive of stored entries, each a multiple of 64 bytes from the beginning. Tensors have no checksums, which
+    PyTorch does not look at."""
+    archive = Path(file.name).stem
+    directory = []
+
+    def entry(name, size, write, checksum=0):
+        offset, name = file.tell(), f"{archive}/{name}".encode()
+        sizes = struct.pack("<HHQQ", 1, 16, size, size)
+        padding = -(offset + 30 + len(name) + len(sizes) + 4) % 64
+        # Version, flags, method, time, date, checksum, and sizes that stand elsewhere.
+        head = struct.pack("<HHHHHIII", 45, 0, 0, 0, 33, checksum, 2**32 - 1, 2**32 - 1)
+        file.write(b"PK\x03\x04" + head + struct.pack("<HH", len(name), len(sizes) + 4 + padding) + name)
+        file.write(sizes + b"FB" + struct.pack("<H", padding) + b"Z" * padding)
+        write()
+        lengths = struct.pack("<HHHHHII", len(name), 28, 0, 0, 0, 0, 2**32 - 1)
+        place = struct.pack("<HHQQQ", 1, 24, size, size, offset)
+        directory.append(b"PK\x01\x02" + struct.pack("<H", 45) + head + lengths + name + place)
+
+    def bytes_entry(name, data):
+        entry(name, len(data), lambda: file.write(data), zlib.crc32(data))
+
+    bytes_entry("data.pkl", pickled(tensors, StateDictPickler))
+    for key, (name, (dtype, shape)) in enumerate(tensors.items()):
+        size = math.prod(shape) * BYTES[dtype]
+        entry(f"data/{key}", size, lambda: values.fill(file, name, shape, dtype))
+    bytes_entry("version", b"3\n")
+
+    start, count = file.tell(), len(directory)
+    file.write(b"".join(directory))
+    end = file.tell()
+    file.write(b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, end - start, start))
+    file.write(b"PK\x06\x07" + struct.pack("<IQI", 0, end, 1))
+    file.write(b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count, count, 2**32 - 1, 2**32 - 1, 0))
+
+
+def write_old_pth(file, tensors, values):
+    """The format before PyTorch 1.6: pickles, and the storages one after the other."""
+    sizes = dict(short=2, int=4, long=4)
+    machine = dict(protocol_version=1001, little_endian=True, type_sizes=sizes)
+    for value in (0x1950A86A20F9469CFC6C, 1001, machine):
+        file.write(pickle.dumps(value, 2))
+    file.write(pickled(tensors, OldStateDictPickler))
+    file.write(pickle.dumps([str(key) for key in range(len(tensors))], 2))
+    for name, (dtype, shape) in tensors.items():
+        file.write(struct.pack("<Q", math.prod(shape)))
+        values.fill(file, name, shape, dtype)
+    file.truncate()
 
 
 class Zeros:
     """Leaves holes in the files."""
 
-    def fill(self, file, table, dtype):
-        bytes_of = parameters(table) * BYTES[dtype]
-        file.truncate(file.tell() + bytes_of)
+    def fill(self, file, name, shape, dtype):
+        file.seek(math.prod(shape) * BYTES[dtype], io.SEEK_CUR)
 
 
 class Noise:
@@ -576,16 +1038,15 @@ class Noise:
         values = array.array("f", (self.random.gauss(0, self.STANDARD_DEVIATION) for _ in range(self.VALUES)))
         self.blocks = {dtype: as_dtype(values, dtype) for dtype in BYTES}
 
-    def fill(self, file, table, dtype):
-        for name in sorted(table):
-            count = math.prod(table[name])
-            if name.endswith(".bias"):
-                file.write(bytes(count * BYTES[dtype]))
-            elif name.endswith(".gamma") or (name.endswith(".weight") and len(table[name]) == 1):
-                file.write(as_dtype(array.array("f", [1.0]), dtype) * count)
-            else:
-                start = self.random.randrange(self.VALUES) * BYTES[dtype]
-                self.repeat(file, self.blocks[dtype], start, count * BYTES[dtype])
+    def fill(self, file, name, shape, dtype):
+        count = math.prod(shape)
+        if name.endswith(".bias"):
+            file.write(bytes(count * BYTES[dtype]))
+        elif name.endswith(".gamma") or (name.endswith(".weight") and len(shape) == 1):
+            file.write(as_dtype(array.array("f", [1.0]), dtype) * count)
+        else:
+            start = self.random.randrange(self.VALUES) * BYTES[dtype]
+            self.repeat(file, self.blocks[dtype], start, count * BYTES[dtype])
 
     def repeat(self, file, block, start, left):
         while left:
@@ -608,29 +1069,39 @@ def as_dtype(values, dtype):
     return bytes(cut)
 
 
+def write_safetensors(file, tensors, values):
+    file.write(header(tensors))
+    for name in stored_order(tensors):
+        dtype, shape = tensors[name]
+        values.fill(file, name, shape, dtype)
+    file.truncate()
+
+
 def write_model(model, folder, values):
     def write_json(path, value):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(to_json(value))
 
-    write_json("model_index.json", model.index)
-    write_json("scheduler/scheduler_config.json", model.scheduler)
-    if model.processor:
-        write_json("image_processor/preprocessor_config.json", model.processor)
-    for part, config, table, dtype, stem in model.networks:
-        write_json(f"{part}/config.json", config)
-        files, index = files_of(table, dtype, stem)
+    for path, value in model.json.items():
+        write_json(path, value)
+    for network in model.networks:
+        place = Path(network.folder)
+        if network.has_config:
+            write_json(place / "config.json", network.config)
+        files, index = network.files()
         if index:
-            write_json(f"{part}/{stem}.safetensors.index.json", index)
+            write_json(place / f"{network.stem}.safetensors.index.json", index)
         for name, tensors in files.items():
-            with open(folder / part / name, "wb") as file:
-                file.write(header(tensors, dtype))
-                values.fill(file, tensors, dtype)
-    (folder / "tokenizer").mkdir()
+            write = network.pth or write_safetensors
+            (folder / place).mkdir(exist_ok=True)
+            with open(folder / place / name, "wb") as file:
+                write(file, tensors, values)
+    tokenizer = folder / model.tokenizer
+    tokenizer.mkdir(parents=True)
     real = ROOT / "target" / "umt5-tokenizer" / "tokenizer.json"
     stand_in = FIXTURES / "tokenizer"
-    shutil.copy(real if real.exists() else stand_in / "tokenizer.json", folder / "tokenizer")
-    shutil.copy(stand_in / "tokenizer_config.json", folder / "tokenizer")
+    shutil.copy(real if real.exists() else stand_in / "tokenizer.json", tokenizer)
+    shutil.copy(stand_in / "tokenizer_config.json", tokenizer)
 
 
 def write_ghost(name, model, folder, values):
@@ -697,7 +1168,32 @@ SIZES = {
         "text_encoder": TEXT_BF16,
         "vae": [2_818_777_808],
     },
+    "lucy-edit-dev": {"text_encoder": TEXT_BF16, "vae": [2_818_777_808]},
 }
+# The same in the original layout.
+A14B = [9_943_937_936, 9_943_979_184, 9_839_059_744, 9_839_059_744, 7_595_559_224]
+ORIGINAL_SIZES = {
+    "wan2.1-t2v-1.3b": {"transformer": [5_676_070_424]},
+    "wan2.1-i2v-14b-480p": {
+        "transformer": [9_847_223_624, 9_797_021_016, 9_797_041_744, *[9_692_142_864] * 3, 7_061_933_536],
+    },
+    "wan2.1-vace-1.3b": {"transformer": [7_146_067_848]},
+    "wan2.1-vace-14b": {
+        "transformer": [9_887_603_256, 9_839_059_648, *[9_839_059_744] * 3, 7_910_235_256, 6_098_227_760],
+    },
+    "wan2.2-t2v-a14b": {part: [9_992_481_544, *A14B] for part in ("transformer", "transformer_2")},
+    "wan2.2-i2v-a14b": {part: [9_994_119_944, *A14B] for part in ("transformer", "transformer_2")},
+    "wan2.2-ti2v-5b": {"transformer": [9_825_014_472, 9_995_661_736, 178_558_176]},
+    "wan2.1-fun-1.3b-inp": {"transformer": [3_128_957_992]},
+}
+# Bytes of PyTorch checkpoints. What they hold beside their tensors differs by a few bytes a tensor.
+PTH_SIZES = {
+    "models_t5_umt5-xxl-enc-bf16": 11_361_920_418,
+    "models_clip_open-clip-xlm-roberta-large-vit-huge-14": 4_772_359_047,
+    "Wan2.1_VAE": 507_609_880,
+    "Wan2.2_VAE": 2_818_839_170,
+}
+BYTES_A_TENSOR = 150
 # Bytes of JSON files, and the beginning of their SHA-256 where it is known.
 JSON_FILES = {
     "wan2.1-t2v-1.3b": {
@@ -719,7 +1215,15 @@ JSON_FILES = {
         "vae/config.json": (1_701, "d996c340fe9a7df5"),
     },
 }
-# Tensors and parameters of transformers.
+ORIGINAL_JSON_FILES = {
+    "wan2.1-t2v-1.3b": {"config.json": (249, "ab37994c43740513")},
+    "wan2.1-vace-14b": {
+        "config.json": (325, ""),
+        "diffusion_pytorch_model.safetensors.index.json": (118_655, ""),
+    },
+    "wan2.2-ti2v-5b": {"config.json": (251, "d1fea36899d00c25")},
+}
+# Tensors and parameters of transformers, in both layouts.
 COUNTS = {
     "wan2.1-t2v-1.3b": (825, 1_418_996_800),
     "wan2.1-t2v-14b": (1095, 14_288_491_584),
@@ -729,10 +1233,30 @@ COUNTS = {
 
 
 def shapes_in(path):
+    if path.suffix == ".pth":
+        return shapes_in_pth(path)
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entries = json.loads(file.read(length))
     return {name: entry["shape"] for name, entry in entries.items() if name != "__metadata__"}
+
+
+class ShapesUnpickler(pickle.Unpickler):
+    """Makes a list of its shape of each tensor."""
+
+    def find_class(self, module, name):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, *rest: list(shape)
+        return collections.OrderedDict if name == "OrderedDict" else object
+
+    def persistent_load(self, pid):
+        return pid
+
+
+def shapes_in_pth(path):
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return dict(ShapesUnpickler(archive.open(name)).load())
 
 
 def generate(config):
@@ -740,6 +1264,7 @@ def generate(config):
     kind = config.get("_class_name") or (config.get("architectures") or [None])[0]
     return {
         "WanTransformer3DModel": transformer,
+        "WanVACETransformer3DModel": transformer,
         "UMT5EncoderModel": text_encoder,
         "AutoencoderKLWan": vae,
         "CLIPVisionModel": lambda config: image_encoder(config, prefix=""),
@@ -747,51 +1272,139 @@ def generate(config):
     }.get(kind, lambda config: None)(config)
 
 
-def check():
-    """Problems, one a line."""
+def compare(path, table):
+    """Problems of a fixture's file, one a line."""
+    found = {name: list(shape) for name, shape in shapes_in(path).items()}
+    for name in sorted(table.keys() | found.keys()):
+        if table.get(name) != found.get(name):
+            yield f"{path}: {name} has the shape {found.get(name)}, not {table.get(name)}"
+    print(f"{path.parent.relative_to(FIXTURES)}: {len(found)} tensors")
+
+
+def check_fixtures():
     kinds = set()
     for path in sorted(FIXTURES.rglob("config.json")):
         weights = [path.with_name(f"{stem}.safetensors") for stem in ("model", "diffusion_pytorch_model")]
         weights = [file for file in weights if file.exists()]
         config = json.loads(path.read_text())
-        table = generate(config)
+        table = generate(config) if "original_layout" not in path.parts else None
         if table is None or not weights:
             continue
         kinds.add(config.get("_class_name") or config["architectures"][0])
-        found = shapes_in(weights[0])
-        for name in sorted(table.keys() | found.keys()):
-            if table.get(name) != found.get(name):
-                yield f"{weights[0]}: {name} has the shape {found.get(name)}, not {table.get(name)}"
-        print(f"{path.parent.relative_to(FIXTURES)}: {len(found)} tensors")
-    for kind in {"WanTransformer3DModel", "UMT5EncoderModel", "AutoencoderKLWan", "CLIPVisionModel"} - kinds:
+        yield from compare(weights[0], table)
+    expected = {
+        "WanTransformer3DModel",
+        "WanVACETransformer3DModel",
+        "UMT5EncoderModel",
+        "AutoencoderKLWan",
+        "CLIPVisionModel",
+    }
+    for kind in expected - kinds:
         yield f"no fixture has a {kind}"
 
+
+def check_original_fixtures():
+    """Those of `original_layout` have the weights of other fixtures."""
+    folder = FIXTURES / "original_layout"
+
+    def config_of(path):
+        return json.loads((path / "config.json").read_text())
+
+    text_dim = config_of(FIXTURES / "dit_t2v")["text_dim"]
+    transformer_of = original_transformer(config_of(folder / "dit"), text_dim)
+    yield from compare(folder / "dit" / f"{STEM}.safetensors", transformer_of)
+    encoder = original_text_encoder(config_of(FIXTURES / "umt5"))
+    yield from compare(folder / "t5" / "models_t5_umt5-enc-bf16.pth", encoder)
+    yield from compare(folder / "vae" / "Wan2.1_VAE.pth", original_vae(config_of(FIXTURES / "vae21")))
+
+
+def check_original_names():
+    """What no fixture has in the original layout: as many tensors of the same shapes as in that of Diffusers, but for
+    what they have in other forms."""
+
+    def shapes(table):
+        return sorted(shape for name, shape in table.items() if "norm_added_q" not in name)
+
+    originals = original_models()
     for name, model in models().items():
-        texts = {"model_index.json": model.index, "scheduler/scheduler_config.json": model.scheduler}
-        for part, config, table, dtype, stem in model.networks:
-            files, index = files_of(table, dtype, stem)
-            texts[f"{part}/config.json"] = config
-            texts[f"{part}/{stem}.safetensors.index.json"] = index
-            sizes = [len(header(table, dtype)) + parameters(table) * BYTES[dtype] for table in files.values()]
-            expected = SIZES.get(name, {}).get(part, sizes)
-            if sizes != expected:
-                yield f"{name}: the files of {part} have {sizes} bytes, not {expected}"
+        if name not in originals:
+            continue
+        parts = {network.part: network for network in originals[name].networks}
+        for network in model.networks:
+            original = parts[network.part].table
+            if network.part != "image_encoder" and shapes(network.table) != shapes(original):
+                yield f"{name}: the shapes of {network.part} differ between the layouts"
+
+
+def check_published(layout, models, sizes, json_files):
+    """Compares with what is published."""
+    for name, model in models.items():
+        texts = dict(model.json)
+        for network in model.networks:
+            part, table = network.part, network.table
+            files, index = network.files()
+            folder = f"{network.folder}/" if network.folder else ""
+            texts[f"{folder}config.json"] = texts.get(f"{folder}config.json", network.config)
+            texts[f"{folder}{network.stem}.safetensors.index.json"] = index
+            if network.pth:
+                yield from check_pth(name, network)
+            else:
+                found = [len(header(tensors)) + bytes_of(tensors) for tensors in files.values()]
+                expected = sizes.get(name, {}).get(part, found)
+                if found != expected:
+                    yield f"{name}, {layout}: the files of {part} have {found} bytes, not {expected}"
             counts = (len(table), parameters(table))
-            print(f"{name}: {part}, {counts[0]} tensors, {counts[1]:,} parameters, {dtype}")
+            print(f"{name}, {layout}: {part}, {counts[0]} tensors, {counts[1]:,} parameters, {network.dtype}")
             if part.startswith("transformer") and COUNTS.get(name, counts) != counts:
-                yield f"{name}: {part} has {counts} tensors and parameters, not {COUNTS[name]}"
+                yield f"{name}, {layout}: {part} has {counts} tensors and parameters, not {COUNTS[name]}"
             if part == "text_encoder" and counts != (242, 5_680_910_336):
-                yield f"{name}: {part} has {counts} tensors and parameters"
-        for path, (size, digest) in JSON_FILES.get(name, {}).items():
+                yield f"{name}, {layout}: {part} has {counts} tensors and parameters"
+        for path, (size, digest) in json_files.get(name, {}).items():
             data = to_json(texts[path])
             if len(data) != size or not hashlib.sha256(data).hexdigest().startswith(digest):
-                yield f"{name}: {path} is not the one published, of {size} bytes"
+                yield f"{name}, {layout}: {path} is not the one published, of {size} bytes"
+
+
+class Count(io.BytesIO):
+    """A file that is only long, and whose name is that of a network."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.skipped = name, 0
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self.skipped += offset
+
+    def tell(self):
+        return super().tell() + self.skipped
+
+    def truncate(self):
+        pass
+
+
+def check_pth(name, network):
+    count = Count(f"{network.stem}.pth")
+    network.pth(count, network.tensors, Zeros())
+    size, expected = count.tell(), PTH_SIZES[network.stem]
+    if abs(size - expected) > BYTES_A_TENSOR * len(network.table):
+        yield f"{name}: {network.stem}.pth has {size} bytes, but the published one {expected}"
+
+
+def check():
+    """Problems, one a line."""
+    yield from check_fixtures()
+    yield from check_original_fixtures()
+    yield from check_original_names()
+    yield from check_published("diffusers", models(), SIZES, JSON_FILES)
+    yield from check_published("original", original_models(), ORIGINAL_SIZES, ORIGINAL_JSON_FILES)
 
 
 def main():
+    names = sorted({*models(), *original_models()})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", choices=[*models(), "all"], help="a model, or all of them")
+    parser.add_argument("name", nargs="?", choices=[*names, "all"], help="a model, or all of them")
     parser.add_argument("folder", nargs="?", type=Path, help="the folder to make; with `all`, the one for all")
+    parser.add_argument("--original", action="store_true", help="in the original layout instead of that of Diffusers")
     parser.add_argument("--random", action="store_true", help="normal values instead of holes: takes the disk space")
     parser.add_argument("--bf16", action="store_true", help="transformers and text encoder in bf16, as repackaged")
     parser.add_argument("--layers", type=int, metavar="N", help="only N layers of transformers and text encoder")
@@ -803,10 +1416,14 @@ def main():
         sys.exit("\n".join(problems) if problems else None)
     if options.folder is None:
         parser.error("NAME and FOLDER are needed, or --check")
+    published = original_models() if options.original else models()
     if options.name == "all":
-        ghosts = {name: (model, options.folder / name) for name, model in models().items()}
+        ghosts = {name: (model, options.folder / name) for name, model in published.items()}
+    elif options.name in published:
+        ghosts = {options.name: (published[options.name], options.folder)}
     else:
-        ghosts = {options.name: (models()[options.name], options.folder)}
+        which = "that of Diffusers alone" if options.original else "the original layout alone: add --original"
+        parser.error(f"{options.name} is published in {which}")
     for model, _ in ghosts.values():
         if options.layers is not None:
             model.keep_layers(options.layers)
@@ -814,7 +1431,7 @@ def main():
             model.use_bf16()
     if options.only:
         for model, _ in ghosts.values():
-            model.networks = [network for network in model.networks if network[0] == options.only]
+            model.networks = [network for network in model.networks if network.part == options.only]
     for _, folder in ghosts.values():
         for path in (folder, partial_of(folder)):
             if path.exists():
