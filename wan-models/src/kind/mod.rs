@@ -87,6 +87,42 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
+    /// All kinds.
+    pub const ALL: [Self; Self::Lycoris as usize + 1] = [
+        Self::TextToVideo,
+        Self::FastWan,
+        Self::TextToVideoExpert,
+        Self::ImageToVideo,
+        Self::ImageToVideoExpert,
+        Self::FirstLastFrame,
+        Self::TextImageToVideo,
+        Self::Vace,
+        Self::FunControl,
+        Self::FunControlExpert,
+        Self::FunCamera,
+        Self::FunCameraExpert,
+        Self::Animate,
+        Self::Animate2,
+        Self::SpeechToVideo,
+        Self::Dancer,
+        Self::AudioDriven,
+        Self::LucyEdit,
+        Self::ChronoEdit,
+        Self::SkyReels,
+        Self::CausalAr,
+        Self::LongCat,
+        Self::Umt5,
+        Self::Umt5LlamaCpp,
+        Self::T5,
+        Self::Vae21,
+        Self::Vae22,
+        Self::Tae,
+        Self::Clip,
+        Self::AudioEncoder,
+        Self::Lora,
+        Self::Lycoris,
+    ];
+
     /// Tells a checkpoint from the names of its tensors and the shapes of some, in any layout and below
     /// any common prefix. Where a file holds several parts, the first of
     /// [`detect_parts`](Self::detect_parts).

@@ -262,6 +262,13 @@ fn all_parts_of_a_file_are_told() {
 }
 
 #[test]
+fn all_kinds_are_listed_once() {
+    for (i, kind) in CheckpointKind::ALL.into_iter().enumerate() {
+        assert_eq!(kind as usize, i, "{kind}");
+    }
+}
+
+#[test]
 fn names_of_files_tell_experts() {
     for path in [
         "models/wan2.2_t2v_high_noise_14B_fp16.safetensors",
