@@ -739,8 +739,9 @@ class Model:
         }
         if "image_processor" in present:
             self.json["image_processor/preprocessor_config.json"] = IMAGE_PROCESSOR
+        shard = ONE_FILE if pipeline == "LucyEditPipeline" else SHARD
         self.networks = [
-            Network(part, part, network, transformer, "F32", STEM)
+            Network(part, part, network, transformer, "F32", STEM, shard)
             for part in ("transformer", "transformer_2")
             if parts.get(part)
         ]
@@ -748,8 +749,6 @@ class Model:
             Network("text_encoder", "text_encoder", text_encoder_config(text), text_encoder, text, "model"),
             Network("vae", "vae", vae_config(version, ti2v), vae, "F32", STEM),
         ]
-        if pipeline == "LucyEditPipeline":
-            self.networks[0] = replace(self.networks[0], shard=ONE_FILE)
         if "image_encoder" in present:
             encoder = Network("image_encoder", "image_encoder", IMAGE_ENCODER, image_encoder, "BF16", "model")
             self.networks.append(encoder)
@@ -822,7 +821,8 @@ def models():
     large_vace = transformer_config(WAN21_LATER, **LARGE, task="vace")
     to_image = "WanImageToVideoPipeline"
     vace = "WanVACEPipeline"
-    ti2v = dict(text="BF16", shift=5.0, absent=("transformer_2",), ti2v=True, boundary_ratio=None, expand_timesteps=True)
+    ti2v = dict(text="BF16", shift=5.0, ti2v=True, absent=("transformer_2",), boundary_ratio=None)
+    ti2v["expand_timesteps"] = True
     experts = dict(text="BF16", shift=3.0, present=("transformer_2",))
     return {
         "wan2.1-t2v-1.3b": Model(WAN21, "WanPipeline", small, text="F32", shift=3.0),
