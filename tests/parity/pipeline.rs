@@ -180,7 +180,7 @@ fn source_image(fixture: &Fixture) -> Image {
 
 fn scheduler<B: Backend>(pipeline: &Pipeline<B>, description: &Value) -> SchedulerConfig {
     let scheduler = &description["scheduler"];
-    if scheduler.is_string() {
+    if !scheduler.is_object() {
         return pipeline.spec().scheduler.clone().expect("a scheduler of its own");
     }
     let config = SchedulerConfig::from_json(&scheduler["config"]).unwrap();

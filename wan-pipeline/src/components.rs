@@ -14,7 +14,6 @@ use wan_io::text::Tokenizer;
 use wan_io::video::{FrameRate, VideoSpec};
 use wan_io::weights::Weights;
 use wan_models::clip::{ClipVisionConfig, ClipVisionEncoder};
-use wan_models::kind::CheckpointKind;
 use wan_models::load::{self, Network, NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
@@ -86,20 +85,17 @@ impl Components {
         folder: Option<(&ModelFiles, Layout)>,
         parts: &Parts,
     ) -> Result<Self, Error> {
-        let opening = Opening { folder, parts };
         let mut description = match folder {
             Some((files, layout)) => Description::read(files, layout)?,
             None => Description::original(false),
         };
         description.has_experts |= parts.file(Role::Transformer2).is_some();
+        let opening = Opening { folder, parts, has_experts: description.has_experts };
         let text_encoder = opening.optional(Role::TextEncoder)?;
-        let transformer = opening.network(Role::Transformer)?;
+        let transformer: Component<WanTransformerConfig> = opening.network(Role::Transformer)?;
         let transformer_2 = match description.has_experts {
             true => Some(opening.network(Role::Transformer2)?),
-            false => {
-                transformer.require_whole()?;
-                None
-            }
+            false => None,
         };
         let image_encoder = match transformer.config.image_dim {
             Some(_) => Some(opening.image_encoder()?),
@@ -295,21 +291,6 @@ impl Component<WanTransformerConfig> {
         }
     }
 
-    /// Refuses one of two experts without the other: alone it makes half of a video.
-    fn require_whole(&self) -> Result<(), ModelError> {
-        let path = self.files.origin().to_string();
-        let mut kinds = CheckpointKind::of_source(self.files.as_ref()).into_iter();
-        let kind = kinds.next().map(|kind| kind.at_path(&path));
-        let experts = [CheckpointKind::TextToVideoExpert, CheckpointKind::ImageToVideoExpert];
-        match kind.filter(|kind| experts.contains(kind)) {
-            Some(kind) => {
-                let problem = "; give the other as the second transformer".into();
-                Err(ModelError::OtherKind { path, kind, problem })
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Whether it can take over from another expert in the middle of a run: all that latents and conditions meet is
     /// of the same size.
     fn check_expert(&self, first: &Self) -> Result<(), ModelError> {
@@ -339,6 +320,7 @@ impl Component<WanTransformerConfig> {
 struct Opening<'a> {
     folder: Option<(&'a ModelFiles, Layout)>,
     parts: &'a Parts,
+    has_experts: bool,
 }
 
 impl Opening<'_> {
@@ -351,9 +333,12 @@ impl Opening<'_> {
 
     /// Opens a network: reads its config and the headers of its weights.
     fn network<C: NetworkConfig>(&self, role: Role) -> Result<Component<C>, Error> {
+        let check = |weights: &Weights| check_kind(weights, role, self.has_experts);
         match self.parts.file(role) {
-            Some(file) => from_file(file, role),
-            None => self.folder(role).and_then(|(files, layout)| from_folder(files, layout, role)),
+            Some(file) => from_file(file, role, check),
+            None => self
+                .folder(role)
+                .and_then(|(files, layout)| from_folder(files, layout, role, check)),
         }
     }
 
@@ -391,6 +376,7 @@ fn from_folder<C: NetworkConfig>(
     files: &ModelFiles,
     layout: Layout,
     role: Role,
+    check: impl Fn(&Weights) -> Result<(), ModelError>,
 ) -> Result<Component<C>, Error> {
     let Some(places) = layout.files(role, |file| files.has(file)) else {
         return Err(ModelError::MissingPart { part: role }.into());
@@ -399,12 +385,12 @@ fn from_folder<C: NetworkConfig>(
         // The config first: it tells best what a folder with other weights is.
         let config = read_config::<C>(files, file)?;
         let weights = Arc::new(places.weights.open(files)?);
-        check_kind(weights.as_ref(), role)?;
+        check(&weights)?;
         let tensors = C::canonical_names(weights.clone())?;
         return Component::new(config, files.display_path(file), tensors, weights);
     }
     let weights = Arc::new(places.weights.open(files)?);
-    check_kind(weights.as_ref(), role)?;
+    check(&weights)?;
     let tensors = C::canonical_names(weights.clone())?;
     let (config, path) = match places.config {
         Some(file) => {
@@ -417,7 +403,11 @@ fn from_folder<C: NetworkConfig>(
 
 /// Opens a network in a single file of either layout, or in a folder of its own as diffusers has it. A
 /// `config.json` beside the weights counts if it is one of this network; otherwise the tensors tell.
-fn from_file<C: NetworkConfig>(file: &Path, role: Role) -> Result<Component<C>, Error> {
+fn from_file<C: NetworkConfig>(
+    file: &Path,
+    role: Role,
+    check: impl Fn(&Weights) -> Result<(), ModelError>,
+) -> Result<Component<C>, Error> {
     let (files, weights) = if file.is_dir() {
         let files = ModelFiles::folder(file)?;
         let places = Layout::Diffusers.files(role, |_| true);
@@ -430,7 +420,7 @@ fn from_file<C: NetworkConfig>(file: &Path, role: Role) -> Result<Component<C>, 
         (ModelFiles::folder(folder.unwrap_or(Path::new(".")))?, weights)
     };
     let weights = Arc::new(weights);
-    check_kind(weights.as_ref(), role)?;
+    check(&weights)?;
     let tensors = C::canonical_names(weights.clone())?;
     let (config, path) = match config_beside::<C>(&files, tensors.as_ref())? {
         Some(config) => (config, files.display_path(CONFIG)),

@@ -198,6 +198,9 @@ impl<B: Backend> Pipeline<B> {
         plan: &Plan,
         observer: &mut Observer,
     ) -> Result<Option<Tensor<B, 5>>, Error> {
+        if plan.strength.is_none() {
+            return Ok(None); // a video to change or to follow is a condition
+        }
         if let Some(latents) = &request.latents {
             let data = TensorData::new(latents.values(), latents.shape());
             return Ok(Some(Tensor::from_data(data, (&self.device, DType::F32))));

@@ -192,6 +192,7 @@ pub const LUCY_EDIT: Preset = Preset {
 /// The miniature model that comes with this project (see its README).
 pub const TINY_WAN: Preset = Preset {
     name: "tiny-wan",
+    task: Task::TextImageToVideo,
     transformer: [4, 192],
     width: 64,
     height: 64,
@@ -240,17 +241,13 @@ impl Preset {
         let size = [transformer.num_layers, transformer.inner_dim()];
         let is_alike = |preset: &&Self| {
             (preset.task, preset.two_experts, preset.transformer) == (task, two_experts, size)
-                || preset.is_tiny_wan() && preset.transformer == size
+                // The miniature is the only one of its size, whatever is made of it.
+                || preset.name == TINY_WAN.name && preset.transformer == size
         };
         let name = letters(name);
         let is_named = |preset: &&Self| name.contains(&letters(preset.name));
         let alike = || ALL.iter().filter(is_alike);
         alike().find(is_named).or_else(|| alike().next()).copied().unwrap_or(OTHER)
-    }
-
-    /// The miniature is a model for text, and for text and image.
-    fn is_tiny_wan(&self) -> bool {
-        self.name == TINY_WAN.name
     }
 }
 

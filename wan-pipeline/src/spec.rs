@@ -6,7 +6,7 @@ use serde_json::Value;
 use wan_core::config::ConfigError;
 use wan_core::scheduler::{SchedulerConfig, SchedulerKind};
 use wan_io::files::ModelFiles;
-use wan_models::kind::CheckpointKind;
+use wan_models::kind::{CheckpointKind, is_of_expert};
 use wan_models::load::TensorSource;
 use wan_models::transformer::WanTransformerConfig;
 use wan_models::vae::WanVaeConfig;
@@ -120,13 +120,22 @@ const PARTS: [Part; 5] = [
 
 /// Refuses weights for a part that are known to be something else. Those of a kind that nobody knows
 /// pass: what is wrong with them shows when they are compared with the config.
-pub(crate) fn check_kind(weights: &dyn TensorSource, role: Role) -> Result<(), ModelError> {
+/// One of two experts is refused where the other is missing: alone it makes half of a video.
+pub(crate) fn check_kind(
+    weights: &dyn TensorSource,
+    role: Role,
+    has_experts: bool,
+) -> Result<(), ModelError> {
     let path = weights.origin();
     let kinds = CheckpointKind::of_source(weights).into_iter().map(|kind| kind.at_path(&path));
     let kinds: Vec<CheckpointKind> = kinds.collect();
     let part_of = |kind| PARTS.iter().filter(move |part| part.kinds.contains(&kind));
     let role_of = |kind| part_of(kind).next().map(|part| part.role);
     let Some(&kind) = kinds.first() else { return Ok(()) };
+    if role == Role::Transformer && !has_experts && is_of_expert(&path) {
+        let problem = "; give the other as the second transformer".into();
+        return Err(ModelError::OtherKind { path, kind, problem });
+    }
     if kinds.iter().any(|&kind| part_of(kind).any(|part| part.role == role)) {
         return Ok(());
     }

@@ -155,18 +155,22 @@ impl CheckpointKind {
     /// The kind that the name of the file or folder makes of this one: experts of A14B lie in
     /// `high_noise_model` and `low_noise_model`, or have it in their names.
     pub fn at_path(self, path: &str) -> Self {
-        let parts = path.rsplit(['/', '\\']).take(2);
-        let is_expert = parts.map(str::to_lowercase).any(|part| {
-            let part = part.replace(['-', ' '], "_");
-            let noise = ["high_noise", "low_noise", "highnoise", "lownoise"];
-            let side = part.contains("a14b") && ["_high", "_low"].iter().any(|s| part.contains(s));
-            side || noise.iter().any(|noise| part.contains(noise))
-        });
         match self {
-            Self::TextToVideo if is_expert => Self::TextToVideoExpert,
+            Self::TextToVideo if is_of_expert(path) => Self::TextToVideoExpert,
             other => other,
         }
     }
+}
+
+/// Whether a file or folder has a name that experts of A14B have.
+pub fn is_of_expert(path: &str) -> bool {
+    let parts = path.rsplit(['/', '\\']).take(2);
+    parts.map(str::to_lowercase).any(|part| {
+        let part = part.replace(['-', ' '], "_");
+        let noise = ["high_noise", "low_noise", "highnoise", "lownoise"];
+        let side = part.contains("a14b") && ["_high", "_low"].iter().any(|s| part.contains(s));
+        side || noise.iter().any(|noise| part.contains(noise))
+    })
 }
 
 impl fmt::Display for CheckpointKind {
