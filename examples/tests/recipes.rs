@@ -1,19 +1,27 @@
 //! Runs each recipe as a user does, in a folder of its own, and looks at what it says and leaves.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wan_io::video::{read_mp4, read_video};
+use wan_mock_hub::Files;
+use wan_mock_hub::models::grafts;
 
 /// Runs an example, which cargo builds with the tests of this package; gives its standard output.
 fn run(name: &str, folder: &Path) -> String {
+    run_with(name, &[], folder)
+}
+
+/// Runs it with arguments.
+fn run_with(name: &str, arguments: &[&OsStr], folder: &Path) -> String {
     let mut program = std::env::current_exe().unwrap();
     program.pop(); // the name of this test
     program.pop(); // deps
     program.push("examples");
     program.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(program.is_file(), "{program:?} is not built: run `cargo test -p wan-examples`");
-    let output = Command::new(program).current_dir(folder).output().unwrap();
+    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -63,6 +71,72 @@ fn video_to_video() {
         values.map(|&value| f64::from(value)).sum::<f64>()
     });
     assert!(blue > 2.0 * red, "blue {blue}, red {red}");
+}
+
+/// The first frame is the picture, and the circle moves as it is asked to.
+#[test]
+fn image_to_video() {
+    let (folder, said) = leaves("image_to_video", &["image_to_video.mp4"]);
+    assert_eq!(said, "image_to_video.mp4: 97 frames\n");
+    let video = read_mp4(&folder.path().join("image_to_video.mp4")).unwrap();
+    let drawn = |i: usize| {
+        let (x, y) = ((i % 64) as f64 + 0.5, (i / 64) as f64 + 0.5);
+        if (x - 46.0).hypot(y - 32.0) < 10.0 { 255.0 } else { 0.0 }
+    };
+    let red = |frame: &[u8]| frame.iter().step_by(3).map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let errors = video.frames[0].iter().enumerate().map(|(i, &value)| {
+        let expected = if i % 3 == 0 { drawn(i / 3) } else { 0.0 };
+        (f64::from(value) - expected).powi(2)
+    });
+    let mean = errors.sum::<f64>() / video.frames[0].len() as f64;
+    let psnr = 10.0 * (255.0 * 255.0 / mean).log10();
+    let column = |frame: &[u8]| {
+        let red = red(frame);
+        let sum: f64 = red.iter().sum();
+        red.iter().enumerate().map(|(i, v)| (i % 64) as f64 * v).sum::<f64>() / sum
+    };
+    let [first, last] = [0, 96].map(|frame| column(&video.frames[frame]));
+    println!("first frame {psnr:.1} dB, from column {first:.1} to {last:.1}");
+    assert!(psnr > 25.0, "{psnr} dB");
+    assert!(last < first - 15.0, "from column {first} to {last}");
+}
+
+/// A model in a folder, grafted on the miniature; the example must leave one video of 17 frames.
+#[track_caller]
+fn makes_a_video(name: &str, graft: impl Fn(&Files) -> Files) -> String {
+    let model = tempfile::tempdir().unwrap();
+    grafts::make(&repository().join("tiny-wan/model"), model.path(), graft);
+    let folder = tempfile::tempdir().unwrap();
+    let said = run_with(name, &[model.path().as_os_str()], folder.path());
+    let video = read_mp4(&folder.path().join(format!("{name}.mp4"))).unwrap();
+    assert_eq!((video.spec.width, video.spec.height, video.frames.len()), (64, 64, 17));
+    said
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn two_experts() {
+    let said = makes_a_video("two_experts", grafts::two_experts);
+    let lines: Vec<&str> = said.lines().collect();
+    let [steps, loads @ ..] = &lines[..] else { panic!("{said}") };
+    assert!(steps.contains("steps at high noise"), "{said}");
+    let transformers: Vec<&&str> =
+        loads.iter().filter(|line| line.contains("transformer")).collect();
+    assert_eq!(transformers, [&"loading the transformer", &"loading the second transformer"]);
+}
+
+#[test]
+fn first_last_frame() {
+    let encoder = grafts::read(&repository().join("tests/fixtures/pipeline_i2v/model"));
+    makes_a_video("first_last_frame", |model| grafts::first_last_frame(model, &encoder));
+}
+
+#[test]
+fn vace_inpaint() {
+    makes_a_video("vace_inpaint", |model| grafts::vace(model, 0.1));
 }
 
 #[test]

@@ -112,6 +112,22 @@ fn an_image_that_is_not_seen() {
     assert!(latents_of(&pipeline, &both) == latents_of(&tiny_wan(), &request()));
 }
 
+#[test]
+fn a_first_and_a_last_image_that_are_not_seen() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pipeline_i2v/model");
+    let encoder = grafts::read(&fixture);
+    let model = Grafted::new(|files: &Files| grafts::first_last_frame(files, &encoder));
+    let pipeline = model.open();
+    assert_eq!(pipeline.spec().task, Task::FirstLastFrameToVideo);
+    let request = request().image(picture(32, 32, [200, 30, 30]));
+    assert!(pipeline.plan(&request).is_err(), "it needs both");
+    let request = request.last_image(picture(32, 32, [0, 0, 200]));
+    let expected = latents_of(&tiny_wan(), &self::request());
+    assert!(latents_of(&pipeline, &request) == expected);
+    assert!(latents_of(&model.open_as(Residency::Streamed), &request) == expected);
+    check_resume(&model, &request);
+}
+
 /// The size of a video follows from that of its picture.
 #[test]
 fn sizes_from_pictures() {

@@ -267,8 +267,9 @@ mod tests {
             num_attention_heads: width / 128,
             ..WanTransformerConfig::default()
         };
-        let find =
-            |name, task, two, transformer| Preset::find(name, task, two, &size(transformer)).name;
+        let find = |name: &str, task, two, transformer| {
+            Preset::find(name, task, two, &size(transformer)).name
+        };
         for preset in ALL.iter().skip(1) {
             let Preset { name, task, two_experts, transformer, .. } = *preset;
             assert_eq!(find(name, task, two_experts, transformer), name);

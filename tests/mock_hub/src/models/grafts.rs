@@ -24,6 +24,15 @@ struct Graft {
     tensors: Vec<Tensor>,
 }
 
+/// The files of a model in a folder.
+///
+/// # Panics
+///
+/// When it cannot be read.
+pub fn read(folder: &Path) -> Files {
+    folder_files(folder)
+}
+
 /// Makes a model in `target` of the one in `source`, both folders in the layout of Diffusers.
 ///
 /// # Panics
@@ -56,6 +65,48 @@ pub fn image_to_video(model: &Files) -> Files {
     let latents = graft.channels();
     graft.widen(latents + 4 + latents);
     graft.index("_class_name", json!("WanImageToVideoPipeline"));
+    graft.done()
+}
+
+/// A first-and-last-frame model as Wan 2.1's, with the image encoder of another model, that looks away from both: the
+/// weights of its branch for images are 0, so that its videos are those of the text-to-video model.
+pub fn first_last_frame(model: &Files, with_encoder: &Files) -> Files {
+    let mut graft = Graft::of(&image_to_video(model));
+    let encoder = config(with_encoder, "image_encoder");
+    let size = |field: &str| encoder[field].as_u64().expect("a size of the image encoder") as usize;
+    let (states, patches) = (size("hidden_size"), size("image_size") / size("patch_size"));
+    let (width, tokens) =
+        (graft.tensor("patch_embedding.bias").shape[0], 2 * (1 + patches * patches));
+    let embedder = "condition_embedder.image_embedder";
+    graft.add(ones(&format!("{embedder}.norm1.weight"), states));
+    graft.add(ones(&format!("{embedder}.norm2.weight"), width));
+    for (name, shape) in [
+        ("norm1.bias", vec![states]),
+        ("ff.net.0.proj.weight", vec![states, states]),
+        ("ff.net.0.proj.bias", vec![states]),
+        ("ff.net.2.weight", vec![width, states]),
+        ("ff.net.2.bias", vec![width]),
+        ("norm2.bias", vec![width]),
+        ("pos_embed", vec![1, tokens, states]),
+    ] {
+        graft.add(zeros(&format!("{embedder}.{name}"), &shape));
+    }
+    for block in 0..graft.config["num_layers"].as_u64().expect("a number of layers") {
+        let attention = format!("blocks.{block}.attn2");
+        graft.add(ones(&format!("{attention}.norm_added_k.weight"), width));
+        for name in ["add_k_proj", "add_v_proj"] {
+            graft.add(zeros(&format!("{attention}.{name}.weight"), &[width, width]));
+            graft.add(zeros(&format!("{attention}.{name}.bias"), &[width]));
+        }
+    }
+    graft.config["image_dim"] = json!(states);
+    graft.config["added_kv_proj_dim"] = json!(width);
+    graft.config["pos_embed_seq_len"] = json!(tokens);
+    graft.index("image_encoder", json!(["transformers", "CLIPVisionModel"]));
+    let is_of_encoder =
+        |path: &str| path.starts_with("image_encoder/") || path.starts_with("image_processor/");
+    let encoder = with_encoder.iter().filter(|(path, _)| is_of_encoder(path));
+    graft.files.extend(encoder.map(|(path, bytes)| (path.clone(), bytes.clone())));
     graft.done()
 }
 
@@ -169,6 +220,11 @@ fn joined(name: &str, kernels: &[&Tensor], channels: usize) -> Tensor {
 fn zeros(name: &str, shape: &[usize]) -> Tensor {
     let bytes = vec![0; 2 * shape.iter().product::<usize>()];
     Tensor { name: name.into(), dtype: Dtype::F16, shape: shape.to_vec(), bytes }
+}
+
+fn ones(name: &str, width: usize) -> Tensor {
+    let bytes = f16::ONE.to_le_bytes().repeat(width);
+    Tensor { name: name.into(), dtype: Dtype::F16, shape: vec![width], bytes }
 }
 
 fn diagonal(name: &str, side: usize, value: f32) -> Tensor {
