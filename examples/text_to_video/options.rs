@@ -122,6 +122,9 @@ pub(crate) struct Options {
     /// File with the text encoder's weights, in place of the model's
     #[arg(long, value_name = "FILE", value_parser = path())]
     text_encoder: Option<PathBuf>,
+    /// File or folder with the image encoder's weights, in place of the model's: a CLIP
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    image_encoder: Option<PathBuf>,
     /// File with the VAE's weights, in place of the model's
     #[arg(long, value_name = "FILE", value_parser = path())]
     vae: Option<PathBuf>,
@@ -451,6 +454,9 @@ impl Options {
         if let Some(file) = &self.text_encoder {
             builder = builder.text_encoder(file);
         }
+        if let Some(file) = &self.image_encoder {
+            builder = builder.image_encoder(file);
+        }
         if let Some(file) = &self.vae {
             builder = builder.vae(file);
         }
@@ -531,7 +537,7 @@ impl Options {
             true => self.steps.map(Into::into),
             false => Some(Steps::Timesteps(self.timesteps.clone())),
         };
-        request.guidance_2 = self.guidance_2.clone().map(Into::into);
+        request.guidance_2 = self.guidance_2.clone().map(|scale| self.guidance_of(scale));
         request = self.inputs.add_to(request)?;
         if let Some(file) = &self.embeddings {
             let Embeddings { prompt, negative_prompt, .. } = Embeddings::load(file)?;
@@ -545,18 +551,19 @@ impl Options {
         if self.guidance.is_empty() && self.is_plain_cfg() {
             return vec![None];
         }
-        let guidance = |scale: Schedule| {
-            let guidance = Guidance::new(self.guidance_rule, scale).rescale(self.guidance_rescale);
-            match self.guidance_interval {
-                Some([start, stop]) => guidance.interval(start, stop),
-                None => guidance,
-            }
-        };
         let mut scales = self.guidance.clone();
         if scales.is_empty() {
             scales.push(preset.guidance_scale.into());
         }
-        scales.into_iter().map(|scale| Some(guidance(scale))).collect()
+        scales.into_iter().map(|scale| Some(self.guidance_of(scale))).collect()
+    }
+
+    fn guidance_of(&self, scale: Schedule) -> Guidance {
+        let guidance = Guidance::new(self.guidance_rule, scale).rescale(self.guidance_rescale);
+        match self.guidance_interval {
+            Some([start, stop]) => guidance.interval(start, stop),
+            None => guidance,
+        }
     }
 
     fn is_plain_cfg(&self) -> bool {

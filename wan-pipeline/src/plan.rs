@@ -368,6 +368,9 @@ impl Plan {
             _ if references && !is_vace => {
                 not_taken("a reference", "models for control and editing (VACE)")
             }
+            Task::Control | Task::Edit if request.latents.is_some() => {
+                not_taken("latents to start from", "text-to-video and image-to-video models")
+            }
             _ if request.control.is_some() && !is_vace && task != Task::FunControl => {
                 not_taken("a control video", "VACE and Wan 2.1 Fun-Control")
             }
