@@ -2,6 +2,7 @@
 //! a black background"`.
 
 mod arguments;
+mod best_of;
 mod grid;
 mod inputs;
 mod memory;
@@ -114,6 +115,9 @@ impl WithBackend for Program<'_> {
         if options.draws_seeds() {
             let seeds: Vec<_> = requests.iter().map(|request| request.seed.to_string()).collect();
             progress.say(&format!("seed: {}", seeds.join(", ")));
+        }
+        if let Some(takes) = options.best_of {
+            return best_of::write(options, takes, &pipeline, &requests, observer, progress);
         }
         let plans = match &options.resume {
             Some(file) => pipeline.saved_plans(file)?,
@@ -249,11 +253,16 @@ fn write<B: Backend>(
     progress: &Progress,
 ) -> Result<()> {
     outputs.write_latents(latents)?;
-    let mut written = Vec::new();
     for (number, (latents, output)) in (1..).zip(latents.iter().zip(&mut outputs.videos)) {
         progress.begin_video(number, outputs.count, output.frames());
         pipeline.decode(latents, output, observer)?;
     }
+    announce(outputs, progress)
+}
+
+/// Completes the files, and says what they are.
+fn announce(mut outputs: Outputs, progress: &Progress) -> Result<()> {
+    let mut written = Vec::new();
     for output in outputs.videos {
         written.push(output.finish(&mut outputs.grid)?);
     }

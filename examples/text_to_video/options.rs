@@ -194,6 +194,22 @@ pub(crate) struct Options {
         action = ArgAction::Set
     )]
     seed: Vec<Seed>,
+    /// Make so many takes of each video, with the seeds from its own on, and write the one that --clip finds
+    /// closest to its prompt
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with_all = [
+            "resume", "latents", "embeddings", "save_state", "save_latents", "save_embeddings",
+            "preview", "grid", "plan",
+        ],
+    )]
+    pub(crate) best_of: Option<u32>,
+    /// The CLIP of --best-of: a folder or a repository in the hub in the layout of transformers, or a built-in
+    /// model
+    #[arg(long, value_name = "PATH_OR_NAME", default_value = "tiny-clip", requires = "best_of")]
+    pub(crate) clip: PathBuf,
     /// Number of frames: 1, 5, 9, .. [default: the model's; tiny-wan 97, Wan 2.1 81]
     #[arg(long, value_name = "N")]
     frames: Option<usize>,

@@ -80,7 +80,11 @@ fn configs() {
         ("/vision_config/patch_size", json!(7), &["patch_size is 7", "image_size, which is 64"]),
         ("/vision_config/patch_size", json!(0), &["patch_size is 0"]),
         ("/vision_config/image_size", json!(32), &["crop_size is 64", "says 32"]),
-        ("/vision_config/num_hidden_layers", json!(3), &["is not part of this model"]),
+        (
+            "/vision_config/num_hidden_layers",
+            json!(3),
+            &["vision_config.num_hidden_layers is 3", "make it 4"],
+        ),
         ("/vision_config", json!([1]), &["vision_config"]),
     ] {
         check(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::DType;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use wan_core::Backend;
 use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
@@ -234,20 +234,16 @@ impl<C: NetworkConfig> Component<C> {
 
     /// The first field that differs from a config that fits the tensors.
     fn does_not_fit(&self, fitted: &C) -> Option<ModelError> {
-        let fields = |config: &C| match serde_json::to_value(config) {
-            Ok(Value::Object(fields)) => fields,
-            _ => Map::new(),
-        };
-        let (ours, theirs, default) = (fields(&self.config), fields(fitted), fields(&C::default()));
-        let (field, found) =
-            ours.iter().find(|(field, value)| theirs.get(*field) != Some(value))?;
-        let is_default = default.get(field) == Some(found);
+        let json = |config: &C| serde_json::to_value(config).unwrap_or_default();
+        let (ours, theirs, default) = (json(&self.config), json(fitted), json(&C::default()));
+        let (field, found, expected) = difference(String::new(), &ours, &theirs)?;
+        let is_default = default.pointer(&field.replace('.', "/")) == Some(found);
         Some(ModelError::ConfigDoesNotFit {
             path: self.config_path.clone(),
-            field: field.clone(),
+            field: field.trim_start_matches('.').to_owned(),
             found: format!("{found}{}", if is_default { " (its default)" } else { "" }),
             weights: self.tensors.origin(),
-            expected: theirs.get(field)?.to_string(),
+            expected: expected.to_string(),
         })
     }
 
@@ -313,6 +309,21 @@ impl Component<WanTransformerConfig> {
             }
         }
         Ok(())
+    }
+}
+
+/// The first field of `ours` that has another value in `theirs`, below `name` and with a dot before each name,
+/// and both values.
+fn difference<'a>(
+    name: String,
+    ours: &'a Value,
+    theirs: &'a Value,
+) -> Option<(String, &'a Value, &'a Value)> {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => ours.iter().find_map(|(field, value)| {
+            difference(format!("{name}.{field}"), value, theirs.get(field)?)
+        }),
+        _ => (ours != theirs).then_some((name, ours, theirs)),
     }
 }
 

@@ -490,3 +490,34 @@ fn fails(folder: &Folder, arguments: &[&str], code: i32, parts: &[&str]) {
     }
     assert_eq!((output.stdout.len(), folder.names()), (0, before), "{arguments:?}");
 }
+
+/// Of three takes the best is written, as its seed gives it alone; a CLIP that is none is refused first.
+#[test]
+fn of_several_takes_the_best_is_written() {
+    let folder = Folder::new();
+    let arguments = ["a red circle", "--best-of", "3", "--seed", "7", "--out", "best.mp4"];
+    let output = folder.run(&[&arguments[..], &SMALL].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(folder.names(), ["best.mp4"]);
+    let seeds: Vec<u64> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("seed ")?.split_once(": ")?.0.parse().ok())
+        .collect();
+    let mut sorted = seeds.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [7, 8, 9], "{said}");
+    folder.make(&["a red circle", "--seed", &seeds[0].to_string(), "--out", "alone.mp4"]);
+    let read = |name: &str| read_mp4(&folder.path(name)).unwrap().frames;
+    assert_eq!(read("best.mp4"), read("alone.mp4"));
+
+    for (arguments, said) in [
+        (["a red circle", "--best-of", "2", "--clip", "tiny-wan"], "tiny-wan:config.json"),
+        (["a red circle", "--best-of", "2", "--grid", "grid.mp4"], "--grid"),
+        (["a red circle", "--seed", "1", "--clip", "tiny-clip"], "--best-of"),
+    ] {
+        let output = folder.run(&[&arguments[..], &SMALL].concat());
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    }
+}

@@ -93,6 +93,9 @@ impl<B: Backend> ClipTextEncoder<B> {
     ///
     /// # Errors
     /// As for [`forward`](Self::forward).
+    ///
+    /// # Panics
+    /// If there are no texts.
     pub fn embed(&self, texts: &[&[u32]], cancel: &CancelToken) -> Result<Tensor<B, 2>, ClipError> {
         let states = self.forward(texts, cancel, &mut ())?;
         let pooled = states.into_iter().zip(texts).map(|(states, ids)| {

@@ -33,6 +33,9 @@ impl<B: Backend> TextTower<B> {
     /// # Errors
     /// If an id is not in the vocabulary, a text has none or too many, weights cannot be read, or the work
     /// is cancelled.
+    ///
+    /// # Panics
+    /// If there are no texts.
     pub fn embed(&self, texts: &[&[u32]], cancel: &CancelToken) -> Result<Tensor<B, 2>, ClipError> {
         match self {
             Self::Clip(tower) => tower.embed(texts, cancel),

@@ -108,6 +108,9 @@ impl<B: Backend> XlmRobertaEncoder<B> {
     ///
     /// # Errors
     /// As for [`hidden_states`](Self::hidden_states).
+    ///
+    /// # Panics
+    /// If there are no texts.
     pub fn embed(&self, texts: &[&[u32]], cancel: &CancelToken) -> Result<Tensor<B, 2>, ClipError> {
         let states = self.forward(texts, cancel, &mut ())?;
         let pooled = states.into_iter().map(|states| self.pool(states)).collect();
