@@ -13,6 +13,7 @@ use serde::Deserialize;
 use wan_core::noise::TorchGenerator;
 use wan_core::scheduler::Steps;
 use wan_fuzz::{Shapes, ask};
+use wan_models::clip::{ClipConfig, ClipModel};
 use wan_models::load::{NetworkConfig, TensorSource};
 use wan_models::transformer::{OriginalConfig, WanTransformer, WanTransformerConfig};
 use wan_models::umt5::{Umt5Config, Umt5Encoder};
@@ -40,6 +41,9 @@ fuzz_target!(|json: &[u8]| {
         ask_vae(&config, &none);
     }
     if let Ok(config) = serde_json::from_slice(json) {
+        ask_clip(&config, &none);
+    }
+    if let Ok(config) = serde_json::from_slice(json) {
         schedule(&config);
     }
     if let Ok(Checkpoint { config, tensors }) = serde_json::from_slice(json) {
@@ -63,6 +67,13 @@ fn ask_vae(config: &WanVaeConfig, source: &Source) {
     if config.validate().is_ok() {
         assert!(config.spatial_factor() > 0 && config.temporal_factor() > 0);
         ask::<WanVae<NdArray>>(source, config);
+    }
+}
+
+fn ask_clip(config: &ClipConfig, source: &Source) {
+    if config.validate().is_ok() {
+        assert!(config.vision_config.tokens() > 1);
+        ask::<ClipModel<NdArray>>(source, config);
     }
 }
 
@@ -95,6 +106,11 @@ fn infer(original: Option<&OriginalConfig>, source: Source) {
         && let Ok(config) = Umt5Config::infer(source.as_ref())
     {
         ask_umt5(&config, &source);
+    }
+    if let Ok(source) = ClipConfig::canonical_names(source.clone())
+        && let Ok(config) = ClipConfig::infer(source.as_ref())
+    {
+        ask_clip(&config, &source);
     }
     if let Ok(source) = WanVaeConfig::canonical_names(source)
         && let Ok(config) = WanVaeConfig::infer(source.as_ref())

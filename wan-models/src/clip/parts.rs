@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use wan_io::files::FileError;
 use wan_io::weights::{Dtype, StoredTensor};
 
 use crate::load::{CheckpointError, TensorSource};
@@ -50,13 +51,13 @@ impl Parts {
     pub(super) fn new(source: Arc<dyn TensorSource>) -> Result<Self, CheckpointError> {
         let mut parts = BTreeMap::new();
         for name in source.names() {
-            let Some(tensor) = source.tensor(&name) else { continue };
+            let Some(tensor) = source.tensor(&name).filter(has_elements) else { continue };
             if let Some((base, ending)) = fused(&name) {
                 for (i, part) in PARTS.iter().enumerate() {
                     parts.insert(format!("{base}.{part}.{ending}"), third(i, &name, tensor.shape));
                 }
-            } else if ends_with(&name, &TURNED) && tensor.shape.len() == 2 {
-                parts.insert(name.clone(), turned(&name, &tensor)?);
+            } else if ends_with(&name, &TURNED) {
+                parts.extend(turned(&name, &tensor)?.map(|part| (name.clone(), part)));
             } else if let Some(part) = flat(&name, tensor.shape) {
                 parts.insert(name.clone(), part);
             }
@@ -111,6 +112,12 @@ impl TensorSource for Parts {
     }
 }
 
+/// Whether a tensor has elements, and not more than can be counted.
+fn has_elements(tensor: &StoredTensor) -> bool {
+    let count = tensor.shape.iter().try_fold(1_usize, |count, &axis| count.checked_mul(axis));
+    count.is_some_and(|count| count > 0)
+}
+
 /// The name of a layer whose queries, keys and values are one tensor, and how the names of its parts end.
 fn fused(name: &str) -> Option<(&str, &'static str)> {
     FUSED.iter().find_map(|(end, ending)| Some((name.strip_suffix(end)?, *ending)))
@@ -128,19 +135,18 @@ fn third(i: usize, of: &str, shape: &[usize]) -> Part {
     Part { of: of.to_owned(), shape, form: Form::From(start) }
 }
 
-fn turned(of: &str, tensor: &StoredTensor) -> Result<Part, CheckpointError> {
-    let not_read =
-        |error: wan_io::files::FileError| CheckpointError::NotRead { reason: error.to_string() };
-    let (rows, columns) = (tensor.shape[0], tensor.shape[1]);
+/// A matrix with its axes exchanged; `None` if it is none.
+fn turned(of: &str, tensor: &StoredTensor) -> Result<Option<Part>, CheckpointError> {
+    let &[rows, columns] = tensor.shape else { return Ok(None) };
+    let not_read = |error: FileError| CheckpointError::NotRead { reason: error.to_string() };
     let (bytes, size) = (tensor.bytes().map_err(not_read)?, tensor.dtype.bitsize() / 8);
-    let element = |i: usize| &bytes[i * size..(i + 1) * size];
+    if bytes.len().checked_div(size) != Some(rows * columns) {
+        return Ok(None); // elements of less than a byte
+    }
     let order = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
-    let turned = order.flat_map(|i| element(i).iter().copied()).collect();
-    Ok(Part {
-        of: of.to_owned(),
-        shape: vec![columns, rows],
-        form: Form::Turned(tensor.dtype, turned),
-    })
+    let turned = order.flat_map(|i| &bytes[i * size..][..size]).copied().collect();
+    let form = Form::Turned(tensor.dtype, turned);
+    Ok(Some(Part { of: of.to_owned(), shape: vec![columns, rows], form }))
 }
 
 fn flat(name: &str, shape: &[usize]) -> Option<Part> {
