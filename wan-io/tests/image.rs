@@ -105,29 +105,18 @@ fn files_are_read_as_pillow_reads_them() {
             [expected.width(), expected.height()],
             "{name}"
         );
-        let differences = image.rgb8().iter().zip(expected.rgb8()).map(|(a, b)| a.abs_diff(*b));
-        if name == "restart.jpg" {
-            for (i, (a, b)) in image.rgb8().iter().zip(expected.rgb8()).enumerate() {
-                if a.abs_diff(*b) > 2 {
-                    println!("{} {} {}: {a} {b}", i / 120, i % 120 / 3, i % 3);
-                }
-            }
-        }
-        let (largest, sum) = differences.fold((0, 0_usize), |(max, sum), difference| {
-            (max.max(difference), sum + usize::from(difference))
-        });
-        let mean = sum as f32 / image.rgb8().len() as f32;
-        println!("{name:32} differs by {largest}, on average by {mean:.3}");
-        let (largest_allowed, mean_allowed) = match name.rsplit_once('.').unwrap().1 {
-            // Chroma of half the size is smoothed with another rounding.
-            "jpg" if ["progressive", "restart"].iter().any(|start| name.starts_with(start)) => {
-                (8, 0.6)
-            }
-            "jpg" => (3, 0.1),
-            "webp" if name.starts_with("lossy") => (3, 0.5),
-            _ => (0, 0.0),
+        // Chroma of half the size is continued otherwise beyond the right and the lower edge.
+        let is_halved = ["progressive.jpg", "restart.jpg"].contains(&name);
+        let is_edge = |at: usize| {
+            let (row, column) = (at / 3 / image.width() as usize, at / 3 % image.width() as usize);
+            row + 1 == image.height() as usize || column + 1 == image.width() as usize
         };
-        assert!(largest <= largest_allowed && mean <= mean_allowed, "{name}: {largest}, {mean}");
+        let pairs = image.rgb8().iter().zip(expected.rgb8()).enumerate();
+        let inner = pairs.filter(|(at, _)| !is_halved || !is_edge(*at));
+        let largest = inner.map(|(_, (a, b))| a.abs_diff(*b)).max().unwrap();
+        println!("{name:32} differs by {largest}");
+        let allowed = if name.ends_with(".jpg") { 3 } else { 0 };
+        assert!(largest <= allowed, "{name}: {largest}");
         let animated = ["animated.webp", "animated_chunks.png", "default_picture.png"];
         assert_eq!(image.is_animated(), animated.contains(&name), "{name}");
     }
@@ -166,11 +155,7 @@ fn resizing_has_the_bits_of_pillow() {
         let resized = open(file).resize(width, height, Filter::Bicubic).unwrap();
         assert!(resized.rgb8() == expected, "{file}");
     });
-    let image = Image::open(pictures("exif_chunk.png.read.png")).unwrap();
-    let mask = Mask::from(&image);
-    assert!(image.width() < image.height()); // It was turned.
     let image = Image::open(pictures("animated.webp")).unwrap();
-    assert_ne!(Mask::from(&image), mask);
     let mask = Mask::from(&image);
     let expected = json(&pictures("expected.json"));
     let digest = |bytes: &[u8]| {
@@ -370,13 +355,9 @@ fn masks_are_those_of_diffusers() {
     let mask = Mask::open(pictures("animated.webp")).unwrap();
     let resized = mask.resize(48, 32, Filter::Lanczos).unwrap();
     assert_eq!(resized.values(), list::<u8>(&expected["video_mask_48x32"]));
-    let error = difference(
-        resized.to_f32(),
-        resized.values().iter().map(|&value| f32::from(value) / 255.0),
-    );
-    assert!(error < 1e-6, "{error}");
     let halves = Mask::from(&Image::from_rgb8(2, 1, vec![127, 127, 127, 128, 128, 128]).unwrap());
     assert_eq!(halves.to_binary(), [0.0, 1.0]);
+    assert_eq!(halves.to_f32(), [127.0 / 255.0, 128.0 / 255.0]);
 }
 
 fn gray_frames(values: &[u8], [width, height]: [u32; 2]) -> Vec<Mask> {

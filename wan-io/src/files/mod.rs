@@ -318,7 +318,7 @@ const PYTHON_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// Keys and values from a file are part of the errors about them: not megabytes, and nothing that a
 /// terminal would act on.
-fn presentable(message: &str) -> String {
+pub(crate) fn presentable(message: &str) -> String {
     let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     message.chars().take(MAX_REASON).map(plain).collect()
 }

@@ -1,6 +1,6 @@
 //! Errors of pictures.
 
-use crate::files::FileError;
+use crate::files::{FileError, presentable};
 
 /// Why a picture cannot be read, or not be fitted to a model.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum ImageError {
         found: String,
     },
     /// The file is damaged, or uses what the decoder has not.
-    #[error("{image}: cannot be read as {kind}: {found}; save it again as PNG")]
+    #[error("{image}: cannot be read as {kind}: {found}; get it again, or save it anew as PNG")]
     Broken {
         /// The file.
         image: String,
@@ -115,4 +115,15 @@ pub enum ImageError {
         /// The size that is right, in words.
         expected: String,
     },
+}
+
+impl ImageError {
+    /// `found` is what a decoder says, which may repeat bytes of the file.
+    pub(super) fn broken(image: &str, kind: &'static str, found: &str) -> Self {
+        Self::Broken { image: image.to_owned(), kind, found: presentable(found) }
+    }
+
+    pub(super) fn cut_off(image: &str, kind: &'static str, found: impl Into<String>) -> Self {
+        Self::CutOff { image: image.to_owned(), kind, found: found.into() }
+    }
 }

@@ -26,12 +26,12 @@ pub(super) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|error| failed(name, &error))?;
-    let info = decoder.info().ok_or_else(|| broken(name, "it has no header".into()))?;
+    let info = decoder.info().ok_or_else(|| ImageError::broken(name, KIND, "it has no header"))?;
     let [width, height] = [info.width, info.height].map(u32::from);
     check_size(name, [width, height], max_pixels)?;
     if ![1, 3, 4].contains(&info.components) {
         let found = format!("it has {} channels, but 1, 3 and 4 are read", info.components);
-        return Err(broken(name, found));
+        return Err(ImageError::broken(name, KIND, &found));
     }
     let orientation = Orientation::from_exif(decoder.exif().map(Vec::as_slice));
     let rgb = decoder.decode().map_err(|error| failed(name, &error))?;
@@ -43,10 +43,7 @@ pub(super) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
 /// An end-of-image marker must stand behind the header. The header may hold whole pictures, as thumbnails;
 /// compressed pixels cannot hold a marker.
 fn check_markers(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
-    let cut_off = || {
-        let found = "it has no end-of-image marker".into();
-        ImageError::CutOff { image: name.to_owned(), kind: KIND, found }
-    };
+    let cut_off = || ImageError::cut_off(name, KIND, "it has no end-of-image marker");
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
         match rest {
@@ -60,7 +57,7 @@ fn check_markers(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
                     "its pixels are coded as SOF{kind} (lossless, hierarchical or arithmetic), but \
                      only baseline and progressive JPEG are decoded"
                 );
-                return Err(broken(name, found));
+                return Err(ImageError::broken(name, KIND, &found));
             }
             [0xFF, marker, high, low, ..] if *marker != 0xFF => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
@@ -73,9 +70,10 @@ fn check_markers(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
 }
 
 fn failed(name: &str, error: &DecodeErrors) -> ImageError {
-    broken(name, error.to_string())
-}
-
-fn broken(name: &str, found: String) -> ImageError {
-    ImageError::Broken { image: name.to_owned(), kind: KIND, found }
+    let found = match error {
+        DecodeErrors::Format(found) => found.clone(),
+        DecodeErrors::FormatStatic(found) => (*found).to_owned(),
+        other => other.to_string(),
+    };
+    ImageError::broken(name, KIND, &found)
 }

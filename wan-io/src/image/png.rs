@@ -25,7 +25,7 @@ pub(super) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
     let rgb = (frame.width, frame.height) == (width, height);
     let rgb = rgb.then(|| to_rgb(frame.color_type, pixels)).flatten();
     let found = "its first picture does not fill it, or its palette is missing";
-    let rgb = rgb.ok_or_else(|| broken(name, found.into()))?;
+    let rgb = rgb.ok_or_else(|| ImageError::broken(name, KIND, found))?;
     let orientation = Orientation::from_exif(info.exif_metadata.as_deref());
     Ok(Decoded { width, height, rgb, orientation, is_animated: info.animation_control.is_some() })
 }
@@ -45,13 +45,8 @@ pub(crate) fn to_rgb(color: ColorType, pixels: Vec<u8>) -> Option<Vec<u8>> {
 fn failed(name: &str, error: DecodingError) -> ImageError {
     match error {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            let found = "it ends within a chunk, or without the last one".into();
-            ImageError::CutOff { image: name.to_owned(), kind: KIND, found }
+            ImageError::cut_off(name, KIND, "it ends within a chunk, or without the last one")
         }
-        other => broken(name, other.to_string()),
+        other => ImageError::broken(name, KIND, &other.to_string()),
     }
-}
-
-fn broken(name: &str, found: String) -> ImageError {
-    ImageError::Broken { image: name.to_owned(), kind: KIND, found }
 }

@@ -29,24 +29,16 @@ pub(super) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
 fn check_end(name: &str, bytes: &[u8]) -> Result<(), ImageError> {
     let said = bytes.get(4..).and_then(|bytes| bytes.first_chunk().copied());
     let said = said.map_or(0, |said| u64::from(u32::from_le_bytes(said)) + 8);
-    match bytes.len() as u64 {
-        length if length < said => Err(cut_off(name, format!("it has {length} of {said} bytes"))),
-        _ => Ok(()),
-    }
+    let length = bytes.len() as u64;
+    let whole = (length >= said).then_some(());
+    whole.ok_or_else(|| ImageError::cut_off(name, KIND, format!("it has {length} of {said} bytes")))
 }
 
 fn failed(name: &str, error: DecodingError) -> ImageError {
     match error {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            cut_off(name, "a part of it is not whole".into())
+            ImageError::cut_off(name, KIND, "it ends within a chunk")
         }
-        other => {
-            let (image, found) = (name.to_owned(), other.to_string());
-            ImageError::Broken { image, kind: KIND, found }
-        }
+        other => ImageError::broken(name, KIND, &other.to_string()),
     }
-}
-
-fn cut_off(name: &str, found: String) -> ImageError {
-    ImageError::CutOff { image: name.to_owned(), kind: KIND, found }
 }

@@ -52,10 +52,13 @@ at = adobe.index(b"Adobe")
 assert adobe[at + 11] == 0
 adobe[at + 11] = 2
 (FOLDER / "ycck.jpg").write_bytes(adobe)
+# Without the Adobe marker.
+start = at - 4
+end = start + 2 + int.from_bytes(adobe[start + 2 : at], "big")
+(FOLDER / "cmyk_unmarked.jpg").write_bytes(adobe[:start] + adobe[end:])
 save("progressive.jpg", rgb, quality=90, progressive=True)
 save("restart.jpg", rgb, quality=90, restart_marker_blocks=2)
-for orientation in range(2, 9):
-    save(f"exif{orientation}.jpg", rgb, quality=95, subsampling=0, exif=exif(orientation))
+save("exif.jpg", rgb, quality=95, subsampling=0, exif=exif(7))
 save("exif.webp", rgb, lossless=True, exif=exif(8))
 save("exif_chunk.png", rgb, exif=exif(5))
 save("lossy.webp", rgb, quality=90)
