@@ -11,7 +11,8 @@ fn main() -> Result<(), Error> {
         Some(path) => Image::open(path)?,
         None => red_circle()?,
     };
-    let prompt = arguments.next().unwrap_or("moving left".into());
+    let prompt =
+        arguments.next().unwrap_or("a red circle moving left on a black background".into());
     // The models for this that are published: Wan-AI/Wan2.2-TI2V-5B-Diffusers, Wan-AI/Wan2.2-I2V-A14B-Diffusers, ..
     let pipeline = Pipeline::<Flex>::from_pretrained("tiny-wan")?;
     let video = pipeline.generate(&Request::new(prompt).image(image))?;
