@@ -14,7 +14,7 @@ fn main() -> Result<(), Error> {
     let prompt =
         arguments.next().unwrap_or("a red circle moving left on a black background".into());
     // The models for this that are published: Wan-AI/Wan2.2-TI2V-5B-Diffusers, Wan-AI/Wan2.2-I2V-A14B-Diffusers, ..
-    let pipeline = Pipeline::<Flex>::from_pretrained("tiny-wan")?;
+    let pipeline = Pipeline::<Flex>::from_pretrained("tiny-wan-ti2v")?;
     let video = pipeline.generate(&Request::new(prompt).image(image))?;
     video.save("image_to_video.mp4")?;
     println!("image_to_video.mp4: {} frames", video.frames().len());

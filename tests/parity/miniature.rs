@@ -1,4 +1,4 @@
-//! The miniature model, for text and for a picture to begin with, beside what the reference makes of it.
+//! The miniature model that begins with a picture, with one and without, beside what the reference makes of it.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub fn is_kind(folder: &Path) -> bool {
 
 pub fn videos<B: Backend>(backend: &str) {
     let fixture = Fixture::open(&root().join("tiny_ti2v"));
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan-ti2v/model");
     let pipeline: Pipeline<B> = Pipeline::builder(&model).precision(Precision::F32).open().unwrap();
     let vae = open_vae::<B>(&model);
     let cases = fixture.meta["cases"].as_object().expect("cases");

@@ -2,29 +2,24 @@
 
 use wan_io::files::ModelFiles;
 
-/// The names of all built-in models.
-pub(crate) const NAMES: &[&str] = match (cfg!(feature = "tiny-wan"), cfg!(feature = "tiny-clip")) {
-    (true, true) => &["tiny-wan", "tiny-clip"],
-    (true, false) => &["tiny-wan"],
-    (false, true) => &["tiny-clip"],
-    (false, false) => &[],
-};
+/// The built-in models by their names, each under the feature of its name.
+pub(crate) const MODELS: &[(&str, &[(&str, &[u8])])] = &[
+    #[cfg(feature = "tiny-wan")]
+    ("tiny-wan", tiny_wan::FILES),
+    #[cfg(feature = "tiny-wan-ti2v")]
+    ("tiny-wan-ti2v", tiny_wan_ti2v::FILES),
+    #[cfg(feature = "tiny-clip")]
+    ("tiny-clip", tiny_clip::FILES),
+];
 
 /// The built-in model of this name.
 pub(crate) fn find(name: &str) -> Option<ModelFiles> {
-    #[cfg(feature = "tiny-wan")]
-    if name == "tiny-wan" {
-        return Some(ModelFiles::Embedded { name: "tiny-wan", files: tiny_wan::FILES });
-    }
-    #[cfg(feature = "tiny-clip")]
-    if name == "tiny-clip" {
-        return Some(ModelFiles::Embedded { name: "tiny-clip", files: tiny_clip::FILES });
-    }
-    let _ = name;
-    None
+    let &(name, files) = MODELS.iter().find(|(known, _)| *known == name)?;
+    Some(ModelFiles::Embedded { name, files })
 }
 
 /// The names of all built-in models, for messages.
 pub(crate) fn names() -> String {
-    if NAMES.is_empty() { "none are compiled in".into() } else { NAMES.join(", ") }
+    let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
+    if names.is_empty() { "none are compiled in".into() } else { names.join(", ") }
 }

@@ -194,7 +194,7 @@ fn single_file(path: &Path) -> ModelError {
 pub(crate) fn did_you_mean(path: &Path) -> String {
     let near = similar_folder(path).or_else(|| {
         let last = path.file_name()?.to_string_lossy();
-        most_alike(&last, embedded::NAMES.iter().map(PathBuf::from))
+        most_alike(&last, embedded::MODELS.iter().map(|(name, _)| PathBuf::from(name)))
     });
     near.map(|near| format!("; did you mean {}?", near.display())).unwrap_or_default()
 }

@@ -192,7 +192,6 @@ pub const LUCY_EDIT: Preset = Preset {
 /// The miniature model that comes with this project (see its README).
 pub const TINY_WAN: Preset = Preset {
     name: "tiny-wan",
-    task: Task::TextImageToVideo,
     transformer: [4, 192],
     width: 64,
     height: 64,
@@ -205,8 +204,13 @@ pub const TINY_WAN: Preset = Preset {
     ..WAN21_T2V_14B
 };
 
+/// The miniature model that begins with a picture.
+pub const TINY_WAN_TI2V: Preset =
+    Preset { name: "tiny-wan-ti2v", task: Task::TextImageToVideo, ..TINY_WAN };
+
 /// All models that have a preset. Of those that cannot be told apart the first counts.
-pub const ALL: [Preset; 16] = [
+pub const ALL: [Preset; 17] = [
+    TINY_WAN_TI2V,
     TINY_WAN,
     WAN21_T2V_1_3B,
     WAN21_T2V_14B,
@@ -241,7 +245,7 @@ impl Preset {
         let size = [transformer.num_layers, transformer.inner_dim()];
         let is_alike = |preset: &&Self| {
             (preset.task, preset.two_experts, preset.transformer) == (task, two_experts, size)
-                // The miniature is the only one of its size, whatever is made of it.
+                // Nothing else is of the size of the miniature, whatever is made of it.
                 || preset.name == TINY_WAN.name && preset.transformer == size
         };
         let name = letters(name);
@@ -270,7 +274,7 @@ mod tests {
         let find = |name: &str, task, two, transformer| {
             Preset::find(name, task, two, &size(transformer)).name
         };
-        for preset in ALL.iter().skip(1) {
+        for preset in ALL.iter().skip(2) {
             let Preset { name, task, two_experts, transformer, .. } = *preset;
             assert_eq!(find(name, task, two_experts, transformer), name);
             let repository = format!("someone/{}_diffusers", name.replace('-', "_"));

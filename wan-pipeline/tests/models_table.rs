@@ -6,7 +6,8 @@ use wan_pipeline::presets;
 /// What a preset does not say of a published model: its name, where the second of two experts takes over, the
 /// parameters of a transformer (`benches/ghosts/make_ghost.py --check` counts them), and the layouts that it is published
 /// in.
-const PUBLISHED: [(&str, Option<f64>, u64, &str); 16] = [
+const PUBLISHED: [(&str, Option<f64>, u64, &str); 17] = [
+    ("tiny-wan-ti2v", None, 2_380_032, DIFFUSERS),
     ("tiny-wan", None, 2_380_032, DIFFUSERS),
     ("Wan2.1-T2V-1.3B", None, 1_418_996_800, BOTH),
     ("Wan2.1-T2V-14B", None, 14_288_491_584, BOTH),
