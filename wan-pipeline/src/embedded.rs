@@ -2,8 +2,11 @@
 
 use wan_io::files::ModelFiles;
 
+/// Paths and contents of the files of a model.
+type Files = &'static [(&'static str, &'static [u8])];
+
 /// The built-in models by their names, each under the feature of its name.
-pub(crate) const MODELS: &[(&str, &[(&str, &[u8])])] = &[
+pub(crate) const MODELS: &[(&str, Files)] = &[
     #[cfg(feature = "tiny-wan")]
     ("tiny-wan", tiny_wan::FILES),
     #[cfg(feature = "tiny-wan-ti2v")]

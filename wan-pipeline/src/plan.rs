@@ -247,7 +247,7 @@ impl Plan {
     pub(crate) fn needs_negative(&self) -> Result<bool, RequestError> {
         let guidances = [&self.guidance].into_iter().chain(&self.guidance_2);
         let mut needs = guidances.map(|guidance| guidance.needs_unconditional(self.steps()));
-        Ok(needs.try_fold(false, |any, needs| Ok::<_, RequestError>(any | needs?))?)
+        needs.try_fold(false, |any, needs| Ok(any | needs?))
     }
 
     /// What guides a video of this plan.

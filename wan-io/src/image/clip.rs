@@ -47,7 +47,7 @@ pub enum ClipResize {
 
 /// Mean and deviation of the pictures that CLIP was trained on.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// The side of the pictures that it was trained on.
 const SIDE: u32 = 224;
