@@ -343,9 +343,11 @@ pub fn both_towers<B: Backend>(backend: &str) {
     ] {
         let source = ClipConfig::canonical_names(layout.source()).unwrap();
         let fitted = |config: &ClipVisionConfig| config.fitted(&*source).unwrap();
-        let mut config = ClipConfig::default();
-        config.text_config = text_config.clone();
-        config.vision_config = vision_config.clone();
+        let config = ClipConfig {
+            text_config: text_config.clone(),
+            vision_config: vision_config.clone(),
+            ..ClipConfig::default()
+        };
         let config = config.fitted(&*source).unwrap();
         assert_eq!(&config.text_config, text_config);
         assert_eq!(config.vision_config, fitted(&vision_config));

@@ -24,7 +24,7 @@ fn request() -> Request {
 
 #[track_caller]
 fn refused(pipeline: &Pipeline<Flex>, request: &Request, parts: &[&str]) -> RequestError {
-    let error = pipeline.plan(request).err().expect("it cannot be done");
+    let error = pipeline.plan(request).expect_err("it cannot be done");
     says(&error, parts);
     match error {
         Error::Request(error) => error,
