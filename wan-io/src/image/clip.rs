@@ -71,7 +71,7 @@ impl ClipPreprocess {
         Self { resize: Some(ClipResize::Torch(side)), crop: None, ..Self::default() }
     }
 
-    /// What CLIP sees of the picture: `[3, height, width]`, of the size that [`crop`](Self::crop) says, or
+    /// What CLIP sees of the picture: `[3, height, width]`, of the size that `crop` says, or
     /// else [`resize`](Self::resize).
     ///
     /// # Errors

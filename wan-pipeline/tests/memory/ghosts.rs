@@ -178,8 +178,8 @@ mod tests {
     /// The table has a row for each preset but that of the miniature.
     #[test]
     fn every_preset_has_a_ghost() {
-        use wan_pipeline::presets::{ALL, TINY_WAN};
-        let presets = ALL.iter().map(|preset| preset.name).filter(|name| *name != TINY_WAN.name);
+        let presets = wan_pipeline::presets::ALL.iter().map(|preset| preset.name);
+        let presets = presets.filter(|name| !name.starts_with("tiny-wan"));
         let ghosts = PUBLISHED.iter().map(|published| published.name);
         let sorted = |names: Vec<&'static str>| std::collections::BTreeSet::from_iter(names);
         assert_eq!(sorted(presets.collect()), sorted(ghosts.collect()));
