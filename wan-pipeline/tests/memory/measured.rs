@@ -25,7 +25,7 @@ const JOBS: [&str; 8] = [
     "tiny-wan 64 64 33 4 3 0",
     "tiny-wan 256 256 5 1 1 128",
     "tiny-wan 512 512 1 1 1 0",
-    "tiny-wan+vae22 512 512 9 1 3 0",
+    "tiny-wan+vae22 480 480 9 1 3 0",
     "tiny-wan+vae22 512 256 5 1 1 128",
     "tiny-wan+vae22 768 768 1 1 1 0",
 ];
