@@ -51,8 +51,8 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// The next frame `[B, 1, H, W, 3]` of a video, or such a frame packed. A latent frame comes of the first and then of every
-    /// fourth: the others wait where time is halved.
+    /// The next frame `[B, 1, H, W, 3]` of a video, or such a frame packed. A latent frame comes of the first
+    /// and then of every fourth: the others wait where time is halved.
     pub(super) fn forward(
         &self,
         frame: Tensor<B, 5>,

@@ -355,7 +355,7 @@ impl<'a> Pass<'a> {
         self.frame(x.size, width)
     }
 
-    /// A frame of pixels as one of patches, or the other way round: the elements are the same.
+    /// A frame of pixels as one of patches, of which the elements are the same.
     fn pack(&self, frame: Frame) -> Frame {
         let patch = self.config.patch();
         if patch == 1 {
