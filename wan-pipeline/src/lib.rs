@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod experts;
 mod generate;
+mod inputs;
 mod latents;
 mod layout;
 mod memory;
@@ -37,6 +38,7 @@ mod state;
 mod task;
 mod tensor_file;
 mod video;
+mod video_run;
 mod worker;
 
 pub use burn;

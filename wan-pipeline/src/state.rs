@@ -12,10 +12,11 @@ use wan_core::{Backend, Control};
 
 use crate::components::Components;
 use crate::conditions::Conditions;
-use crate::denoising::{Denoising, RunPart, VideoRun};
+use crate::denoising::{Denoising, RunPart};
 use crate::embeds;
 use crate::latents::{Latents, host};
 use crate::tensor_file::{TensorFile, TensorFileError, TensorFileWriter};
+use crate::video_run::VideoRun;
 use crate::{Embeddings, Error, Observer, Pipeline, Plan, RequestError, Role};
 
 /// The kind of the file, as its metadata names it.
