@@ -11,7 +11,7 @@ use wan_pipeline::{
     Guidance, Image, Pipeline, Precision, Request, Residency, SourceMask, SourceVideo, Task,
 };
 
-use crate::support::{bits, latents_of, silent, small};
+use crate::support::{bits, latents_of, says, silent, small};
 
 /// A model in a folder of its own.
 struct Grafted(TempDir);
@@ -126,6 +126,56 @@ fn a_first_and_a_last_image_that_are_not_seen() {
     assert!(latents_of(&pipeline, &request) == expected);
     assert!(latents_of(&model.open_as(Residency::Streamed), &request) == expected);
     check_resume(&model, &request);
+}
+
+#[test]
+fn a_video_to_follow_that_is_not_seen() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pipeline_i2v/model");
+    let encoder = grafts::read(&fixture);
+    let model = Grafted::new(|files: &Files| grafts::fun_control(files, &encoder));
+    let pipeline = model.open();
+    assert_eq!(pipeline.spec().task, Task::FunControl);
+    let expected = latents_of(&tiny_wan(), &request());
+    let image = picture(20, 50, [200, 30, 30]);
+    let followed = request().control(video(5, [255; 3]));
+    for request in [request(), followed.clone(), followed.clone().image(image)] {
+        assert!(latents_of(&pipeline, &request) == expected, "{request:?}");
+        check_resume(&model, &request);
+    }
+    // A video to start from does not make up for a control video that is too short.
+    let short = request().control(video(1, [255; 3])).video(video(5, [9; 3])).strength(0.5);
+    let error = pipeline.plan(&short).expect_err("it is too short");
+    says(&error, &["the control video has 1 frame", "5"]);
+}
+
+#[test]
+fn a_video_to_change_that_is_not_seen() {
+    let model = Grafted::new(grafts::edit);
+    let pipeline = model.open();
+    assert_eq!(pipeline.spec().task, Task::Edit);
+    let changed = request().video(video(9, [200, 30, 30]));
+    let found = latents_of(&pipeline, &changed);
+    assert!(found == latents_of(&tiny_wan(), &request()));
+    check_resume(&model, &changed);
+    says(&pipeline.plan(&request()).expect_err("there is none"), &["no video", "video editing"]);
+    let short = request().video(video(4, [9; 3]));
+    let error = pipeline.plan(&short).expect_err("it is too short");
+    says(&error, &["the video to change has 4 frames", "5"]);
+}
+
+#[test]
+fn masks_and_videos_that_do_not_belong_together() {
+    let pipeline = Grafted::new(|model: &Files| grafts::vace(model, 0.0)).open();
+    let mask = SourceMask::from(&picture(32, 32, [255; 3]));
+    let many = vec![picture(8, 8, [1; 3]); 65];
+    for (request, parts) in [
+        (request().mask(mask), ["a mask and no video", "made anew"]),
+        (request().video(video(5, [9; 3])), ["no mask", "a control video"]),
+        (request().control_scale(f64::NAN), ["control scale is NaN", "finite"]),
+        (request().references(many), ["references is 65", "at most 64"]),
+    ] {
+        says(&pipeline.plan(&request).expect_err("it cannot be done"), &parts);
+    }
 }
 
 /// The size of a video follows from that of its picture.

@@ -290,12 +290,19 @@ fn changed_tensors_are_refused() {
         bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         saved.refused(&bytes, &[name, "not finite"]);
     }
-    let extra = saved.with_header(|header| {
-        let end = saved.bytes.len() - saved.start();
-        let tensor = json!({"dtype": "F32", "shape": [0], "data_offsets": [end, end]});
-        header.insert("0.scheduler.more".into(), tensor);
-    });
+    let end = saved.bytes.len() - saved.start();
+    let empty = json!({"dtype": "F32", "shape": [0], "data_offsets": [end, end]});
+    let extra =
+        saved.with_header(|header| drop(header.insert("0.scheduler.more".into(), empty.clone())));
     saved.refused(&extra, &["0.scheduler.more", "does not belong"]);
+    // Conditions that a model for text has no use for, named and there.
+    for name in ["control", "known", "channels", "image"].map(|name| format!("0.condition.{name}"))
+    {
+        let named = saved.with_run(|run| run["tensors"].as_array_mut().unwrap().push(json!(name)));
+        let saved = Saved { folder: tempfile::tempdir().unwrap(), bytes: named };
+        let extra = saved.with_header(|header| drop(header.insert(name.clone(), empty.clone())));
+        saved.refused(&extra, &[&name, "does not belong"]);
+    }
     // Neither named nor there: the guidance cannot do without it.
     let unnamed = saved.with_run(|run| {
         run["tensors"].as_array_mut().unwrap().retain(|name| name != "0.negative_prompt_embeds");

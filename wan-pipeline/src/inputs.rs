@@ -20,11 +20,12 @@ impl Plan {
     /// to make, others are resized; and whether masks fit to them.
     pub(crate) fn check_sources(&self, request: &Request) -> Result<(), RequestError> {
         if self.strength.is_some() {
-            return self.check_start(request);
+            self.check_start(request)?;
         }
-        let sources = [("video to change", &request.video), ("control video", &request.control)];
+        let change = request.video.as_ref().filter(|_| self.strength.is_none());
+        let sources = [("video to change", change), ("control video", request.control.as_ref())];
         for (which, video) in sources {
-            let found = video.as_ref().map(|video| video.spec().frames as usize);
+            let found = video.map(|video| video.spec().frames as usize);
             if let Some(found) = found.filter(|&found| found < self.num_frames) {
                 let expected = self.num_frames;
                 return Err(RequestError::ShortVideo { which, found, expected });
@@ -74,9 +75,12 @@ impl Plan {
             _ if request.control.is_some() && !is_vace && task != Task::FunControl => {
                 not_taken("a control video", "VACE and Wan 2.1 Fun-Control")
             }
-            Task::Control if request.video.is_some() != mask => {
-                let input = if mask { "video" } else { "mask" };
-                Err(RequestError::Missing { input, task })
+            _ if request.control_scale.is_some() && !is_vace => {
+                not_taken("a scale of a control video", "models for control and editing (VACE)")
+            }
+            Task::Control if mask && request.video.is_none() => Err(RequestError::MaskWithoutVideo),
+            Task::Control if !mask && request.video.is_some() => {
+                Err(RequestError::VideoWithoutMask)
             }
             Task::Edit if request.video.is_none() => {
                 Err(RequestError::Missing { input: "video", task })
@@ -124,7 +128,7 @@ pub(crate) fn fitted_size(
     let factor = fit.factor as usize;
     let by = |side: usize, of: u32, other: u32| {
         let exact = side as f64 * f64::from(other) / f64::from(of);
-        (exact / factor as f64).round().max(1.0) as usize * factor
+        ((exact / factor as f64).round().max(1.0) as usize).saturating_mul(factor)
     };
     match (request.width, request.height) {
         (Some(given), None) => Ok(Some([given, by(given, width, height)])),

@@ -7,7 +7,6 @@
 use serde::Deserialize;
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Weights, WeightsFileError};
-
 use wan_models::transformer::OriginalConfig;
 
 use crate::spec::check_class;

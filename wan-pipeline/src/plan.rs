@@ -5,6 +5,7 @@ use wan_core::Backend;
 use wan_core::guidance::{Guidance, Guide};
 use wan_core::scheduler::{FlowSchedule, SchedulerConfig, SchedulerKind, SigmaGrid, Steps};
 use wan_io::counted;
+use wan_io::image::MAX_PIXELS as MAX_PIXELS_OF_FRAME;
 use wan_io::text::clean_prompt;
 use wan_io::video::{FrameRate, Metadata, VideoSpec};
 
@@ -17,6 +18,9 @@ use crate::{Error, Event, Observer, Preset, PromptEmbeds, Request, RequestError}
 /// The most pixels of all frames of a video: three times those of 81 frames in 4K. More would only
 /// run out of memory.
 const MAX_PIXELS: f64 = (1u64 << 31) as f64;
+
+/// The most pictures of what is to be seen: each is a latent frame more in all passes.
+const MAX_REFERENCES: usize = 64;
 
 /// A request with every value resolved and checked, before anything is computed: see
 /// [`Pipeline::plan`](crate::Pipeline::plan).
@@ -297,17 +301,20 @@ impl Plan {
         check_side("height", self.height, limits.pixels[0], limits.positions)?;
         check_side("width", self.width, limits.pixels[1], limits.positions)?;
         check_frames(self.num_frames, limits)?;
-        let pixels = self.width as f64 * self.height as f64 * self.num_frames as f64;
-        range(
-            "width x height x frames",
-            pixels,
-            pixels <= MAX_PIXELS,
-            "at most 2147483648 pixels",
-        )?;
+        let in_frame = self.width as f64 * self.height as f64;
+        let ok = in_frame <= MAX_PIXELS_OF_FRAME as f64;
+        range("width x height", in_frame, ok, "at most 134217728 pixels")?;
+        let pixels = in_frame * self.num_frames as f64;
+        let ok = pixels <= MAX_PIXELS;
+        range("width x height x frames", pixels, ok, "at most 2147483648 pixels")?;
         let ok = (FrameRate::new(1)..=FrameRate::new(240)).contains(&self.fps);
         range("fps", self.fps.as_f64(), ok, "1 to 240")?;
         self.guidance.validate(self.steps())?;
         self.guidance_2.as_ref().map_or(Ok(()), |low| low.validate(self.steps()))?;
+        let ok = self.control_scale.is_finite();
+        range("control scale", self.control_scale, ok, "a finite number")?;
+        let ok = self.references <= MAX_REFERENCES;
+        range("references", self.references as f64, ok, "at most 64")?;
         let ok = (2..=4096).contains(&self.text_length);
         range("text length", self.text_length as f64, ok, "2 to 4096 tokens")
     }

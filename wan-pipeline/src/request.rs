@@ -267,15 +267,12 @@ impl Request {
 
     /// Whether both requests have the same to begin and end with, so that it is encoded once.
     pub(crate) fn has_inputs_of(&self, other: &Self) -> bool {
-        let images = |request: &Self| {
-            let Self { image, last_image, fit, references, .. } = request.clone();
-            (image, last_image, fit, references)
-        };
-        let videos = |request: &Self| {
-            let Self { video, control, mask, control_scale, .. } = request.clone();
-            (video, control, mask, control_scale)
-        };
-        images(self) == images(other) && videos(self) == videos(other)
+        let Self { image, last_image, fit, references, .. } = self;
+        let Self { video, control, mask, control_scale, .. } = self;
+        (image, last_image, fit, references)
+            == (&other.image, &other.last_image, &other.fit, &other.references)
+            && (video, control, mask, control_scale)
+                == (&other.video, &other.control, &other.mask, &other.control_scale)
     }
 
     /// A batch: this request once for each seed.
@@ -384,13 +381,22 @@ pub enum RequestError {
         models: &'static str,
     },
     /// An input that models of this kind cannot do without.
-    #[error("there is no {input}: this is a model for {task}, which begins with one")]
+    #[error("there is no {input}: this is a model for {task}, which needs one")]
     Missing {
         /// The input.
         input: &'static str,
         /// The task of the model.
         task: Task,
     },
+    /// A mask and nothing that it could be of.
+    #[error("there is a mask and no video: a mask says which parts of a video are made anew")]
+    MaskWithoutVideo,
+    /// A video to change, and nothing that says where.
+    #[error(
+        "there is a video to change and no mask that says where it is made anew: give one, or the video as a control \
+         video if it is to be followed"
+    )]
+    VideoWithoutMask,
     /// A video with fewer frames than the video to make.
     #[error("the {which} has {}, but the video to make has {expected}", counted(*.found as u64, "frame"))]
     ShortVideo {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, FrameSource};
+use wan_io::image::{ImageError, MAX_PIXELS};
 use wan_io::video::{DecodedVideo, FrameRate, VideoError, VideoSpec, read_video};
 
 use crate::{Error, Image, Latents, TensorFileError, Video};
@@ -19,16 +20,16 @@ impl SourceVideo {
     /// Reads a video: an mp4 with H.264, a GIF, a PNG, or a folder of PNG frames.
     ///
     /// # Errors
-    /// If it cannot be read, is of another kind, or has no frames.
+    /// If it cannot be read, is of another kind, has no frames, or larger ones than pictures may be.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let DecodedVideo { spec, frames } = read_video(path.as_ref())?;
-        Ok(Self { spec, frames: Arc::new(frames) })
+        Self::new(spec, frames)
     }
 
     /// A video in memory: frames in rgb24, row by row, three bytes a pixel.
     ///
     /// # Errors
-    /// If there are no frames, or one has another length than `width * height * 3`.
+    /// If there are no frames, one has another length than `width * height * 3`, or they are larger than pictures may be.
     pub fn from_frames(
         width: u32,
         height: u32,
@@ -52,8 +53,19 @@ impl SourceVideo {
                 height,
             }
             .into()),
-            _ => Ok(Self { spec, frames: Arc::new(frames) }),
+            _ => Self::new(spec, frames),
         }
+    }
+
+    /// A video whose frames are pictures.
+    fn new(spec: VideoSpec, frames: Vec<Vec<u8>>) -> Result<Self, Error> {
+        let VideoSpec { width, height, .. } = spec;
+        let limit = MAX_PIXELS;
+        if u64::from(width) * u64::from(height) > limit {
+            let image = "a frame of the video".into();
+            return Err(ImageError::TooLarge { image, width, height, limit }.into());
+        }
+        Ok(Self { spec, frames: Arc::new(frames) })
     }
 
     /// Size, rate and number of frames.

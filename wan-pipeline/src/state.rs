@@ -17,7 +17,7 @@ use crate::embeds;
 use crate::latents::{Latents, host};
 use crate::tensor_file::{TensorFile, TensorFileError, TensorFileWriter};
 use crate::video_run::VideoRun;
-use crate::{Embeddings, Error, Observer, Pipeline, Plan, RequestError, Role};
+use crate::{Embeddings, Error, Observer, Pipeline, Plan, RequestError, Role, Task};
 
 /// The kind of the file, as its metadata names it.
 const KIND: &str = "run";
@@ -161,13 +161,8 @@ impl<B: Backend> Pipeline<B> {
         plan: Plan,
         done: usize,
     ) -> Result<RunPart<B>, Error> {
-        let (shape, values) = file.tensor::<5>(&format!("{index}.latents"))?;
-        if shape != plan.latent_shape {
-            let name = format!("{}: {index}.latents", file.path());
-            let expected = format!("{:?}", plan.latent_shape);
-            return Err(TensorFileError::shape(name, &shape, expected).into());
-        }
-        let latents = Latents::<B>::from_vec(values, shape, &self.device).into_tensor();
+        let shape = plan.latent_shape;
+        let latents = self.read_shaped(file, &format!("{index}.latents"), shape)?;
         let negative = format!("{index}.negative_prompt_embeds");
         let negative_prompt = match file.has(&negative) {
             false if !plan.needs_negative()? => None,
@@ -197,39 +192,36 @@ impl<B: Backend> Pipeline<B> {
         let [_, z, frames, height, width] = plan.latent_shape;
         let beside = config.in_channels.saturating_sub(config.out_channels);
         let video = |channels| [1, channels, frames, height, width];
-        let read = |name: &str, expected: [usize; 5]| -> Result<Option<Tensor<B, 5>>, Error> {
+        // In a shape, or not at all where the model has no use for it.
+        let read = |name: &str, expected: Option<[usize; 5]>, is_needed: bool| {
             let name = format!("{index}.condition.{name}");
-            if !file.has(&name) {
-                return Ok(None);
+            match (expected, file.has(&name)) {
+                (Some(expected), true) => self.read_shaped(file, &name, expected).map(Some),
+                (None, true) => {
+                    Err(TensorFileError::ExtraTensor { path: file.path(), name }.into())
+                }
+                (_, false) if is_needed => {
+                    Err(TensorFileError::MissingTensor { path: file.path(), name }.into())
+                }
+                (_, false) => Ok(None),
             }
-            let (shape, values) = file.tensor(&name)?;
-            if shape != expected {
-                let name = format!("{}: {name}", file.path());
-                return Err(TensorFileError::shape(name, &shape, format!("{expected:?}")).into());
-            }
-            Ok(Some(Latents::<B>::from_vec(values, shape, &self.device).into_tensor()))
         };
+        let task = self.spec().task;
         let vision = self.model.image_encoder.as_ref().map(|encoder| &encoder.vision.config);
-        let states = vision.map_or([1, 1, 1, 0, 0], |vision| {
+        let states = vision.map(|vision| {
             let tokens = config.pos_embed_seq_len.unwrap_or(vision.tokens());
             [1, 1, 1, tokens, vision.hidden_size]
         });
-        let conditions = Conditions {
-            image: read("image", states)?.map(|x| x.reshape([1, states[3], states[4]])),
-            channels: read("channels", video(beside))?,
-            control: read("control", video(config.vace_channels()))?
+        let channels = (beside > 0).then(|| video(beside));
+        let control = (task == Task::Control).then(|| video(config.vace_channels()));
+        let known = (task == Task::TextImageToVideo).then_some([1, z, 1, height, width]);
+        Ok(Conditions {
+            image: read("image", states, states.is_some())?.map(|x| x.squeeze_dims(&[0, 1])),
+            channels: read("channels", channels, channels.is_some())?,
+            control: read("control", control, control.is_some())?
                 .map(|latents| Control { latents, scales: vec![plan.control_scale as f32] }),
-            known: read("known", [1, z, 1, height, width])?,
-        };
-        let missing = [
-            ("channels", beside > 0 && conditions.channels.is_none()),
-            ("image", vision.is_some() && conditions.image.is_none()),
-        ];
-        if let Some((name, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
-            let (path, name) = (file.path(), format!("{index}.condition.{name}"));
-            return Err(TensorFileError::MissingTensor { path, name }.into());
-        }
-        Ok(conditions)
+            known: read("known", known, false)?,
+        })
     }
 
     /// The tensors whose names begin with `prefix`, by the rest of their names; all have the shape of the
@@ -242,16 +234,25 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<Vec<(String, Tensor<B, 5>)>, Error> {
         let names = file.names().filter_map(|name| name.strip_prefix(prefix));
         let read = |name: &str| {
-            let (shape, values) = file.tensor(&format!("{prefix}{name}"))?;
-            if shape != expected {
-                let (name, expected) =
-                    (format!("{}: {prefix}{name}", file.path()), format!("{expected:?}"));
-                return Err(TensorFileError::shape(name, &shape, expected).into());
-            }
-            let tensor = Latents::<B>::from_vec(values, shape, &self.device).into_tensor();
+            let tensor = self.read_shaped(file, &format!("{prefix}{name}"), expected)?;
             Ok((name.to_owned(), tensor))
         };
         names.map(read).collect()
+    }
+
+    /// A tensor of some shape.
+    fn read_shaped(
+        &self,
+        file: &TensorFile,
+        name: &str,
+        expected: [usize; 5],
+    ) -> Result<Tensor<B, 5>, Error> {
+        let (shape, values) = file.tensor(name)?;
+        if shape != expected {
+            let name = format!("{}: {name}", file.path());
+            return Err(TensorFileError::shape(name, &shape, format!("{expected:?}")).into());
+        }
+        Ok(Latents::<B>::from_vec(values, shape, &self.device).into_tensor())
     }
 
     fn check_fingerprints(
@@ -313,6 +314,11 @@ fn check_header(
     let Some(first) = plans.first() else { return damaged("it has no videos") };
     if !plans.iter().all(|plan| plan.is_one_run_with(first)) {
         return damaged("its videos differ in size, frames, steps or scheduler");
+    }
+    let boundary = model.spec.boundary;
+    let of_experts = |plan: &Plan| (plan.boundary, plan.guidance_2.is_some());
+    if plans.iter().any(|plan| of_experts(plan) != (boundary, boundary.is_some())) {
+        return damaged("where its second expert takes over is not where the model's does");
     }
     if done > first.steps() {
         return damaged("more steps are done than there are");

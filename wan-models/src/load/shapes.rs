@@ -17,6 +17,14 @@ impl Shapes<'_> {
         tensor.shape.try_into().map_err(axes)
     }
 
+    /// The shape of `name`, if there is such a tensor.
+    pub(crate) fn find<const D: usize>(
+        &self,
+        name: &str,
+    ) -> Result<Option<[usize; D]>, CheckpointError> {
+        self.has(name).then(|| self.of(name)).transpose()
+    }
+
     /// Whether there is a tensor `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.tensor(name).is_some()

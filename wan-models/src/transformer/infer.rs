@@ -109,15 +109,9 @@ impl WanTransformerConfig {
         let pixels = pt.saturating_mul(ph).saturating_mul(pw).max(1);
         let num_layers = shapes.count(|i| format!("blocks.{i}.scale_shift_table"));
         let image = "condition_embedder.image_embedder";
-        let image_dim = match shapes.has(&format!("{image}.norm1.weight")) {
-            true => Some(shapes.of::<1>(&format!("{image}.norm1.weight"))?[0]),
-            false => None,
-        };
-        let positions = format!("{image}.pos_embed");
-        let pos_embed_seq_len = match shapes.has(&positions) {
-            true => Some(shapes.of::<3>(&positions)?[1]),
-            false => None,
-        };
+        let image_norm = shapes.find::<1>(&format!("{image}.norm1.weight"))?;
+        let image_dim = image_norm.map(|[dim]| dim);
+        let positions = shapes.find::<3>(&format!("{image}.pos_embed"))?;
         let control = shapes.count(|i| format!("vace_blocks.{i}.scale_shift_table"));
         let vace_in_channels = match control {
             0 => None,
@@ -137,7 +131,7 @@ impl WanTransformerConfig {
             cross_attn_norm: shapes.has("blocks.0.norm2.weight"),
             image_dim,
             added_kv_proj_dim: image_dim.map(|_| width),
-            pos_embed_seq_len,
+            pos_embed_seq_len: positions.map(|[_, tokens, _]| tokens),
             vace_layers: (control > 0).then(|| evenly(control, num_layers)),
             vace_in_channels,
             ..Self::default()

@@ -53,6 +53,9 @@ impl<B: Backend> Pipeline<B> {
         plan: &Plan,
         observer: &mut Observer,
     ) -> Result<Option<Tensor<B, 3>>, Error> {
+        if self.model.image_encoder.is_none() {
+            return Ok(None);
+        }
         let memory = self.memory(std::slice::from_ref(plan));
         memory.clone().only(Stage::EncodingImages).check()?;
         self.make_room(Stage::EncodingImages, &memory);

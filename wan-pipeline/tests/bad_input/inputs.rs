@@ -50,6 +50,7 @@ fn inputs_that_a_model_does_not_take() {
         (request().video(video(16, 5)).mask(mask), "a mask", "VACE"),
         (request().references([picture(8, 8)]), "a reference", "VACE"),
         (request().control(video(16, 5)), "a control video", "Fun-Control"),
+        (request().control_scale(0.5), "a scale of a control video", "VACE"),
     ] {
         let error = refused(&pipeline, &request, &[input, "a model for text-to-video", models]);
         assert!(matches!(error, RequestError::NotTaken { .. }), "{error:?}");
@@ -69,7 +70,8 @@ fn a_model_for_text_and_image() {
     refused(&pipeline, &begun.clone().frames(1), &["frames is 1", "at least 5"]);
     let narrow = Request::new("a cat").image(picture(10_000, 1));
     refused(&pipeline, &narrow, &["10000x1 pixels", "multiples of 16", "give the size"]);
-    pipeline.plan(&narrow.size(32, 16)).unwrap();
+    pipeline.plan(&narrow.clone().size(32, 16)).unwrap();
+    refused(&pipeline, &narrow.height(usize::MAX / 16 * 16), &["height is", "at most"]);
     // What is not asked for has no effect.
     pipeline.plan(&request()).unwrap();
 }

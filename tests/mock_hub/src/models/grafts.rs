@@ -72,41 +72,28 @@ pub fn image_to_video(model: &Files) -> Files {
 /// weights of its branch for images are 0, so that its videos are those of the text-to-video model.
 pub fn first_last_frame(model: &Files, with_encoder: &Files) -> Files {
     let mut graft = Graft::of(&image_to_video(model));
-    let encoder = config(with_encoder, "image_encoder");
-    let size = |field: &str| encoder[field].as_u64().expect("a size of the image encoder") as usize;
-    let (states, patches) = (size("hidden_size"), size("image_size") / size("patch_size"));
-    let (width, tokens) =
-        (graft.tensor("patch_embedding.bias").shape[0], 2 * (1 + patches * patches));
-    let embedder = "condition_embedder.image_embedder";
-    graft.add(ones(&format!("{embedder}.norm1.weight"), states));
-    graft.add(ones(&format!("{embedder}.norm2.weight"), width));
-    for (name, shape) in [
-        ("norm1.bias", vec![states]),
-        ("ff.net.0.proj.weight", vec![states, states]),
-        ("ff.net.0.proj.bias", vec![states]),
-        ("ff.net.2.weight", vec![width, states]),
-        ("ff.net.2.bias", vec![width]),
-        ("norm2.bias", vec![width]),
-        ("pos_embed", vec![1, tokens, states]),
-    ] {
-        graft.add(zeros(&format!("{embedder}.{name}"), &shape));
-    }
-    for block in 0..graft.config["num_layers"].as_u64().expect("a number of layers") {
-        let attention = format!("blocks.{block}.attn2");
-        graft.add(ones(&format!("{attention}.norm_added_k.weight"), width));
-        for name in ["add_k_proj", "add_v_proj"] {
-            graft.add(zeros(&format!("{attention}.{name}.weight"), &[width, width]));
-            graft.add(zeros(&format!("{attention}.{name}.bias"), &[width]));
-        }
-    }
-    graft.config["image_dim"] = json!(states);
-    graft.config["added_kv_proj_dim"] = json!(width);
-    graft.config["pos_embed_seq_len"] = json!(tokens);
-    graft.index("image_encoder", json!(["transformers", "CLIPVisionModel"]));
-    let is_of_encoder =
-        |path: &str| path.starts_with("image_encoder/") || path.starts_with("image_processor/");
-    let encoder = with_encoder.iter().filter(|(path, _)| is_of_encoder(path));
-    graft.files.extend(encoder.map(|(path, bytes)| (path.clone(), bytes.clone())));
+    let [states, tokens] = graft.look_away(with_encoder);
+    let positions = "condition_embedder.image_embedder.pos_embed";
+    graft.add(zeros(positions, &[1, 2 * tokens, states]));
+    graft.config["pos_embed_seq_len"] = json!(2 * tokens);
+    graft.done()
+}
+
+/// A model as Wan 2.1's Fun-Control, with the image encoder of another model, that sees neither the video to follow
+/// nor the image: its videos are those of the text-to-video model.
+pub fn fun_control(model: &Files, with_encoder: &Files) -> Files {
+    let mut graft = Graft::of(model);
+    let latents = graft.channels();
+    graft.widen(3 * latents);
+    graft.look_away(with_encoder);
+    graft.done()
+}
+
+/// A model as Lucy Edit that does not see the video to change: its videos are those of the text-to-video model.
+pub fn edit(model: &Files) -> Files {
+    let mut graft = Graft::of(model);
+    let latents = graft.channels();
+    graft.widen(2 * latents);
     graft.done()
 }
 
@@ -180,6 +167,45 @@ impl Graft {
             joined("patch_embedding.weight", &[self.tensor("patch_embedding.weight")], channels);
         self.add(patches);
         self.config["in_channels"] = json!(channels);
+    }
+
+    /// Gives the transformer a branch for images, whose weights are 0, and the model the image encoder of another.
+    /// Returns the width of the encoder's states and the number of its tokens.
+    fn look_away(&mut self, with_encoder: &Files) -> [usize; 2] {
+        let encoder = config(with_encoder, "image_encoder");
+        let size =
+            |field: &str| encoder[field].as_u64().expect("a size of the image encoder") as usize;
+        let (states, patches) = (size("hidden_size"), size("image_size") / size("patch_size"));
+        let width = self.tensor("patch_embedding.bias").shape[0];
+        let embedder = "condition_embedder.image_embedder";
+        self.add(ones(&format!("{embedder}.norm1.weight"), states));
+        self.add(ones(&format!("{embedder}.norm2.weight"), width));
+        for (name, shape) in [
+            ("norm1.bias", vec![states]),
+            ("ff.net.0.proj.weight", vec![states, states]),
+            ("ff.net.0.proj.bias", vec![states]),
+            ("ff.net.2.weight", vec![width, states]),
+            ("ff.net.2.bias", vec![width]),
+            ("norm2.bias", vec![width]),
+        ] {
+            self.add(zeros(&format!("{embedder}.{name}"), &shape));
+        }
+        for block in 0..self.config["num_layers"].as_u64().expect("a number of layers") {
+            let attention = format!("blocks.{block}.attn2");
+            self.add(ones(&format!("{attention}.norm_added_k.weight"), width));
+            for name in ["add_k_proj", "add_v_proj"] {
+                self.add(zeros(&format!("{attention}.{name}.weight"), &[width, width]));
+                self.add(zeros(&format!("{attention}.{name}.bias"), &[width]));
+            }
+        }
+        self.config["image_dim"] = json!(states);
+        self.config["added_kv_proj_dim"] = json!(width);
+        self.index("image_encoder", json!(["transformers", "CLIPVisionModel"]));
+        let is_of_encoder =
+            |path: &str| path.starts_with("image_encoder/") || path.starts_with("image_processor/");
+        let encoder = with_encoder.iter().filter(|(path, _)| is_of_encoder(path));
+        self.files.extend(encoder.map(|(path, bytes)| (path.clone(), bytes.clone())));
+        [states, 1 + patches * patches]
     }
 
     fn index(&mut self, field: &str, value: Value) {
