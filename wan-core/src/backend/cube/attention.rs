@@ -10,7 +10,7 @@ use cubek::attention::routines::blackbox_accelerated::BlackboxAcceleratedStrateg
 
 use super::lanes::{Lanes, largest_of_lanes, rows_of, sum_of_lanes};
 use super::launch::{address_type, contiguous, empty_like, storage};
-use super::linear::{has_matrix_units, matmul};
+use super::linear::{copies_tiles, has_matrix_units, matmul};
 use super::{Cube, Devices, raw, tensor};
 use crate::backend::AttentionArgs;
 use crate::backend::portable::attention_in_pieces;
@@ -18,6 +18,10 @@ use crate::backend::portable::attention_in_pieces;
 /// What the scores may take at a time where there is no flash kernel; the softmax of them takes as much
 /// again, or half of it in 16 bits.
 const MAX_SCORE_BYTES: usize = 256 << 20;
+
+/// The part of the largest buffer that the scores may take if that is more, on devices that copy tiles: their many
+/// units are busy only where a piece has thousands of rows. On an H200 it is 1/64 of the memory.
+const PART_OF_BUFFER: usize = 16;
 
 /// The tensor-core kernel works on this many queries at a time and does not check for less.
 const QUERIES_AT_A_TIME: usize = 128;
@@ -35,8 +39,7 @@ pub(super) fn attention<R: Devices, BT: BoolElement>(
         return attended;
     }
     let dtype = q.dtype();
-    let largest_buffer = raw(q.clone()).client.properties().memory.max_page_size;
-    let max_score_bytes = MAX_SCORE_BYTES.min(largest_buffer as usize);
+    let max_score_bytes = max_score_bytes(&raw(q.clone()));
     // The scores are summed up and kept in f32, whatever the operands are in.
     let weights = |q, k, bias: Option<_>| {
         let scores = matmul(raw(q), raw(k), DType::F32);
@@ -44,6 +47,15 @@ pub(super) fn attention<R: Devices, BT: BoolElement>(
     };
     let product = |weights, v| tensor(matmul(raw(weights), raw(v), dtype));
     attention_in_pieces([q, k, v], bias, max_score_bytes, weights, product)
+}
+
+fn max_score_bytes<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    let largest_buffer = x.client.properties().memory.max_page_size as usize;
+    let bytes = match copies_tiles(x) {
+        true => MAX_SCORE_BYTES.max(largest_buffer / PART_OF_BUFFER),
+        false => MAX_SCORE_BYTES,
+    };
+    bytes.min(largest_buffer)
 }
 
 /// The flash kernel computes in tiles of f16 whatever the operands are in, so f32 does not go

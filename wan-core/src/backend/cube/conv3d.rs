@@ -10,9 +10,15 @@ use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubek::convolution::components::ConvSetupError;
+use cubek::convolution::{
+    AcceleratedTileKind, ConvAlgorithm, ConvolutionArgs, ConvolutionInputs, Strategy, launch_ref,
+};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::std::InputBinding;
 
 use super::launch::{address_type, contiguous, one_each, storage};
-use super::linear::{has_matrix_units, matmul};
+use super::linear::{has_matrix_units, matmul, rounds_to_tf32};
 use super::{Cube, Devices, raw, tensor};
 use crate::backend::geometry::Geometry;
 use crate::backend::{Conv3dArgs, portable};
@@ -54,8 +60,16 @@ fn by_burn<R: Devices, BT: BoolElement>(args: Conv3dArgs<Cube<R, BT>>) -> Tensor
     let frames = portable::frames(past, x, upsample, padding).permute([0, 4, 1, 2, 3]);
     let options = ConvOptions::new(stride, [0, 0, 0], [1, 1, 1], 1);
     let dtype = frames.dtype();
+    if rounds_to_tf32(&raw(frames.clone())) {
+        let nhwc = |x: Tensor<Cube<R, BT>, 5>| raw(x.permute([0, 2, 3, 4, 1]));
+        let (frames, weight) = (nhwc(frames.clone()), contiguous(nhwc(weight.clone())));
+        match on_matrix_units(frames, weight, raw(bias.clone()), stride) {
+            Ok(out) => return tensor(out),
+            Err(error) => tracing::debug!("a convolution is left to burn: {error:?}"),
+        }
+    }
     let (strategy, computed) = match (has_matrix_units(&raw(frames.clone())), dtype) {
-        // Among the kernels for bf16 is one that is wrong: on an H200, by more than half of the largest value.
+        // Of the kernels for bf16 some are wrong.
         (true, DType::BF16) => (ConvStrategy::Autotune, DType::F32),
         (true, _) => (ConvStrategy::Autotune, dtype),
         // One kernel is left, and it sums up in the dtype of its operands: thousands of products.
@@ -66,6 +80,46 @@ fn by_burn<R: Devices, BT: BoolElement>(args: Conv3dArgs<Cube<R, BT>>) -> Tensor
     let out = conv_forward(frames, weight, Some(bias), options, strategy);
     let out: Tensor<Cube<R, BT>, 5> = tensor(out.expect("frames and a kernel that fit each other"));
     out.cast(dtype).permute([0, 2, 3, 4, 1])
+}
+
+/// burn's convolution of frames `[B, T, H, W, Cin]` with a kernel `[Cout, kt, kh, kw, Cin]`, to which nothing is padded.
+///
+/// Always the same kernel, for NVIDIA's matrix units: burn would compile and measure all that it has for each shape,
+/// and of those for 16 bits take one that is wrong (those of `Mma`: on an H200, by more than the largest value).
+fn on_matrix_units<R: Devices>(
+    frames: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    bias: CubeTensor<R>,
+    stride: [usize; 3],
+) -> Result<CubeTensor<R>, ConvSetupError> {
+    let ([batch, t, h, w, _], [outputs, kt, kh, kw, _]) =
+        (frames.meta.shape().dims(), weight.meta.shape().dims());
+    let size = |size: usize, kernel: usize, stride: usize| (size - kernel) / stride + 1;
+    let shape =
+        [batch, size(t, kt, stride[0]), size(h, kh, stride[1]), size(w, kw, stride[2]), outputs];
+    let (client, dtype) = (frames.client.clone(), frames.dtype);
+    let device = frames.device.clone();
+    let out = empty_device_contiguous_dtype(client.clone(), device, shape.into(), dtype);
+    let (algorithm, tile_kind) = match dtype {
+        DType::F32 => (ConvAlgorithm::SimpleSyncStrided, AcceleratedTileKind::Mma),
+        _ => (ConvAlgorithm::SimpleSyncCyclic, AcceleratedTileKind::Cmma),
+    };
+    let operand = |x: CubeTensor<R>| {
+        let dtype = x.dtype.into();
+        InputBinding::new(x.binding(), dtype)
+    };
+    let elements = MatmulGlobalElems { lhs: dtype.into(), rhs: dtype.into(), out: dtype.into() };
+    let inputs = ConvolutionInputs::Forward {
+        input: operand(frames),
+        weight: operand(weight),
+        bias: Some(operand(bias)),
+        out: out.clone().binding(),
+    };
+    let args = ConvolutionArgs { stride, padding: [0; 3], dilation: [1; 3] };
+    let elements = MatmulElems::from_globals(&elements);
+    let strategy = Strategy::Inferred { algorithm, tile_kind };
+    launch_ref::<R, 3>(&strategy, &client, inputs, args, elements)?;
+    Ok(out)
 }
 
 /// For some rows of an output frame at a time, what the taps see of each pixel is put in a row, and one product

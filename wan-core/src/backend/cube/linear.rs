@@ -4,12 +4,17 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::kernel::matmul::{MatmulStrategy, init_matmul_output, matmul as launch};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeRuntime};
+use cubecl::ir::features::Tma;
 use cubecl::prelude::CubePrimitive;
 use cubecl::tf32;
-use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::matmul::components::tile::TileMatmulKind;
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError};
 use cubek::matmul::launch::{Strategy, launch_ref};
+use cubek::matmul::routines::BlueprintStrategy;
+use cubek::matmul::routines::simple::SimpleArgs;
 use cubek::std::InputBinding;
 
+use super::launch::contiguous;
 use super::{Cube, Devices, raw, tensor};
 
 /// `x w + b`
@@ -39,11 +44,12 @@ pub(super) fn transposed<R: Devices, BT: BoolElement>(
 
 /// The product of matrices of the same dtype, summed up in f32 and rounded to `dtype` once.
 ///
-/// burn's own product measures on the first call which of many kernels is fastest. Among those for
-/// devices without matrix units is one that is wrong for some sizes (burn#5626), and for small
-/// products the choice costs more than it saves; so only large products on matrix units are left to
-/// it. All others always take the same kernel and give the same bits. Products of f32 stay products of
-/// f32, as in PyTorch: the matrix units of NVIDIA's GPUs would round the operands to 11 bits (TF32).
+/// burn's own product measures on the first call which of many kernels is fastest, which takes most of a minute for a
+/// shape. Where one kernel is known to be the fastest of them, it is taken at once. Among those for devices without matrix
+/// units is one that is wrong for some sizes (burn#5626), and for small products the choice costs more than it saves; so
+/// only large products on other matrix units are left to it. All others always take the same kernel and give the same
+/// bits. Products of f32 stay products of f32, as in PyTorch: the matrix units of NVIDIA's GPUs would round the operands
+/// to 11 bits (TF32).
 pub(super) fn matmul<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
@@ -52,6 +58,15 @@ pub(super) fn matmul<R: CubeRuntime>(
     assert_eq!(lhs.dtype, rhs.dtype, "matmul: the operands differ in dtype");
     if lhs.dtype == DType::F32 && rounds_to_tf32(&lhs) {
         return without_matrix_units(lhs, rhs, dtype);
+    }
+    if copies_tiles(&lhs) && suits_tiles(&lhs, &rhs) {
+        // Of all with tiles of this size, whatever the shape, no side is too long to be copied (256).
+        let args = SimpleArgs { multi_rows: false, tile_matmul: TileMatmulKind::Mma };
+        let strategy = Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(args));
+        match launch_as(&strategy, contiguous(lhs.clone()), contiguous(rhs.clone()), dtype) {
+            Ok(out) => return out,
+            Err(error) => tracing::debug!("a product is left to burn: {error:?}"),
+        }
     }
     let strategy = match has_matrix_units(&lhs) && is_large(&lhs, &rhs) {
         true => MatmulStrategy::Autotune,
@@ -66,23 +81,44 @@ fn without_matrix_units<R: CubeRuntime>(
     rhs: CubeTensor<R>,
     dtype: DType,
 ) -> CubeTensor<R> {
+    let launched = launch_as(&Strategy::SimpleUnit(Default::default()), lhs, rhs, dtype);
+    launched.expect("two matrices that fit each other")
+}
+
+fn launch_as<R: CubeRuntime>(
+    strategy: &Strategy,
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    dtype: DType,
+) -> Result<CubeTensor<R>, MatmulSetupError> {
     let out = init_matmul_output(&lhs, &rhs, dtype);
     let [left, right, result] = [lhs.dtype, rhs.dtype, dtype].map(Into::into);
     let operands = MatmulGlobalElems { lhs: left, rhs: right, out: result };
-    let launched = launch_ref(
-        &Strategy::SimpleUnit(Default::default()),
+    launch_ref(
+        strategy,
         &out.client,
         InputBinding::new(lhs.binding(), left),
         InputBinding::new(rhs.binding(), right),
         out.clone().binding(),
         &mut MatmulElems::from_globals(&operands),
-    );
-    launched.expect("two matrices that fit each other");
-    out
+    )?;
+    Ok(out)
+}
+
+/// Whether the device has instructions that copy tiles of matrices to shared memory (NVIDIA's TMA, from Hopper on).
+pub(super) fn copies_tiles<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
+    x.client.properties().features.tma.contains(Tma::Base)
+}
+
+/// Whether rows are long enough to fill tiles, and begin where they can be copied from (each 16 bytes).
+fn suits_tiles<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> bool {
+    let (rows, inner, columns) = (size(lhs, 2), size(lhs, 1), size(rhs, 1));
+    let begin_well = inner.is_multiple_of(8) && columns.is_multiple_of(8);
+    rows >= 32 && inner >= 64 && columns >= 64 && begin_well
 }
 
 /// Whether its matrix units take f32 only so.
-fn rounds_to_tf32<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
+pub(super) fn rounds_to_tf32<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
     x.client.properties().supports_type(tf32::as_type_native_unchecked().storage_type())
 }
 
