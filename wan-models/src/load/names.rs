@@ -88,7 +88,7 @@ impl Layouts {
         let names = source.names();
         let (fit, unused) = self.fit(&names, &*source)?;
         let (hidden, own): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|name| fit.hides(name, unused.as_deref()));
+            names.into_iter().partition(|name| fit.hides(name, &unused));
         let mut hidden: BTreeSet<String> = hidden.into_iter().collect();
         let quantised = Quantised::read(&*source, &own)?;
         hidden.extend(quantised.extras.iter().cloned());
@@ -101,12 +101,12 @@ impl Layouts {
         Ok(Arc::new(Renamed { source, map, hidden, quantised }))
     }
 
-    /// The layout that most marks tell, and the beginning of a second model's names that are not used.
+    /// The layout that most marks tell, and the beginnings of other models' names that are not used.
     fn fit(
         &'static self,
         names: &[String],
         source: &dyn TensorSource,
-    ) -> Result<(Fit, Option<String>), CheckpointError> {
+    ) -> Result<(Fit, Vec<String>), CheckpointError> {
         let mut fits: Vec<Fit> = Vec::new();
         for (name, layout) in names.iter().flat_map(|n| self.layouts.iter().map(move |l| (n, l))) {
             let prefix = layout.marks.iter().find_map(|mark| name.strip_suffix(mark));
@@ -121,15 +121,17 @@ impl Layouts {
         }
         let most = fits.iter().map(|fit| fit.marks).max();
         fits.retain(|fit| Some(fit.marks) == most);
-        // Of weights and their mean over the training, the mean is what their makers sample with.
+        // Of weights and their mean over the training, the mean is what their makers sample with; beside both,
+        // distillation keeps a critic.
         fits.sort_by_key(|fit| !is_mean(&fit.prefix));
         let means = fits.iter().filter(|fit| is_mean(&fit.prefix)).count();
         let origin = source.origin();
         let mut fits = fits.into_iter();
         match (fits.next(), fits.next()) {
-            (Some(only), None) => Ok((only, None)),
-            (Some(mean), Some(raw)) if means == 1 && fits.next().is_none() => {
-                Ok((mean, Some(raw.prefix)))
+            (Some(only), None) => Ok((only, Vec::new())),
+            (Some(mean), Some(raw)) if means == 1 => {
+                let unused = std::iter::once(raw).chain(fits).map(|fit| fit.prefix);
+                Ok((mean, unused.collect()))
             }
             (Some(first), Some(second)) => Err(CheckpointError::SeveralModels {
                 origin,
@@ -148,15 +150,16 @@ impl Layouts {
 
 impl Fit {
     /// Whether a tensor is known to be no weight of this network: a table or a mark, or part of another
-    /// network in the same file, such as that whose names begin with `unused`.
-    fn hides(&self, name: &str, unused: Option<&str>) -> bool {
+    /// network in the same file, such as those whose names begin with one of `unused`.
+    fn hides(&self, name: &str, unused: &[String]) -> bool {
         if is_passed_over(name) {
             return true;
         }
         match name.strip_prefix(&self.prefix) {
             Some(name) if !self.prefix.is_empty() => starts_with(name, self.layout.beside),
             _ => {
-                let parts = ALL_IN_ONE.into_iter().chain(unused.filter(|start| !start.is_empty()));
+                let unused = unused.iter().map(String::as_str).filter(|start| !start.is_empty());
+                let parts = ALL_IN_ONE.into_iter().chain(unused);
                 starts_with(name, &parts.collect::<Vec<_>>())
                     || self.prefix.is_empty() && starts_with(name, self.layout.beside)
             }
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_models_the_mean_is_taken_or_both_are_named() {
+    fn of_several_models_the_mean_is_taken_or_two_are_named() {
         let name = "blocks.0.in.weight";
         let two = |first: &str, second: &str| {
             recognise(&[(&format!("{first}{name}"), 1), (&format!("{second}{name}"), 2)], name)
@@ -344,6 +347,10 @@ mod tests {
         let expected = (2, vec![format!("generator_ema.{name}")]);
         assert_eq!(two("generator.", "generator_ema.").unwrap(), expected);
         assert_eq!(two("critic.", "model.ema.").unwrap().0, 2);
+        let three =
+            ["critic.", "generator.", "generator_ema."].map(|start| format!("{start}{name}"));
+        let three = [(&*three[0], 0), (&*three[1], 1), (&*three[2], 2)];
+        assert_eq!(recognise(&three, name).unwrap(), expected);
         for (first, second) in [("generator.", "critic."), ("", "x."), ("a_ema.", "b_ema.")] {
             let message = two(first, second).unwrap_err().to_string();
             assert!(message.contains(&format!("below {first:?} and {second:?}")), "{message}");
