@@ -21,4 +21,6 @@ pub use denoiser::{
 };
 pub use rounding::nearest_bf16;
 pub use text::{TextConditioning, TextEncoder};
-pub use vae::{Decoded, DecodedFrames, FrameSource, Tiling, VaeError, VaeMemory, VideoVae};
+pub use vae::{
+    Decoded, DecodedFrames, FrameSource, StreamDecoder, Tiling, VaeError, VaeMemory, VideoVae,
+};

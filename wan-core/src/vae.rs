@@ -173,4 +173,27 @@ pub trait VideoVae<B: Backend>: Send + Sync {
         memory: VaeMemory,
         cancel: &'a CancelToken,
     ) -> DecodedFrames<'a, B>;
+
+    /// Begins to decode a video whose latents are still being made. In tiles, all of them are remembered at a time.
+    fn stream_decoder(&self, memory: VaeMemory) -> Box<dyn StreamDecoder<B>>;
+}
+
+/// Decodes a video as its latents are made: see [`VideoVae::stream_decoder`]. What it remembers does not grow with the
+/// length of the video.
+pub trait StreamDecoder<B: Backend>: Send {
+    /// The frames `[B, 3, t, f H, f W]` in -1..1 that the next normalised latents `[B, C, T, H, W]` of the video stand
+    /// for: 1 for the first latent frame of all, 4 for each other. They are those of [`VideoVae::decode`] for the whole
+    /// video, however it is cut into pieces.
+    ///
+    /// # Errors
+    /// [`VaeError::Cancelled`] soon after `cancel` says so, which is asked before each latent frame of each tile. The
+    /// decoder is of no use then.
+    ///
+    /// # Panics
+    /// If the latents have another size or other channels than those before them.
+    fn push(
+        &mut self,
+        latents: Tensor<B, 5>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor<B, 5>, VaeError>;
 }

@@ -1,12 +1,12 @@
 //! A video as it is decoded.
 
 use burn::tensor::{DType, Tensor};
-use wan_core::{Backend, CancelToken, Decoded, VaeError, VaeMemory};
+use wan_core::{Backend, CancelToken, Cancelled, Decoded, StreamDecoder, VaeError, VaeMemory};
 
 use super::cache::FeatureCache;
 use super::spool::{Spool, Spooled};
 use super::tiling::{Area, Tiles};
-use super::{WanVae, channels_first, patches};
+use super::{WanVae, channels_first, channels_last, patches};
 use crate::Probe;
 use crate::probe::Trace;
 
@@ -98,9 +98,27 @@ impl<'a, B: Backend> Frames<'a, B> {
             Way::InTiles(tiles) => tiles.join(*next, work)?,
         };
         *next += 1;
-        let frames = patches::unpack(Tensor::cat(frames, 1), work.vae.config.patch());
-        let frames = channels_first(frames);
-        Ok(Decoded::Frames(frames.clamp(-1.0, 1.0)))
+        Ok(Decoded::Frames(work.vae.joined(frames)))
+    }
+}
+
+impl<B: Backend> WanVae<B> {
+    /// The frames `[B, 1, H, W, 3]` that a latent frame `[B, 1, h, w, C]` stands for, still packed.
+    fn decode_frame(
+        &self,
+        latent: Tensor<B, 5>,
+        cache: &mut FeatureCache<B>,
+        probe: &mut impl Probe<B>,
+    ) -> Vec<Tensor<B, 5>> {
+        let latent = self.post_quant_conv.forward(latent);
+        let frames = self.decoder.forward(latent, cache, Trace::new(probe).at("decoder"));
+        frames.into_iter().map(|frame| frame.cast(DType::F32)).collect()
+    }
+
+    /// Decoded frames as the caller gets them, `[B, 3, t, H, W]`.
+    fn joined(&self, frames: Vec<Tensor<B, 5>>) -> Tensor<B, 5> {
+        let frames = patches::unpack(Tensor::cat(frames, 1), self.config.patch());
+        channels_first(frames).clamp(-1.0, 1.0)
     }
 }
 
@@ -114,10 +132,7 @@ impl<B: Backend> Work<'_, B> {
         probe: &mut impl Probe<B>,
     ) -> Result<Vec<Tensor<B, 5>>, VaeError> {
         self.cancel.check()?;
-        let latent = self.vae.post_quant_conv.forward(latents.clone().narrow(1, i, 1));
-        let mut trace = Trace::new(probe);
-        let frames = self.vae.decoder.forward(latent, cache, trace.at("decoder"));
-        Ok(frames.into_iter().map(|frame| frame.cast(DType::F32)).collect())
+        Ok(self.vae.decode_frame(latents.clone().narrow(1, i, 1), cache, probe))
     }
 
     fn cache(&self) -> FeatureCache<B> {
@@ -180,5 +195,81 @@ impl<B: Backend> Iterator for Frames<'_, B> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_probed(&mut ())
+    }
+}
+
+/// A video that is decoded as its latents are made. In tiles, each has a feature cache of its own.
+#[derive(Debug)]
+pub(super) struct Streamed<B: Backend> {
+    vae: WanVae<B>,
+    memory: VaeMemory,
+    /// Known with the first latents.
+    areas: Option<Areas<B>>,
+}
+
+#[derive(Debug)]
+struct Areas<B: Backend> {
+    /// In pixels, or in patches.
+    tiles: Tiles,
+    /// Of the latents, row by row, each with what it remembers.
+    rows: Vec<Vec<(Area, FeatureCache<B>)>>,
+}
+
+impl<B: Backend> Streamed<B> {
+    pub(super) fn new(vae: WanVae<B>, memory: VaeMemory) -> Self {
+        Self { vae, memory, areas: None }
+    }
+}
+
+impl<B: Backend> StreamDecoder<B> for Streamed<B> {
+    fn push(
+        &mut self,
+        latents: Tensor<B, 5>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor<B, 5>, VaeError> {
+        let Self { vae, memory, areas } = self;
+        let latents = channels_last(vae.unnormalised(latents));
+        let areas = areas.get_or_insert_with(|| Areas::new(vae, &latents, *memory));
+        let mut frames = Vec::new();
+        for i in 0..latents.dims()[1] {
+            frames.extend(areas.decode(vae, &latents.clone().narrow(1, i, 1), cancel)?);
+        }
+        Ok(vae.joined(frames))
+    }
+}
+
+impl<B: Backend> Areas<B> {
+    /// For latents `[B, T, h, w, C]`.
+    fn new(vae: &WanVae<B>, latents: &Tensor<B, 5>, memory: VaeMemory) -> Self {
+        let [_, _, height, width, _] = latents.dims();
+        let (factor, patch) = (vae.config.spatial_factor(), vae.config.patch());
+        let tiles = Tiles::of_latents(memory.tiling, factor, [height, width]);
+        let cache = || WanVae::cache(memory, &latents.device());
+        let with_cache = |row: Vec<Area>| row.into_iter().map(|area| (area, cache())).collect();
+        let rows = tiles.rows([height, width]).into_iter().map(with_cache).collect();
+        Self { tiles: tiles.enlarge(factor / patch), rows }
+    }
+
+    /// The frames `[B, 1, H, W, 3]` that a latent frame stands for, still packed.
+    fn decode(
+        &mut self,
+        vae: &WanVae<B>,
+        latent: &Tensor<B, 5>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor<B, 5>>, Cancelled> {
+        // Of each frame, rows of tiles.
+        let mut frames: Vec<Vec<Vec<Tensor<B, 5>>>> = Vec::new();
+        for (i, row) in self.rows.iter_mut().enumerate() {
+            for (area, cache) in row {
+                cancel.check()?;
+                let tiles = vae.decode_frame(area.cut(latent.clone()), cache, &mut ());
+                frames.resize_with(tiles.len(), Vec::new);
+                for (frame, tile) in frames.iter_mut().zip(tiles) {
+                    frame.resize_with(i + 1, Vec::new);
+                    frame[i].push(tile);
+                }
+            }
+        }
+        Ok(frames.into_iter().map(|rows| self.tiles.join(rows)).collect())
     }
 }

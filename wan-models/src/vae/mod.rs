@@ -23,14 +23,15 @@ mod tiling;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{
-    Backend, BurnBackend, CancelToken, Cancelled, DecodedFrames, FrameSource, VaeError, VaeMemory,
-    VideoVae,
+    Backend, BurnBackend, CancelToken, Cancelled, DecodedFrames, FrameSource, StreamDecoder,
+    VaeError, VaeMemory, VideoVae,
 };
 
 use cache::FeatureCache;
 pub use config::WanVaeConfig;
 use decoder::Decoder;
 pub use decoding::Frames;
+use decoding::Streamed;
 use encoder::Encoder;
 use tiling::{Area, Tiles};
 
@@ -152,6 +153,12 @@ impl<B: Backend> WanVae<B> {
         Frames::new(self, channels_last(latents), memory, cancel)
     }
 
+    /// Normalised latents as the decoder reads them.
+    fn unnormalised(&self, latents: Tensor<B, 5>) -> Tensor<B, 5> {
+        let [mean, std] = self.statistics(&latents.device());
+        latents * std + mean
+    }
+
     /// Mean and standard deviation of each channel, `[1, C, 1, 1, 1]`.
     fn statistics(&self, device: &B::Device) -> [Tensor<B, 5>; 2] {
         [&self.config.latents_mean, &self.config.latents_std].map(|values| {
@@ -188,8 +195,11 @@ impl<B: Backend> VideoVae<B> for WanVae<B> {
         memory: VaeMemory,
         cancel: &'a CancelToken,
     ) -> DecodedFrames<'a, B> {
-        let [mean, std] = self.statistics(&latents.device());
-        Box::new(self.decode_raw(latents * std + mean, memory, cancel))
+        Box::new(self.decode_raw(self.unnormalised(latents), memory, cancel))
+    }
+
+    fn stream_decoder(&self, memory: VaeMemory) -> Box<dyn StreamDecoder<B>> {
+        Box::new(Streamed::new(self.clone(), memory)) // clones share the weights
     }
 }
 
