@@ -2,6 +2,7 @@ use burn::tensor::{DType, Tensor};
 use wan_core::backend::AttentionArgs;
 use wan_core::{Backend, BurnBackend};
 
+use super::causal::Past;
 use super::context::{Embedded, KeysAndValues, RunContext};
 use super::image::ImageKeys;
 use super::time::Time;
@@ -34,6 +35,8 @@ pub(super) struct LayerInput<'a, B: BurnBackend> {
     pub(super) time: &'a Time<B>,
     /// The number of the layer among all.
     pub(super) layer: usize,
+    /// What self-attention attends to before the tokens of the residual stream, in a causal pass.
+    pub(super) past: Option<Past<'a, B>>,
 }
 
 impl<B: Backend> Layer<B> {
@@ -58,7 +61,7 @@ impl<B: Backend> Layer<B> {
     pub(super) fn forward(
         &self,
         x: Tensor<B, 3>,
-        input: &LayerInput<B>,
+        input: LayerInput<B>,
         trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
         match self {
@@ -92,13 +95,13 @@ impl<B: Backend> SelfAttention<B> {
     fn forward(
         &self,
         x: Tensor<B, 3>,
-        input: &LayerInput<B>,
+        input: LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
         let modulation = input.time.modulation(&self.scale_shift_table, 0);
         trace.see("norm1", || self.norm.unmodulated(x.clone()));
         let normed = modulation.norm(&self.norm, x.clone());
-        let y = self.attention.forward_rotated(normed, &input.context.rope);
+        let y = self.attention.forward_rotated(normed, &input.context.rope, input.past);
         modulation.add_gated(x, trace.seen("attn1", y))
     }
 }
@@ -127,7 +130,7 @@ impl<B: Backend> CrossAttention<B> {
     fn forward(
         &self,
         x: Tensor<B, 3>,
-        input: &LayerInput<B>,
+        input: LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
         let normed = match &self.norm {
@@ -137,7 +140,7 @@ impl<B: Backend> CrossAttention<B> {
         let normed = trace.seen("norm2", normed);
         let LayerInput { context, layer, .. } = input;
         let (attended, bias) =
-            (context.keys_and_values(*layer, self), context.embedded.bias.clone());
+            (context.keys_and_values(layer, self), context.embedded.bias.clone());
         let y = self.attention.forward_to(normed, attended, bias);
         x + B::wan_cast(trace.seen("attn2", y), DType::F32)
     }
@@ -182,7 +185,7 @@ impl<B: Backend> FeedForward<B> {
     fn forward(
         &self,
         x: Tensor<B, 3>,
-        input: &LayerInput<B>,
+        input: LayerInput<B>,
         mut trace: Trace<'_, impl Probe<B>>,
     ) -> Tensor<B, 3> {
         let modulation = input.time.modulation(&self.scale_shift_table, 3);
@@ -232,13 +235,27 @@ impl<B: Backend> Attention<B> {
         Self { to_q, to_k, to_v, to_out, norm_q, norm_k, heads: config.num_attention_heads }
     }
 
-    /// Self-attention among tokens `[B, S, inner]` with positions.
-    fn forward_rotated(&self, x: Tensor<B, 3>, rope: &RotaryEmbedding<B>) -> Tensor<B, 3> {
+    /// Self-attention among tokens `[B, S, inner]` with positions, and to what is before them.
+    fn forward_rotated(
+        &self,
+        x: Tensor<B, 3>,
+        rope: &RotaryEmbedding<B>,
+        mut past: Option<Past<B>>,
+    ) -> Tensor<B, 3> {
         let q = self.norm_q.forward(self.to_q.forward(x.clone()));
         let k = self.norm_k.forward(self.to_k.forward(x.clone()));
         let v = self.to_v.forward(x);
-        let [q, k] = [q, k].map(|y| rope.rotate(self.split(y), v.dtype()));
-        let [q, k, v] = [q, k, self.split(v)].map(|y| y.swap_dims(1, 2));
+        let [q, k, v] = [q, k, v].map(|y| self.split(y));
+        if let Some(past) = &mut past {
+            past.keep(&k, &v);
+        }
+        let rope = past.as_ref().map_or(rope, Past::rotation);
+        let [q, k] = [q, k].map(|y| rope.rotate(y, v.dtype()));
+        let [k, v] = match past {
+            Some(past) => past.before([k, v]),
+            None => [k, v],
+        };
+        let [q, k, v] = [q, k, v].map(|y| y.swap_dims(1, 2));
         self.to_out.forward(attend(q, [k, v], None))
     }
 

@@ -6,6 +6,7 @@
 //! `diffusers/models/transformers/transformer_wan.py`, whose names the checkpoint has.
 
 mod block;
+mod causal;
 mod config;
 mod context;
 mod image;
@@ -26,6 +27,8 @@ use wan_core::{
 };
 
 use block::{LAYERS, Layer, LayerInput};
+use causal::CausalPass;
+pub use causal::{CausalWindow, KvCache};
 pub use config::WanTransformerConfig;
 use context::{Embedded, RunContext};
 use image::ImageEmbedder;
@@ -139,7 +142,7 @@ impl<B: Backend> WanTransformer<B> {
             let x = self.embed_patches(pass, context, trace);
             let control = context.embedded.control.as_ref();
             let control = control.map(|control| control.tokens.clone() + x.clone());
-            Stream { x, control, hint: None, context, time }
+            Stream { x, control, hint: None, causal: None, context, time }
         };
         passes.iter().zip(times).map(embed).collect()
     }
@@ -317,6 +320,8 @@ struct Stream<'a, B: BurnBackend> {
     control: Option<Tensor<B, 3>>,
     /// What the control adds to `x` after the next block.
     hint: Option<Tensor<B, 3>>,
+    /// Where frames before these are attended to.
+    causal: Option<CausalPass<'a, B>>,
     context: &'a RunContext<B>,
     time: Time<B>,
 }
@@ -332,10 +337,13 @@ impl<B: Backend> Stream<'_, B> {
     ) -> Result<Self, Cancelled> {
         cancel.check()?;
         let mut trace = Trace::new(probe);
-        let input = LayerInput { context: self.context, time: &self.time, layer: number };
+        let (context, time) = (self.context, &self.time);
+        let input = LayerInput { context, time, layer: number, past: None };
         match (place, self.control.take()) {
             (Place::Layer(Block::Main(i), part), control) => {
-                let x = layer.forward(self.x, &input, trace.at(format_args!("block.{i}")));
+                let past = self.causal.as_mut().map(|causal| causal.of_block(i));
+                let input = LayerInput { past, ..input };
+                let x = layer.forward(self.x, input, trace.at(format_args!("block.{i}")));
                 self.x = match self.hint.take_if(|_| part + 1 == LAYERS) {
                     Some(hint) => x + hint,
                     None => x,
@@ -343,14 +351,14 @@ impl<B: Backend> Stream<'_, B> {
                 self.control = control;
             }
             (Place::Layer(Block::Control(i), part), Some(control)) => {
-                let control = layer.forward(control, &input, Trace::new(&mut ()));
+                let control = layer.forward(control, input, Trace::new(&mut ()));
                 if part + 1 == LAYERS {
                     trace.see(format_args!("vace_block.{i}.control"), || control.clone());
                 }
                 self.control = Some(control);
             }
             (Place::Hint(i), Some(control)) => {
-                let hint = layer.forward(control.clone(), &input, Trace::new(&mut ()));
+                let hint = layer.forward(control.clone(), input, Trace::new(&mut ()));
                 trace.see(format_args!("vace_block.{i}.hint"), || hint.clone());
                 self.hint = Some(hint * self.context.control_scale(i));
                 self.control = Some(control);

@@ -39,6 +39,12 @@ impl<B: Backend> RotaryEmbedding<B> {
         Self { cos: table(|r| r[0]), sin: table(|r| r[1]) }
     }
 
+    /// That of `count` tokens from `start` on.
+    pub(super) fn part(&self, start: usize, count: usize) -> Self {
+        let part = |table: &Tensor<B, 2>| table.clone().narrow(0, start, count);
+        Self { cos: part(&self.cos), sin: part(&self.sin) }
+    }
+
     /// Rotates `[B, S, H, D]`; the result is in `dtype`.
     pub fn rotate(&self, x: Tensor<B, 4>, dtype: DType) -> Tensor<B, 4> {
         B::wan_rope(RopeArgs::new(x, self.cos.clone(), self.sin.clone()).dtype(dtype))
