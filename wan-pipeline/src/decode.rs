@@ -153,14 +153,14 @@ impl Chunk {
 }
 
 /// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, and the bytes of a frame.
-fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<(Vec<u8>, usize), Error> {
+pub(crate) fn to_rgb<B: Backend>(frames: Tensor<B, 5>) -> Result<(Vec<u8>, usize), Error> {
     let [_, channels, _, height, width] = frames.dims();
     check_finite(|| "decoding".into(), &frames)?;
     Ok((B::wan_rgb(frames), channels * height * width))
 }
 
 /// Calls `work`; a panic of the backend that speaks of memory is an error, any other goes on.
-fn catch_memory<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catch_memory<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let text = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -179,6 +179,6 @@ fn speaks_of_memory(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-fn out_of_memory(reason: String) -> Error {
+pub(crate) fn out_of_memory(reason: String) -> Error {
     Error::OutOfMemory { stage: "decoding".into(), reason }
 }

@@ -84,16 +84,23 @@ pub enum Event {
         /// How it is brought from one to the other.
         fit: FitRule,
     },
-    /// A denoising step is done, for all videos that go through the network together.
+    /// A denoising step is done, for all videos that go through the network together; in a stream, of a block.
     Step {
         /// Steps done.
         done: usize,
-        /// All steps of the run.
+        /// All steps of the run, or of the block.
         steps: usize,
         /// Time since denoising began, or was resumed.
         elapsed: Duration,
         /// Time that the other steps will take, judged by those done.
         remaining: Duration,
+    },
+    /// A block of a stream has been made.
+    Block {
+        /// Blocks done.
+        done: usize,
+        /// Frames done: those of all blocks.
+        frames: usize,
     },
     /// Decoding failed for want of memory and begins again in tiles.
     DecodingInTiles {

@@ -380,6 +380,23 @@ pub enum RequestError {
         /// Models that take it.
         models: &'static str,
     },
+    /// A stream of a model that makes none.
+    #[error(
+        "a stream is made by a text-to-video model with one transformer, such as those of Self-Forcing and LongLive, but \
+         this is {found}"
+    )]
+    NotCausal {
+        /// The kind of model.
+        found: String,
+    },
+    /// A part of a request that has no effect on a stream.
+    #[error("there is {input}, but a stream {why}")]
+    NotStreamed {
+        /// What is there.
+        input: &'static str,
+        /// Why it has no effect.
+        why: &'static str,
+    },
     /// An input that models of this kind cannot do without.
     #[error("there is no {input}: this is a model for {task}, which needs one")]
     Missing {

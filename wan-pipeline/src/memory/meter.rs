@@ -41,6 +41,11 @@ impl Meter {
         Held(Rc::new(Bytes { meter: self.clone(), bytes }))
     }
 
+    /// What is held now.
+    pub(super) fn held(&self) -> u64 {
+        self.0.small.get() + self.0.large.get()
+    }
+
     /// The most that was taken at once.
     pub(super) fn peak(&self) -> u64 {
         self.0.peak.get()

@@ -341,6 +341,7 @@ mod tests {
                 prompt_rows: vec![101; 2],
                 steps: 50,
                 attention: AttentionPlan { heads: 1, rows: 256 },
+                window: None,
             }],
             threads: 8,
         }

@@ -52,6 +52,19 @@ impl<B: Backend> Pipeline<B> {
         self.memory_plan(work)
     }
 
+    /// What a stream needs whose blocks are as `block` says and attend to `window` latent frames.
+    pub(crate) fn memory_to_stream(&self, block: &Plan, window: usize) -> MemoryPlan {
+        let mut plan = self.memory(std::slice::from_ref(block));
+        let config = &self.model.transformer.config;
+        for run in &mut plan.work.runs {
+            let rows = run.tokens(config);
+            let seen = rows / run.latent_shape[2] * window;
+            let shape = [1, config.num_attention_heads, rows, seen];
+            (run.window, run.attention) = (Some(window), B::attention_plan(&self.device, shape));
+        }
+        plan.placed()
+    }
+
     /// What decoding finished latents needs, one video after the other and without a run. A transformer that
     /// is loaded stays where there is room.
     pub fn memory_to_decode(&self, latents: &[Latents<B>]) -> MemoryPlan {
@@ -103,7 +116,8 @@ impl<B: Backend> Pipeline<B> {
         let need = whole.clone().only(stage).peak().bytes();
         let uses_vae = match stage {
             Stage::EncodingPrompts | Stage::EncodingImages => false,
-            Stage::Denoising => whole.work.encodes_video, // and so counted
+            // And so counted.
+            Stage::Denoising => whole.work.encodes_video || whole.work.is_stream(),
             Stage::EncodingVideo | Stage::Decoding => true,
         };
         let uses_transformer = matches!(stage, Stage::Denoising | Stage::Decoding);

@@ -46,7 +46,10 @@ impl MemoryPlan {
         placement = self.first_that_fits(candidates.collect(), &[Stage::Denoising], room);
         let stages = [Stage::EncodingVideo, Stage::Decoding];
         let candidates = self.vae_memories().into_iter().flat_map(|vae| {
-            [false, true].map(|drops_transformer| Placement { vae, drops_transformer, ..placement })
+            let place = |drops_transformer| Placement { vae, drops_transformer, ..placement };
+            // The next block of a stream needs it again.
+            let ways = [false, true].into_iter().filter(|drops| !(*drops && self.work.is_stream()));
+            ways.map(place).collect::<Vec<_>>()
         });
         self.first_that_fits(candidates.collect(), &stages, room)
     }

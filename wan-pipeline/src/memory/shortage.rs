@@ -48,6 +48,8 @@ impl MemoryRemedy {
         match self {
             Self::HalfPrecision if plan.work.element > 2 && plan.halvable => plan.work.element = 2,
             Self::SavedEmbeddings => plan.work.text = None,
+            // A stream takes the same, however long it is.
+            Self::FewerFrames if plan.work.is_stream() => return None,
             Self::FewerFrames | Self::SmallerSize | Self::FewerVideos if !plan.is_settled => {
                 plan.work.runs.iter_mut().for_each(|run| self.shrink(run));
             }

@@ -73,6 +73,11 @@ pub(super) fn prompt(config: &WanTransformerConfig, rows: usize, element: usize)
     (2 * blocks as u64 + 1) * (rows * config.inner_dim() * element) as u64
 }
 
+/// The keys and values of so many tokens in self-attention, of all blocks.
+pub(super) fn keys_and_values(config: &WanTransformerConfig, tokens: usize, element: usize) -> u64 {
+    2 * config.num_layers as u64 * (tokens * config.inner_dim() * element) as u64
+}
+
 /// The rotary tables of a run.
 pub(super) fn rotary_tables(config: &WanTransformerConfig, tokens: usize) -> u64 {
     F32 as u64 * tokens as u64 * config.attention_head_dim as u64

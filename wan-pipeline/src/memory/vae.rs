@@ -107,6 +107,39 @@ pub(super) fn decoding(
     pass.meter.peak_with_gaps()
 }
 
+/// What decoding a stream holds beside the weights and the latents.
+pub(super) struct Streaming {
+    /// Between two latent frames.
+    pub(super) remembered: u64,
+    /// At most.
+    pub(super) peak: u64,
+}
+
+/// What decoding a stream of latents of this height and width holds: all tiles are remembered at a time.
+pub(super) fn streaming(
+    config: &WanVaeConfig,
+    size: [usize; 2],
+    memory: VaeMemory,
+    element: usize,
+) -> Streaming {
+    let pass = Pass::new(config, memory, element);
+    let factor = config.spatial_factor();
+    let tiles = tiles(memory.tiling.map(|tiling| scaled(tiling, |side| side / factor)), size);
+    let mut caches = vec![Cache::default(); tiles.len()];
+    for latent in 0..LATENTS {
+        let mut frames = Vec::new();
+        for (&size, cache) in tiles.iter().zip(&mut caches) {
+            cache.next = 0;
+            frames.push(pass.decode(pass.frame(size, config.z_dim), cache));
+        }
+        match frames.len() {
+            1 => pass.hand_over(frames.remove(0)),
+            _ => pass.join(latent + 1, &tiles, size.map(|side| side * factor)),
+        }
+    }
+    Streaming { remembered: pass.meter.held(), peak: pass.meter.peak_with_gaps() }
+}
+
 /// The most that encoding a video `[frames, height, width]` holds beside the weights.
 pub(super) fn encoding(
     config: &WanVaeConfig,

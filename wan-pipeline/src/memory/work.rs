@@ -71,6 +71,8 @@ pub(crate) struct Run {
     pub(crate) prompt_rows: Vec<usize>,
     pub(crate) steps: usize,
     pub(crate) attention: AttentionPlan,
+    /// Of a stream, whose shape is that of a block: the latent frames that a block attends to.
+    pub(crate) window: Option<usize>,
 }
 
 /// The weights of a network in the memory that is computed in, in that of the host where it is another, and
@@ -171,17 +173,23 @@ impl Workload {
             let tokens = run.tokens(transformer);
             self.between_steps(run)
                 + transformer::step(transformer, tokens, run.passes, self.threads, self.element)
+                + self.attending_to_past(run)
+                + self.decoder_of_stream(run, placement).map_or(0, |decoder| decoder.remembered)
         };
         let mut weights = self.transformer_sizes()?.used(placement.transformer, place);
-        weights.computed += if self.encodes_video { self.vae_bytes() } else { 0 };
+        let with_vae = self.encodes_video || self.is_stream();
+        weights.computed += if with_vae { self.vae_bytes() } else { 0 };
         Some(weights.stage(Stage::Denoising, self.most(step)))
     }
 
     fn decoding(&self, placement: &Placement, place: Place) -> StageMemory {
         let decode = |run: &Run| {
             let [_, _, size @ ..] = run.latent_shape;
-            self.between_steps(run)
-                + vae::decoding(&self.vae, size, placement.vae, self.vae_element)
+            let decoding = match self.decoder_of_stream(run, placement) {
+                Some(decoder) => decoder.peak,
+                None => vae::decoding(&self.vae, size, placement.vae, self.vae_element),
+            };
+            self.between_steps(run) + decoding
         };
         let frames = self.runs.iter().filter(|_| self.keeps_frames).map(|run| run.rgb(&self.vae));
         let frames: u64 = frames.sum();
@@ -236,7 +244,47 @@ impl Workload {
             .map_or(0, |image| config.pos_embed_seq_len.unwrap_or(image.tokens()));
         let rows = run.prompt_rows.iter().map(|rows| rows + image);
         let prompts: u64 = rows.map(|rows| transformer::prompt(config, rows, self.element)).sum();
-        latents + prompts + transformer::rotary_tables(config, run.tokens(config))
+        let tables = transformer::rotary_tables(config, run.tokens(config));
+        latents + prompts + tables + self.kept_by_stream(run)
+    }
+
+    /// Whether a video is decoded while it is made.
+    pub(super) fn is_stream(&self) -> bool {
+        self.runs.iter().any(|run| run.window.is_some())
+    }
+
+    /// The keys and values that a stream keeps, those of the last block among them before they are added, and the
+    /// rotary tables of its window.
+    fn kept_by_stream(&self, run: &Run) -> u64 {
+        let (Some(tokens), Some(Part { config, .. })) = (self.window(run), &self.transformer)
+        else {
+            return 0;
+        };
+        transformer::keys_and_values(config, tokens, self.element)
+            + transformer::rotary_tables(config, tokens)
+    }
+
+    /// What a layer holds beside to attend to its window: keys that are rotated, then joined with those of the block,
+    /// and values.
+    fn attending_to_past(&self, run: &Run) -> u64 {
+        let (Some(tokens), Some(Part { config, .. })) = (self.window(run), &self.transformer)
+        else {
+            return 0;
+        };
+        3 * (tokens * config.inner_dim() * self.element) as u64
+    }
+
+    /// Tokens of the window of a stream.
+    fn window(&self, run: &Run) -> Option<usize> {
+        let (window, config) = (run.window?, &self.transformer.as_ref()?.config);
+        let [_, _, block, ..] = run.latent_shape;
+        Some(run.tokens(config) / block * window)
+    }
+
+    fn decoder_of_stream(&self, run: &Run, placement: &Placement) -> Option<vae::Streaming> {
+        let [_, _, _, size @ ..] = run.latent_shape;
+        let streaming = || vae::streaming(&self.vae, size, placement.vae, self.vae_element);
+        run.window.map(|_| streaming())
     }
 }
 
@@ -267,6 +315,7 @@ impl Run {
             prompt_rows: different.iter().map(|prompt| tokens[prompt] + 1).collect(),
             steps: plans[0].steps(),
             attention: AttentionPlan { heads: 1, rows: 1 },
+            window: None,
         };
         let rows = run.tokens(transformer);
         run.attention = attention([1, transformer.num_attention_heads, rows, rows]);
@@ -277,7 +326,8 @@ impl Run {
     pub(crate) fn decoded(latent_shape: [usize; 5]) -> Self {
         let attention = AttentionPlan { heads: 1, rows: 1 };
         let (videos, passes, latents, steps, prompt_rows) = (1, 0, 1, 0, Vec::new());
-        Self { latent_shape, videos, passes, latents, prompt_rows, steps, attention }
+        let window = None;
+        Self { latent_shape, videos, passes, latents, prompt_rows, steps, attention, window }
     }
 
     pub(crate) fn tokens(&self, transformer: &WanTransformerConfig) -> usize {
