@@ -180,6 +180,18 @@ fn rank_with_clip() {
     assert_eq!(metadata.seed, Some(takes[0].0), "{said}");
 }
 
+/// The first block has 9 frames, each other 12, of which the last has some too many.
+#[test]
+fn stream_video() {
+    let (folder, said) = leaves("stream_video", &["stream_video.mp4"]);
+    let expected = "block 1: 9 frames\nblock 2: 21 frames\nblock 3: 33 frames\nblock 4: 45 frames\n\
+                    block 5: 57 frames\nblock 6: 60 frames\nstream_video.mp4: 60 frames\n";
+    assert_eq!(said, expected);
+    let video = read_mp4(&folder.path().join("stream_video.mp4")).unwrap();
+    assert_eq!((video.spec.width, video.spec.height, video.frames.len()), (64, 64, 60));
+    assert_ne!(video.frames[0], video.frames[59]);
+}
+
 #[test]
 fn cancel_and_resume() {
     let (_folder, said) =
