@@ -103,14 +103,14 @@ fn frames_do_not_depend_on_those_that_follow() {
 fn the_observer_is_told_steps_and_blocks() {
     let pipeline = tiny_wan();
     let mut said = Vec::new();
-    let observer = &mut Observer::new(|event| match event {
+    let mut observer = Observer::new(|event| match event {
         Event::Step { done, steps, .. } => said.push(format!("{done} of {steps}")),
         Event::Block { done, frames } => said.push(format!("block {done}, {frames} frames")),
         _ => {}
     });
-    let mut stream = pipeline.stream(&small(), &short().frames(12), observer).unwrap();
-    while stream.next(observer).unwrap().is_some() {}
-    drop(stream);
+    let mut stream = pipeline.stream(&small(), &short().frames(12), &mut observer).unwrap();
+    while stream.next(&mut observer).unwrap().is_some() {}
+    drop(observer);
     let expected =
         ["1 of 2", "2 of 2", "block 1, 5 frames", "1 of 2", "2 of 2", "block 2, 12 frames"];
     assert_eq!(said, expected);

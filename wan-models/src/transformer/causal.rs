@@ -124,49 +124,58 @@ impl<B: Backend> KvCache<B> {
         let [batch, all, heads, width] = x.dims();
         let [kept, sink] = [frames, self.window.sink].map(|n| n * self.tokens_in_frame);
         let rolled = Tensor::zeros([batch, kept, heads, width], (&x.device(), x.dtype()));
-        let part = |range: Range<usize>| [0..batch, range, 0..heads, 0..width];
-        let lost = all - kept;
-        let rolled = rolled.slice_assign(part(0..sink), x.clone().slice(part(0..sink)));
-        rolled.slice_assign(part(sink..kept), x.slice(part(sink + lost..all)))
+        let put = |rolled: Tensor<B, 4>, tokens: Range<usize>, from: usize| match tokens.len() {
+            0 => rolled,
+            count => rolled.slice_assign(
+                [0..batch, tokens, 0..heads, 0..width],
+                x.clone().narrow(1, from, count),
+            ),
+        };
+        put(put(rolled, 0..sink, 0), sink..kept, sink + all - kept)
     }
 
-    /// The rotation of the frames before the block, and that of the block.
-    fn rotations(&self) -> [RotaryEmbedding<B>; 2] {
-        let part = |start: usize, frames: usize| {
-            self.rope.part(start * self.tokens_in_frame, frames * self.tokens_in_frame)
-        };
-        [part(0, self.frames), part(self.frames, self.window.block)]
+    fn pass(&self, fresh: Option<KeysAndValues<B>>) -> CausalPass<'_, B> {
+        let [past, block] = [self.frames, self.window.block].map(|n| n * self.tokens_in_frame);
+        CausalPass {
+            cache: self,
+            rotation: self.rope.part(past, block),
+            past_rotation: (past > 0).then(|| self.rope.part(0, past)),
+            fresh,
+        }
     }
 }
 
 /// A causal pass on its way through the network.
 pub(super) struct CausalPass<'a, B: BurnBackend> {
     cache: &'a KvCache<B>,
-    rotations: [RotaryEmbedding<B>; 2],
+    rotation: RotaryEmbedding<B>,
+    /// Of the frames before the block.
+    past_rotation: Option<RotaryEmbedding<B>>,
     /// The block's own keys and values, where they are wanted.
     fresh: Option<KeysAndValues<B>>,
 }
 
 /// What a layer of self-attention attends to before its own tokens.
 pub(super) struct Past<'a, B: BurnBackend> {
-    /// Keys and values, if there are any.
-    held: Option<&'a [Tensor<B, 4>; 2]>,
-    rotations: &'a [RotaryEmbedding<B>; 2],
+    /// Keys and values, and the rotation of the keys, if there are any.
+    held: Option<(&'a [Tensor<B, 4>; 2], &'a RotaryEmbedding<B>)>,
+    rotation: &'a RotaryEmbedding<B>,
     fresh: Option<&'a mut KeysAndValues<B>>,
 }
 
 impl<B: Backend> CausalPass<'_, B> {
     /// For block `i` of the network.
     pub(super) fn of_block(&mut self, i: usize) -> Past<'_, B> {
-        let Self { cache, rotations, fresh } = self;
-        Past { held: cache.past.get(i), rotations, fresh: fresh.as_mut() }
+        let Self { cache, rotation, past_rotation, fresh } = self;
+        let held = cache.past.get(i).zip(past_rotation.as_ref());
+        Past { held, rotation, fresh: fresh.as_mut() }
     }
 }
 
 impl<B: Backend> Past<'_, B> {
     /// The rotation of the block's queries and keys.
     pub(super) fn rotation(&self) -> &RotaryEmbedding<B> {
-        &self.rotations[1]
+        self.rotation
     }
 
     /// Keeps the keys of the block before their rotation, and its values, both `[B, S, H, D]`, if they are wanted.
@@ -178,8 +187,8 @@ impl<B: Backend> Past<'_, B> {
 
     /// Rotated keys of the block and its values behind those of the frames before it.
     pub(super) fn before(self, [k, v]: [Tensor<B, 4>; 2]) -> [Tensor<B, 4>; 2] {
-        let Some([past_k, past_v]) = self.held else { return [k, v] };
-        let past_k = self.rotations[0].rotate(past_k.clone(), v.dtype());
+        let Some(([past_k, past_v], rotation)) = self.held else { return [k, v] };
+        let past_k = rotation.rotate(past_k.clone(), v.dtype());
         [Tensor::cat(vec![past_k, k], 1), Tensor::cat(vec![past_v.clone(), v], 1)]
     }
 }
@@ -252,7 +261,7 @@ impl<B: Backend> WanTransformer<B> {
         let grid = stream.context.grid;
         let (found, expected) = (grid[1] * grid[2], cache.tokens_in_frame);
         assert_eq!((grid[0], found), (cache.window.block, expected), "tokens of the block");
-        stream.causal = Some(CausalPass { cache, rotations: cache.rotations(), fresh });
+        stream.causal = Some(cache.pass(fresh));
         let mut stream = Some(stream);
         self.layers.for_each::<LoadError>(cancel, |i, layer| {
             let place = (i, self.places[i]);
