@@ -222,8 +222,10 @@ fn requests_that_a_stream_has_no_use_for() {
 fn models_that_make_no_streams() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
     let vace = |model: &Files| grafts::vace(model, 1.0);
-    let grafts: [(&dyn Fn(&Files) -> Files, &str); 2] =
-        [(&grafts::two_experts, "one of two experts"), (&vace, "a model for control and editing")];
+    let grafts: [(&dyn Fn(&Files) -> Files, &str); 2] = [
+        (&grafts::two_experts, "a model of two experts"),
+        (&vace, "a model for control and editing"),
+    ];
     for (graft, kind) in grafts {
         let folder = tempfile::tempdir().unwrap();
         grafts::make(&source, folder.path(), graft);
