@@ -68,6 +68,20 @@ pub fn original(folder: &Path, id: &str) -> Repo {
     Repo::new(id).files(junk()).files(files)
 }
 
+/// The transformer of a folder in the layout of Diffusers as a training by Self-Forcing leaves it: the mean of its
+/// weights, beside weights and a critic that are zeros here, each in a dictionary of its own.
+///
+/// # Panics
+///
+/// When the folder has no whole transformer.
+pub fn self_forcing(folder: &Path) -> Vec<u8> {
+    let mut mean = renamed(tensors(&folder_files(folder), "transformer"), names::dit);
+    mean.iter_mut().for_each(|tensor| tensor.name.insert_str(0, "model."));
+    let mut zeros = mean.clone();
+    zeros.iter_mut().for_each(|tensor| tensor.bytes.fill(0));
+    pth::write_nested(&[("critic", zeros.clone()), ("generator", zeros), ("generator_ema", mean)])
+}
+
 /// What real repositories also have.
 fn junk() -> Files {
     let noise = |bytes: usize| (0..bytes).map(|at| (at * at / 7 % 251) as u8).collect();

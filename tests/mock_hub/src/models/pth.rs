@@ -1,4 +1,4 @@
-//! Writes what `torch.save` writes of a dictionary of tensors: a pickle and one entry of numbers for
+//! Writes what `torch.save` writes of a dictionary of tensors, or of some: a pickle and one entry of numbers for
 //! each tensor, in a zip archive without compression.
 
 use safetensors::Dtype;
@@ -14,10 +14,28 @@ pub(crate) enum Root {
 
 /// The file.
 pub(crate) fn write(root: Root, tensors: &[Tensor]) -> Vec<u8> {
+    archive(&pickle(root, tensors), tensors)
+}
+
+/// The file of a dictionary of dictionaries, by their names.
+pub(crate) fn write_nested(parts: &[(&str, Vec<Tensor>)]) -> Vec<u8> {
+    let mut pickle = Pickle(b"\x80\x02}(".to_vec());
+    let mut before = 0;
+    for (name, tensors) in parts {
+        pickle.text(name);
+        pickle.ordered_dict();
+        pickle.items(before, tensors);
+        before += tensors.len();
+    }
+    pickle.code(b"u.");
+    archive(&pickle.0, parts.iter().flat_map(|(_, tensors)| tensors))
+}
+
+fn archive<'a>(pickle: &[u8], tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<u8> {
     let mut zip = Zip::default();
-    zip.add("archive/data.pkl", &pickle(root, tensors));
+    zip.add("archive/data.pkl", pickle);
     zip.add("archive/byteorder", b"little");
-    for (key, tensor) in tensors.iter().enumerate() {
+    for (key, tensor) in tensors.into_iter().enumerate() {
         zip.add(&format!("archive/data/{key}"), &tensor.bytes);
     }
     zip.add("archive/version", b"3\n");
@@ -30,12 +48,8 @@ fn pickle(root: Root, tensors: &[Tensor]) -> Vec<u8> {
         Root::Dict => pickle.code(b"}"),
         Root::OrderedDict => pickle.ordered_dict(),
     }
-    pickle.code(b"(");
-    for (key, tensor) in tensors.iter().enumerate() {
-        pickle.text(&tensor.name);
-        pickle.tensor(key, tensor);
-    }
-    pickle.code(b"u.");
+    pickle.items(0, tensors);
+    pickle.code(b".");
     pickle.0
 }
 
@@ -71,6 +85,16 @@ impl Pickle {
         self.code(b"(");
         numbers.into_iter().for_each(|number| self.number(number));
         self.code(b"t");
+    }
+
+    /// Puts tensors into the dictionary before, with so many storages before theirs.
+    fn items(&mut self, before: usize, tensors: &[Tensor]) {
+        self.code(b"(");
+        for (key, tensor) in tensors.iter().enumerate() {
+            self.text(&tensor.name);
+            self.tensor(before + key, tensor);
+        }
+        self.code(b"u");
     }
 
     fn ordered_dict(&mut self) {

@@ -263,6 +263,15 @@ fn of_weights_and_their_mean_the_mean_is_taken() {
     says_in_a_sentence(&error, &["twice", "\"generator.model.\"", "\"generator_2.model.\""]);
 }
 
+/// As Self-Forcing and its kin are published: the transformer alone.
+#[test]
+fn of_a_checkpoint_of_a_training_the_mean_is_taken() {
+    let model = Model::copy();
+    let checkpoint = wan_mock_hub::models::self_forcing(model.path());
+    model.write("transformer/self_forcing_dmd.pt", checkpoint);
+    same(builder(&model).transformer(model.file("transformer/self_forcing_dmd.pt")).open());
+}
+
 #[test]
 fn odd_safetensors_that_are_whole_load() {
     let model = Model::copy();
