@@ -222,11 +222,9 @@ fn requests_that_a_stream_has_no_use_for() {
 fn models_that_make_no_streams() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
     let vace = |model: &Files| grafts::vace(model, 1.0);
-    let grafts: [(&dyn Fn(&Files) -> Files, &str); 2] = [
-        (&grafts::two_experts, "a model of two experts"),
-        (&vace, "a model for control and editing"),
-    ];
-    for (graft, kind) in grafts {
+    type Graft<'a> = &'a dyn Fn(&Files) -> Files;
+    let two_experts: (Graft, _) = (&grafts::two_experts, "a model of two experts");
+    for (graft, kind) in [two_experts, (&vace, "a model for control and editing")] {
         let folder = tempfile::tempdir().unwrap();
         grafts::make(&source, folder.path(), graft);
         let pipeline = Pipeline::from_pretrained(folder.path()).unwrap();
