@@ -190,7 +190,7 @@ pub trait StreamDecoder<B: Backend>: Send {
     /// decoder is of no use then.
     ///
     /// # Panics
-    /// If the latents have another size or other channels than those before them.
+    /// If the latents have no frame, or another size or other channels than those before them.
     fn push(
         &mut self,
         latents: Tensor<B, 5>,

@@ -55,7 +55,7 @@ impl CausalWindow {
 
 /// Of each block of the network, keys before their rotation and values, `[B, S, H, D]` in the dtype that attention
 /// computes in.
-type KeysAndValues<B> = Vec<[Tensor<B, 4>; 2]>;
+type KeysByBlock<B> = Vec<[Tensor<B, 4>; 2]>;
 
 /// The keys and values of the frames before a block, of one video: see [`WanTransformer::begin_causal`]. It grows up
 /// to the window, whatever the length of the video.
@@ -67,7 +67,7 @@ type KeysAndValues<B> = Vec<[Tensor<B, 4>; 2]>;
 #[derive(Clone)]
 pub struct KvCache<B: BurnBackend> {
     /// None before the first frames.
-    past: KeysAndValues<B>,
+    past: KeysByBlock<B>,
     /// Frames in `past`, in tokens.
     frames: usize,
     /// In tokens.
@@ -94,7 +94,7 @@ impl<B: BurnBackend> fmt::Debug for KvCache<B> {
 
 impl<B: Backend> KvCache<B> {
     /// Adds the keys and values of a block of frames.
-    fn push(&mut self, block: KeysAndValues<B>) {
+    fn push(&mut self, block: KeysByBlock<B>) {
         let all = self.frames + self.window.block;
         let frames = all.min(self.window.kept());
         let past = take(&mut self.past);
@@ -134,7 +134,7 @@ impl<B: Backend> KvCache<B> {
         put(put(rolled, 0..sink, 0), sink..kept, sink + all - kept)
     }
 
-    fn pass(&self, fresh: Option<KeysAndValues<B>>) -> CausalPass<'_, B> {
+    fn pass(&self, fresh: Option<KeysByBlock<B>>) -> CausalPass<'_, B> {
         let [past, block] = [self.frames, self.window.block].map(|n| n * self.tokens_in_frame);
         CausalPass {
             cache: self,
@@ -152,7 +152,7 @@ pub(super) struct CausalPass<'a, B: BurnBackend> {
     /// Of the frames before the block.
     past_rotation: Option<RotaryEmbedding<B>>,
     /// The block's own keys and values, where they are wanted.
-    fresh: Option<KeysAndValues<B>>,
+    fresh: Option<KeysByBlock<B>>,
 }
 
 /// What a layer of self-attention attends to before its own tokens.
@@ -160,7 +160,7 @@ pub(super) struct Past<'a, B: BurnBackend> {
     /// Keys and values, and the rotation of the keys, if there are any.
     held: Option<(&'a [Tensor<B, 4>; 2], &'a RotaryEmbedding<B>)>,
     rotation: &'a RotaryEmbedding<B>,
-    fresh: Option<&'a mut KeysAndValues<B>>,
+    fresh: Option<&'a mut KeysByBlock<B>>,
 }
 
 impl<B: Backend> CausalPass<'_, B> {
@@ -253,9 +253,9 @@ impl<B: Backend> WanTransformer<B> {
         &self,
         block: &Pass<'_, B>,
         cache: &KvCache<B>,
-        fresh: Option<KeysAndValues<B>>,
+        fresh: Option<KeysByBlock<B>>,
         cancel: &CancelToken,
-    ) -> Result<(Tensor<B, 5>, Option<KeysAndValues<B>>), ForwardError> {
+    ) -> Result<(Tensor<B, 5>, Option<KeysByBlock<B>>), ForwardError> {
         let mut stream =
             self.begin(std::slice::from_ref(block), &mut Trace::new(&mut ())).remove(0);
         let grid = stream.context.grid;

@@ -154,7 +154,8 @@ impl<B: Backend> VideoStream<'_, B> {
     /// The observer is told each [`Event::Step`], of which the steps are those of a block, and each [`Event::Block`].
     ///
     /// # Errors
-    /// [`Error::Cancelled`], soon after the observer's token says so; [`Error::NotFinite`]; if weights cannot be read.
+    /// [`Error::Cancelled`], soon after the observer's token says so; [`Error::NotFinite`]; [`Error::OutOfMemory`] if the
+    /// device has too little to decode; if weights cannot be read.
     pub fn next(&mut self, observer: &mut Observer) -> Result<Option<Video>, Error> {
         if self.has_failed || self.length.is_some_and(|length| self.frames >= length) {
             return Ok(None);
