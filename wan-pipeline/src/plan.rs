@@ -302,11 +302,11 @@ impl Plan {
         check_side("width", self.width, limits.pixels[1], limits.positions)?;
         check_frames(self.num_frames, limits)?;
         let in_frame = self.width as f64 * self.height as f64;
-        let ok = in_frame <= MAX_PIXELS_OF_FRAME as f64;
-        range("width x height", in_frame, ok, "at most 134217728 pixels")?;
         let pixels = in_frame * self.num_frames as f64;
         let ok = pixels <= MAX_PIXELS;
         range("width x height x frames", pixels, ok, "at most 2147483648 pixels")?;
+        let ok = in_frame <= MAX_PIXELS_OF_FRAME as f64;
+        range("width x height", in_frame, ok, "at most 134217728 pixels")?;
         let ok = (FrameRate::new(1)..=FrameRate::new(240)).contains(&self.fps);
         range("fps", self.fps.as_f64(), ok, "1 to 240")?;
         self.guidance.validate(self.steps())?;

@@ -103,6 +103,8 @@ fn a_video_that_no_memory_holds() {
     let error = error_of(&Request::new("a").size(16_384, 16_384).frames(4093));
     assert!(matches!(error, Error::Request(RequestError::Range { .. })), "{error:?}");
     says(&error, &["width x height x frames is 1098706321408", "at most 2147483648 pixels"]);
+    let error = error_of(&Request::new("a").size(16_384, 16_384).frames(1));
+    says(&error, &["width x height is 268435456", "at most 134217728 pixels"]);
 }
 
 fn rate(text: &str) -> FrameRate {
