@@ -27,7 +27,7 @@ use wan_core::{
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::clip::ClipVisionEncoder;
-use wan_models::load::{Network, TensorSource, load};
+use wan_models::load::{Network, NetworkConfig, TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
 use wan_models::umt5::Umt5Encoder;
 use wan_models::vae::{WanVae, WanVaeConfig};
@@ -79,11 +79,12 @@ struct Model<'a> {
 impl Model<'_> {
     fn load<N: Network<Flex>>(&self, part: &str, stem: &str) -> Result<(N, N::Config)>
     where
-        N::Config: serde::de::DeserializeOwned,
+        N::Config: NetworkConfig,
     {
         let files = ModelFiles::folder(&self.folder.join(part))?;
         let config = files.json("config.json")?;
         let source: Arc<dyn TensorSource> = Arc::new(Weights::open(&files, "", stem)?);
+        let source = N::Config::canonical_names(source)?; // without tensors that no network has a use for
         Ok((load(&source, &Default::default(), self.dtype, &config)?, config))
     }
 
