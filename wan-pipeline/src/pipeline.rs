@@ -22,7 +22,7 @@ use crate::preview::Colours;
 use crate::resident::Resident;
 use crate::{
     Error, Event, Latents, ModelError, ModelSpec, Observer, PipelineBuilder, Plan, Preset, Request,
-    Role, SavedLatents, TensorFileError,
+    RequestError, Role, SavedLatents, Task, TensorFileError,
 };
 
 /// A video model on a backend.
@@ -147,9 +147,12 @@ impl<B: Backend> Pipeline<B> {
     /// tells what it takes.
     ///
     /// # Errors
-    /// If the model cannot work with a value. [`generate`](Self::generate) finds this before it
+    /// If the model cannot work with a value, or makes streams only. [`generate`](Self::generate) finds this before it
     /// does anything.
     pub fn plan(&self, request: &Request) -> Result<Plan, Error> {
+        if self.spec().task == Task::CausalTextToVideo {
+            return Err(RequestError::OnlyStreamed.into());
+        }
         Ok(Plan::new(request, &self.model)?)
     }
 

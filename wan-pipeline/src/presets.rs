@@ -243,6 +243,8 @@ impl Preset {
         transformer: &WanTransformerConfig,
     ) -> Self {
         let size = [transformer.num_layers, transformer.inner_dim()];
+        // What is causal was made of a model for text-to-video.
+        let task = if task == Task::CausalTextToVideo { Task::TextToVideo } else { task };
         let is_alike = |preset: &&Self| {
             (preset.task, preset.two_experts, preset.transformer) == (task, two_experts, size)
                 // Nothing else is of the size of the miniature, whatever is made of it.

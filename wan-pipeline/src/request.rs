@@ -389,6 +389,11 @@ pub enum RequestError {
         /// The kind of model.
         found: String,
     },
+    /// A video as a whole, of a model that makes streams only.
+    #[error(
+        "this is a causal model, which makes a video block by block: Pipeline::stream does so, as in the recipe stream_video"
+    )]
+    OnlyStreamed,
     /// A part of a request that has no effect on a stream.
     #[error("there is {input}, but a stream {why}")]
     NotStreamed {

@@ -31,25 +31,25 @@ pub struct ModelSpec {
 
 /// Classes of pipelines in `model_index.json`. What a model of theirs can do, its transformer tells: the pipeline
 /// for video to video has the parts of that for text.
-const PIPELINES: [&str; 6] = [
+const PIPELINES: [&str; 7] = [
     "WanPipeline",
     "WanVideoToVideoPipeline",
     "WanImageToVideoPipeline",
     "WanVACEPipeline",
     "LucyEditPipeline",
-    FEW_STEPS,
+    FEW_STEPS[0],
+    FEW_STEPS[1],
 ];
 
-/// The pipeline of models that were distilled to few steps (FastWan). What lies in their `scheduler` is
-/// left over from the model that they were made from.
-const FEW_STEPS: &str = "WanDMDPipeline";
+/// The pipelines of models that were distilled to few steps (FastWan, and SFWan, which is causal). What lies in their
+/// `scheduler` is left over from the model that they were made from.
+const FEW_STEPS: [&str; 2] = ["WanDMDPipeline", "WanCausalDMDPipeline"];
 
 /// Beginnings of classes of other pipelines of the family, and what those are for.
-const OTHER_PIPELINES: [(&str, &str); 11] = [
+const OTHER_PIPELINES: [(&str, &str); 10] = [
     ("WanAnimate", "character animation models (Animate)"),
     ("WanSpeechToVideo", "speech-to-video models (S2V)"),
     ("WanS2V", "speech-to-video models (S2V)"),
-    ("WanCausal", "causal models, which make a video piece by piece"),
     ("WanFun", "control models (Fun)"),
     ("WanDancer", "music-to-dance models (Dancer)"),
     ("ChronoEdit", "image editing models (ChronoEdit)"),
@@ -82,8 +82,10 @@ const TRANSFORMERS: &[CheckpointKind] = &[
     CheckpointKind::Vace,
     CheckpointKind::FunControl,
     CheckpointKind::LucyEdit,
+    CheckpointKind::CausalAr,
 ];
-const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel"];
+const TRANSFORMER_CLASSES: &[&str] =
+    &["WanTransformer3DModel", "WanVACETransformer3DModel", "CausalWanTransformer3DModel"];
 
 const PARTS: [Part; 5] = [
     Part {
@@ -305,9 +307,10 @@ impl Index<'_> {
     /// The scheduler's own config, which must be of the class that the index names; or why there is
     /// none that can be used.
     fn scheduler(&self) -> Result<SchedulerConfig, String> {
-        if self.get("_class_name") == FEW_STEPS {
+        let class = self.get("_class_name");
+        if let Some(class) = FEW_STEPS.iter().find(|name| class == *name) {
             let path = self.files.display_path(INDEX);
-            return Err(format!("{path}: a {FEW_STEPS} does not describe its sampler"));
+            return Err(format!("{path}: a {class} does not describe its sampler"));
         }
         let (found, known) =
             (self.class("scheduler"), SchedulerKind::ALL.map(SchedulerKind::class));

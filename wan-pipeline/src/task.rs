@@ -15,6 +15,9 @@ use crate::components::Component;
 pub enum Task {
     /// A prompt, and perhaps a video to start from.
     TextToVideo,
+    /// A prompt; the video is made block by block, each from those before it: see
+    /// [`Pipeline::stream`](crate::Pipeline::stream) (SFWan, and other models whose configs tell it).
+    CausalTextToVideo,
     /// A prompt, and perhaps a first frame, which is kept (Wan 2.2 TI2V-5B).
     TextImageToVideo,
     /// A prompt and a first frame, perhaps also a last one (Wan 2.1 I2V and Fun-InP, Wan 2.2 I2V-A14B).
@@ -50,6 +53,7 @@ impl Task {
         let is = |channels: usize| beside == Some(channels);
         match () {
             () if !config.vace_layers().is_empty() && is(0) => Ok(Self::Control),
+            () if is(0) && config.is_causal() => Ok(Self::CausalTextToVideo),
             () if is(0) && expands => Ok(Self::TextImageToVideo),
             () if is(0) => Ok(Self::TextToVideo),
             () if is(MASK_CHANNELS + z) && config.pos_embed_seq_len.is_some() => {
@@ -67,6 +71,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TextToVideo => "text-to-video",
+            Self::CausalTextToVideo => "causal text-to-video",
             Self::TextImageToVideo => "text-and-image-to-video",
             Self::ImageToVideo => "image-to-video",
             Self::FirstLastFrameToVideo => "first-and-last-frame-to-video",

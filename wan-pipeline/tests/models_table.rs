@@ -30,7 +30,7 @@ const DIFFUSERS: &str = "Diffusers";
 const ORIGINAL: &str = "original";
 
 /// The kinds that run; all others are refused by name.
-const RUN: [CheckpointKind; 14] = {
+const RUN: [CheckpointKind; 15] = {
     use CheckpointKind::*;
     [
         TextToVideo,
@@ -43,6 +43,7 @@ const RUN: [CheckpointKind; 14] = {
         Vace,
         FunControl,
         LucyEdit,
+        CausalAr,
         Umt5,
         Vae21,
         Vae22,

@@ -8,7 +8,8 @@ use crate::kind::CheckpointKind;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WanTransformerConfig {
-    /// `WanTransformer3DModel`, or `WanVACETransformer3DModel` for a network with blocks for a control video.
+    /// `WanTransformer3DModel`, `WanVACETransformer3DModel` for a network with blocks for a control video, or
+    /// `CausalWanTransformer3DModel` for one that was trained to make a video block by block.
     #[serde(rename = "_class_name")]
     pub class_name: String,
     /// How many latent frames, rows and columns make one token.
@@ -51,9 +52,10 @@ pub struct WanTransformerConfig {
     pub vace_in_channels: Option<usize>,
 }
 
-/// The classes of networks without and with blocks for a control video.
+/// The classes of networks: without and with blocks for a control video, and of causal ones.
 pub(super) const CLASS: &str = "WanTransformer3DModel";
 pub(super) const VACE_CLASS: &str = "WanVACETransformer3DModel";
+pub(super) const CAUSAL_CLASS: &str = "CausalWanTransformer3DModel";
 
 /// What the class of VACE models has where its config says nothing.
 const VACE_LAYERS: [usize; 8] = [0, 5, 10, 15, 20, 25, 30, 35];
@@ -104,6 +106,11 @@ impl WanTransformerConfig {
         }
     }
 
+    /// Whether the network is known to make videos block by block; of the same tensors, others may be too.
+    pub fn is_causal(&self) -> bool {
+        self.class_name == CAUSAL_CLASS
+    }
+
     /// Channels of the control video of a VACE model.
     pub fn vace_channels(&self) -> usize {
         self.vace_in_channels.unwrap_or(VACE_IN_CHANNELS)
@@ -144,12 +151,12 @@ impl WanTransformerConfig {
     /// is the matter of its task.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        let kind = CheckpointKind::of_class(class).filter(|_| class != VACE_CLASS);
-        let why = kind.map_or_else(String::new, |kind| {
+        let why = CheckpointKind::of_class(class).map_or_else(String::new, |kind| {
             format!(": this is {kind}, which is not supported yet")
         });
-        let expected = format!("\"{CLASS}\" or \"{VACE_CLASS}\"{why}");
-        require([CLASS, VACE_CLASS].contains(&class.as_str()), "_class_name", class, expected)?;
+        let expected = format!("\"{CLASS}\", \"{VACE_CLASS}\" or \"{CAUSAL_CLASS}\"{why}");
+        let is_known = [CLASS, VACE_CLASS, CAUSAL_CLASS].contains(&class.as_str());
+        require(is_known, "_class_name", class, expected)?;
         self.validate_sizes()?;
         let norm = &self.qk_norm;
         require(norm == "rms_norm_across_heads", "qk_norm", norm, "\"rms_norm_across_heads\"")?;

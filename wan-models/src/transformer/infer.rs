@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::config::{CLASS, VACE_CLASS};
+use super::config::{CAUSAL_CLASS, CLASS, VACE_CLASS};
 use super::names::LAYOUTS;
-use super::original::ORIGINAL_CLASSES;
+use super::original::{ORIGINAL_CAUSAL, ORIGINAL_CLASSES};
 use super::{OriginalConfig, WanTransformerConfig};
 use crate::config::ConfigError;
 use crate::load::{CheckpointError, NetworkConfig, Shapes, TensorSource};
@@ -14,7 +14,8 @@ const HEAD_DIM: usize = 128;
 
 impl NetworkConfig for WanTransformerConfig {
     fn is_kind(class_name: &str, _: &str) -> bool {
-        [CLASS, VACE_CLASS].contains(&class_name) || ORIGINAL_CLASSES.contains(&class_name)
+        [CLASS, VACE_CLASS, CAUSAL_CLASS].contains(&class_name)
+            || ORIGINAL_CLASSES.contains(&class_name)
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -37,7 +38,12 @@ impl NetworkConfig for WanTransformerConfig {
         tensors: &dyn TensorSource,
     ) -> Result<Self, CheckpointError> {
         let inferred = Self::from_shapes(tensors, config.dim, config.num_heads)?;
+        let class_name = match config.class_name == ORIGINAL_CAUSAL {
+            true => CAUSAL_CLASS.into(),
+            false => inferred.class_name.clone(),
+        };
         Ok(Self {
+            class_name,
             num_attention_heads: config.num_heads,
             attention_head_dim: config.dim / config.num_heads.max(1),
             in_channels: config.in_dim,

@@ -6,7 +6,9 @@ use crate::config::{ConfigError, require};
 use crate::kind::CheckpointKind;
 
 /// The classes of transformers in the original layout.
-pub(super) const ORIGINAL_CLASSES: [&str; 2] = ["WanModel", "VaceWanModel"];
+pub(super) const ORIGINAL_CLASSES: [&str; 3] = ["WanModel", "VaceWanModel", ORIGINAL_CAUSAL];
+/// That of Self-Forcing and of what was made from it.
+pub(super) const ORIGINAL_CAUSAL: &str = "CausalWanModel";
 
 /// Types of models that are a transformer of this crate.
 const MODEL_TYPES: [&str; 5] = ["t2v", "i2v", "flf2v", "ti2v", "vace"];
@@ -16,7 +18,7 @@ const MODEL_TYPES: [&str; 5] = ["t2v", "i2v", "flf2v", "ti2v", "vace"];
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct OriginalConfig {
-    /// `WanModel`, or `VaceWanModel`.
+    /// `WanModel`, `VaceWanModel`, or `CausalWanModel`.
     #[serde(rename = "_class_name")]
     pub class_name: String,
     /// `t2v` for text-to-video, `i2v`, `flf2v`, `ti2v` or `vace`.
@@ -72,7 +74,8 @@ impl OriginalConfig {
     /// If it is the config of a model of another type, or the heads do not divide the width.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let class = &self.class_name;
-        require(Self::is_class(class), "_class_name", class, "\"WanModel\" or \"VaceWanModel\"")?;
+        let expected = "\"WanModel\", \"VaceWanModel\" or \"CausalWanModel\"";
+        require(Self::is_class(class), "_class_name", class, expected)?;
         let found = self.model_type.as_str();
         let expected = MODEL_TYPES.map(|name| format!("{name:?}")).join(", ");
         let expected = match CheckpointKind::of_model_type(found) {

@@ -126,8 +126,8 @@ impl<B: Backend> Pipeline<B> {
     ) -> Result<(Plan, Option<usize>), RequestError> {
         let not_causal = |found| Err(RequestError::NotCausal { found });
         match (self.spec().task, self.spec().boundary) {
-            (Task::TextToVideo, None) => {}
-            (Task::TextToVideo, Some(_)) => return not_causal("a model of two experts".into()),
+            (Task::TextToVideo | Task::CausalTextToVideo, None) => {}
+            (_, Some(_)) => return not_causal("a model of two experts".into()),
             (task, _) => return not_causal(format!("a model for {task}")),
         }
         check_request(request)?;

@@ -247,7 +247,7 @@ fn values_that_no_model_has() {
             TRANSFORMER,
             "_class_name",
             json!("WanAnimateTransformer3DModel"),
-            "\"WanVACETransformer3DModel\": this is a character animation model",
+            "\"CausalWanTransformer3DModel\": this is a character animation model",
         ),
         (TRANSFORMER, "_class_name", json!("UNet3DModel"), "\"WanTransformer3DModel\""),
         (TRANSFORMER, "patch_size", json!([1, 2]), "array of length 3"),
@@ -463,7 +463,7 @@ fn another_model_in_the_original_layout() {
     let folder = tempfile::tempdir().unwrap();
     for (class, model_type, field, kind) in [
         ("WanModel_S2V", "s2v", "_class_name", "(Wan 2.2 S2V)"),
-        ("CausalWanModel", "t2v", "_class_name", "a causal model"),
+        ("SkyReelsV2Transformer3DModel", "t2v", "_class_name", "SkyReels"),
         ("WanModel", "s2v", "model_type", "(Wan 2.2 S2V), which is not supported yet"),
         ("WanModel", "x2v", "model_type", "one of \"t2v\", \"i2v\""),
     ] {

@@ -58,6 +58,15 @@ pub fn two_experts(model: &Files) -> Files {
     files
 }
 
+/// The same weights as those of a causal model.
+pub fn causal(model: &Files) -> Files {
+    let mut graft = Graft::of(model);
+    graft.config["_class_name"] = json!("CausalWanTransformer3DModel");
+    graft.index("_class_name", json!("WanCausalDMDPipeline"));
+    graft.index("transformer", json!(["diffusers", "CausalWanTransformer3DModel"]));
+    graft.done()
+}
+
 /// An image-to-video model as Wan 2.2 A14B's that looks away: the weights of the channels beside the latents are 0,
 /// so that its videos are those of the text-to-video model.
 pub fn image_to_video(model: &Files) -> Files {
