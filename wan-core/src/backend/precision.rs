@@ -11,8 +11,8 @@ use super::{Backend, DeviceError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// The best format of the device: bf16 on GPUs and CPUs that multiply it (AMX, AVX512-BF16), else f16 on GPUs
-    /// that have it, else f32. The text encoder is in bf16 on most CPUs (AVX2 or more), since it takes as long as its
-    /// weights take to come; the VAE in f32 on all GPUs.
+    /// that have it, else f32. On most CPUs (AVX2 or more) the text encoder is in bf16, since it takes as long as its
+    /// weights take to come, and the VAE, whose convolutions are computed with fewer products. On GPUs the VAE is in f32.
     #[default]
     Auto,
     /// 32 bits: the reference.

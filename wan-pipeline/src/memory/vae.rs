@@ -85,8 +85,9 @@ pub(super) fn decoding(
     [frames, height, width]: [usize; 3],
     memory: VaeMemory,
     element: usize,
+    threads: usize,
 ) -> u64 {
-    let pass = Pass::new(config, memory, element);
+    let pass = Pass::new(config, memory, element, threads);
     let factor = config.spatial_factor();
     let tiling = memory.tiling.map(|tiling| scaled(tiling, |side| side / factor));
     let tiles = tiles(tiling, [height, width]);
@@ -121,8 +122,9 @@ pub(super) fn streaming(
     size: [usize; 2],
     memory: VaeMemory,
     element: usize,
+    threads: usize,
 ) -> Streaming {
-    let pass = Pass::new(config, memory, element);
+    let pass = Pass::new(config, memory, element, threads);
     let factor = config.spatial_factor();
     let tiles = tiles(memory.tiling.map(|tiling| scaled(tiling, |side| side / factor)), size);
     let mut caches = vec![Cache::default(); tiles.len()];
@@ -146,8 +148,9 @@ pub(super) fn encoding(
     [frames, height, width]: [usize; 3],
     memory: VaeMemory,
     element: usize,
+    threads: usize,
 ) -> u64 {
-    let pass = Pass::new(config, memory, element);
+    let pass = Pass::new(config, memory, element, threads);
     let tiling = memory.tiling.map(|tiling| scaled(tiling, |side| side * config.patch()));
     for size in tiles(tiling, [height, width]).into_iter().collect::<BTreeSet<_>>() {
         let mut cache = Cache::default();
@@ -186,12 +189,13 @@ struct Pass<'a> {
     half_cache: bool,
     /// Bytes of an element that convolutions read.
     element: u64,
+    threads: usize,
 }
 
 impl<'a> Pass<'a> {
-    fn new(config: &'a WanVaeConfig, memory: VaeMemory, element: usize) -> Self {
+    fn new(config: &'a WanVaeConfig, memory: VaeMemory, element: usize, threads: usize) -> Self {
         let (meter, element) = (Meter::default(), element as u64);
-        Self { meter, config, half_cache: memory.half_cache, element }
+        Self { meter, config, half_cache: memory.half_cache, element, threads }
     }
 
     fn frame(&self, size: [usize; 2], channels: usize) -> Frame {
@@ -339,7 +343,7 @@ impl<'a> Pass<'a> {
         // A view is copied; the memory of both is free again after the second copy.
         let is_view = !self.is_whole(&x);
         let x = self.cast(if is_view { self.frame(x.size, x.channels) } else { x });
-        let larger = self.frame(size, width);
+        let larger = self.convolve(&x, size, width, 1);
         drop(x);
         larger
     }
@@ -385,7 +389,24 @@ impl<'a> Pass<'a> {
             false => x.memory.clone(),
         };
         let _past = cache.slot().remember(kept);
-        self.frame(x.size, width)
+        self.convolve(&x, x.size, width, 3)
+    }
+
+    /// By a kernel of `kt` x 3 x 3. In 16 bits kernels and tiles of pixels are transformed first, to 36 values in f32
+    /// for each 3 x 3 taps and each tile.
+    fn convolve(&self, x: &Frame, size: [usize; 2], width: usize, kt: usize) -> Frame {
+        const VALUES: usize = 4 * 36;
+        const TILES: usize = 96;
+        let y = self.frame(size, width);
+        if self.element != ELEMENT && x.channels.min(width) >= 32 {
+            let kernels = kt * x.channels * width;
+            let tiles = TILES * (x.channels + width) * self.threads;
+            drop((
+                self.meter.hold((VALUES * kernels) as u64),
+                self.meter.hold((VALUES * tiles) as u64),
+            ));
+        }
+        y
     }
 
     /// A frame of pixels as one of patches, of which the elements are the same.

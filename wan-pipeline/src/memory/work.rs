@@ -161,8 +161,9 @@ impl Workload {
 
     fn encoding_video(&self, placement: &Placement) -> Option<StageMemory> {
         let Self { vae, .. } = self;
-        let working =
-            self.most(|run| vae::encoding(vae, run.video(vae), placement.vae, self.vae_element));
+        let working = self.most(|run| {
+            vae::encoding(vae, run.video(vae), placement.vae, self.vae_element, self.threads)
+        });
         let weights = Weights { computed: self.vae_bytes(), ..Weights::default() };
         self.encodes_video.then(|| weights.stage(Stage::EncodingVideo, working))
     }
@@ -187,7 +188,9 @@ impl Workload {
             let [_, _, size @ ..] = run.latent_shape;
             let decoding = match self.decoder_of_stream(run, placement) {
                 Some(decoder) => decoder.peak,
-                None => vae::decoding(&self.vae, size, placement.vae, self.vae_element),
+                None => {
+                    vae::decoding(&self.vae, size, placement.vae, self.vae_element, self.threads)
+                }
             };
             self.between_steps(run) + decoding
         };
@@ -283,7 +286,8 @@ impl Workload {
 
     fn decoder_of_stream(&self, run: &Run, placement: &Placement) -> Option<vae::Streaming> {
         let [_, _, _, size @ ..] = run.latent_shape;
-        let streaming = || vae::streaming(&self.vae, size, placement.vae, self.vae_element);
+        let streaming =
+            || vae::streaming(&self.vae, size, placement.vae, self.vae_element, self.threads);
         run.window.map(|_| streaming())
     }
 }

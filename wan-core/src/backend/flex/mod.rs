@@ -38,12 +38,13 @@ impl Backend for Flex {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
     }
 
-    /// bf16 where it is faster than f32: where the processor multiplies it, or its weights come from a file and
-    /// are used once. Where it is widened first, products take as long as in f32.
+    /// bf16 where it is faster than f32: where the processor multiplies it, where weights come from a file and are
+    /// used once, and in convolutions, which have fewer products in bf16. Other products of what is widened first take
+    /// as long as in f32.
     fn auto_dtype(_device: &Self::Device, network: NetworkKind) -> DType {
         let is_faster = match CpuKernel::current() {
             CpuKernel::Portable => false,
-            kernel => kernel.multiplies_bf16() || network == NetworkKind::TextEncoder,
+            kernel => kernel.multiplies_bf16() || network != NetworkKind::Transformer,
         };
         if is_faster { DType::BF16 } else { DType::F32 }
     }

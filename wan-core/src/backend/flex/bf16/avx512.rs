@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{DEPTH, LANES, Operands, PANELS, Tile};
+use super::tile::{DEPTH, Dense, LANES, Operands, PANELS, Row, Tile};
 
 /// Rows at a time: with two registers of sums each, 24 of 32 registers.
 pub(super) const ROWS: usize = 12;
@@ -46,6 +46,25 @@ pub(super) unsafe fn multiply_pairs(operands: &Operands, tile: &mut Tile) {
     unsafe { with_constants!(by_pairs, operands, tile) }
 }
 
+/// Computes [`ROWS`] rows at a time.
+///
+/// # Safety
+/// The processor must have AVX-512F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn multiply_dense(operands: &Dense, out: &mut [Row]) {
+    let rows = operands.left.chunks_exact(ROWS * operands.depth);
+    for (left, out) in rows.zip(out.as_chunks_mut::<ROWS>().0) {
+        let operands = Dense { left, ..*operands };
+        // SAFETY: the processor has what it needs; the operands have as many rows and panels.
+        unsafe {
+            match operands.panels.len() {
+                1 => dense::<ROWS, 1>(&operands, out),
+                _ => dense::<ROWS, PANELS>(&operands, out),
+            }
+        }
+    }
+}
+
 /// # Safety
 /// The processor must have AVX-512F, and the operands at least so many panels.
 #[target_feature(enable = "avx512f")]
@@ -84,7 +103,7 @@ unsafe fn widened<const R: usize, const P: usize>(operands: &Operands, tile: &mu
                 right = right.map(|right| right.add(LANES));
             }
         }
-        store(&sums, tile);
+        store(&sums, &mut tile.0);
     }
 }
 
@@ -120,13 +139,51 @@ unsafe fn by_pairs<const R: usize, const P: usize>(operands: &Operands, tile: &m
                 right = right.map(|right| right.add(LANES));
             }
         }
-        store(&sums, tile);
+        store(&sums, &mut tile.0);
     }
 }
 
+/// # Safety
+/// The processor must have AVX-512F, and the operands so many rows and at least so many panels.
 #[target_feature(enable = "avx512f")]
-fn store<const R: usize, const P: usize>(sums: &[[__m512; P]; R], tile: &mut Tile) {
-    for (sums, row) in sums.iter().zip(&mut tile.0) {
+unsafe fn dense<const R: usize, const P: usize>(operands: &Dense, out: &mut [Row; R]) {
+    const UNROLLED: usize = 4;
+    let depth = operands.depth;
+    let mut sums = [[_mm512_setzero_ps(); P]; R];
+    // SAFETY: [`Dense::new`] has compared what is read with the slices; the depth is a multiple of what is unrolled.
+    unsafe {
+        if operands.adds {
+            for (sums, row) in sums.iter_mut().zip(&*out) {
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(row.as_ptr().add(p * LANES));
+                }
+            }
+        }
+        let mut x = operands.left.as_ptr();
+        let mut right = [operands.panels[0]; P].map(<[f32]>::as_ptr);
+        for (right, panel) in right.iter_mut().zip(operands.panels) {
+            *right = panel.as_ptr();
+        }
+        for _ in 0..depth / UNROLLED {
+            for k in 0..UNROLLED {
+                let y = right.map(|right| _mm512_loadu_ps(right.add(k * LANES)));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*x.add(row * depth + k));
+                    for (sum, y) in sums.iter_mut().zip(y) {
+                        *sum = _mm512_fmadd_ps(x, y, *sum);
+                    }
+                }
+            }
+            x = x.add(UNROLLED);
+            right = right.map(|right| right.add(UNROLLED * LANES));
+        }
+    }
+    store(&sums, out);
+}
+
+#[target_feature(enable = "avx512f")]
+fn store<const R: usize, const P: usize>(sums: &[[__m512; P]; R], rows: &mut [Row]) {
+    for (sums, row) in sums.iter().zip(rows) {
         for (sum, row) in sums.iter().zip(row.as_chunks_mut::<LANES>().0) {
             // SAFETY: the lanes of a register are the elements of a panel's row.
             unsafe { _mm512_storeu_ps(row.as_mut_ptr(), *sum) };

@@ -9,6 +9,7 @@ use super::kernel::{CpuKernel, Session};
 use super::operands::{Right, to_words};
 use super::tile::{Form, LANES, Left, MAX_ROWS, Operands, PANELS, Tile};
 use super::transpose::transpose;
+use super::winograd;
 use crate::backend::geometry::Geometry;
 
 /// Bytes of input that a task holds at a time.
@@ -36,6 +37,9 @@ pub(crate) fn convolve(
     let frame = height * width * right.columns;
     if out.is_empty() {
         return;
+    }
+    if winograd::suits(kernel, geometry) {
+        return winograd::convolve(kernel, input, right, bias, out);
     }
     let rows = match geometry.stride {
         [_, 1, 1] => height.div_ceil(2 * rayon::current_num_threads()).min(MAX_OUTPUT_ROWS),

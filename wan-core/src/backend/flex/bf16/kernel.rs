@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use super::portable;
-use super::tile::{Form, Operands, Tile};
+use super::tile::{Dense, Form, Operands, Row, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 
@@ -231,5 +231,22 @@ impl Session {
             }
         }
         portable::multiply(operands, tile);
+    }
+
+    /// The same of operands in f32, which matrix units do not multiply. There are as many rows of `out` as of the left
+    /// operand: a multiple of those that the kernel computes at a time.
+    pub(super) fn multiply_dense(&self, operands: &Dense, out: &mut [Row]) {
+        // SAFETY: the kernel is available, as was seen when the session began.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            match self.kernel {
+                CpuKernel::Avx512Bf16 | CpuKernel::Avx512 => {
+                    return avx512::multiply_dense(operands, out);
+                }
+                CpuKernel::Avx2 => return avx2::multiply_dense(operands, out),
+                _ => {}
+            }
+        }
+        portable::multiply_dense(operands, out);
     }
 }

@@ -27,6 +27,7 @@ mod tests;
 mod tile;
 #[allow(unsafe_code)]
 mod transpose;
+mod winograd;
 
 pub(crate) use attention::{Attention, Heads, attend_all};
 pub(crate) use conv3d::{Input, convolve};

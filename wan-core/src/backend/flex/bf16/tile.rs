@@ -9,9 +9,12 @@ pub(super) const MAX_ROWS: usize = 32;
 /// The depth of a panel is filled up with zeros to a multiple of this: what the matrix units read at a time.
 pub(super) const DEPTH: usize = 32;
 
+/// A row of a tile.
+pub(super) type Row = [f32; LANES * PANELS];
+
 /// Sums of products: rows of the left operand by columns of the right.
 #[repr(C, align(64))]
-pub(super) struct Tile(pub(super) [[f32; LANES * PANELS]; MAX_ROWS]);
+pub(super) struct Tile(pub(super) [Row; MAX_ROWS]);
 
 impl Tile {
     pub(super) fn new() -> Self {
@@ -95,5 +98,32 @@ impl<'a> Operands<'a> {
         assert!(rows <= read_rows && read_rows <= MAX_ROWS, "more rows than a tile has");
         assert!(left.holds(form, start, read_rows), "the left operand ends before its last row");
         Self { left, start, rows, panels }
+    }
+}
+
+/// Rows and panels of f32. Kernels rely on it being made by [`Dense::new`].
+#[derive(Clone, Copy)]
+pub(super) struct Dense<'a> {
+    /// Rows of `depth` values.
+    pub(super) left: &'a [f32],
+    /// A multiple of [`LANES`].
+    pub(super) depth: usize,
+    /// One or two panels: `[depth, 16]`.
+    pub(super) panels: &'a [&'a [f32]],
+    /// Whether the products are added to what is there.
+    pub(super) adds: bool,
+}
+
+impl<'a> Dense<'a> {
+    /// # Panics
+    /// If a kernel would read beyond the slices.
+    pub(super) fn new(left: &'a [f32], depth: usize, panels: &'a [&'a [f32]], adds: bool) -> Self {
+        assert!(matches!(panels.len(), 1 | PANELS), "one panel or two");
+        assert!(depth.is_multiple_of(LANES), "a depth that is not filled up");
+        assert!(
+            panels.iter().all(|panel| panel.len() == depth * LANES),
+            "a panel of another depth"
+        );
+        Self { left, depth, panels, adds }
     }
 }
