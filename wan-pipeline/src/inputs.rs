@@ -85,10 +85,8 @@ impl Plan {
             Task::Edit if request.video.is_none() => {
                 Err(RequestError::Missing { input: "video", task })
             }
-            Task::TextToVideo | Task::CausalTextToVideo if first => {
-                not_taken("an image", TAKE_IMAGES)
-            }
-            Task::TextToVideo | Task::CausalTextToVideo | Task::TextImageToVideo if last => {
+            Task::TextToVideo if first => not_taken("an image", TAKE_IMAGES),
+            Task::TextToVideo | Task::TextImageToVideo if last => {
                 not_taken("a last image", TAKE_LAST_IMAGES)
             }
             _ if last && !first => Err(RequestError::LastWithoutFirst),

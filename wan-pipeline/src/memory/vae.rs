@@ -393,7 +393,7 @@ impl<'a> Pass<'a> {
     }
 
     /// By a kernel of `kt` x 3 x 3. In 16 bits kernels and tiles of pixels are transformed first, to 36 values in f32
-    /// for each 3 x 3 taps and each tile.
+    /// for each 3 x 3 taps and each tile: the numbers are those of `flex/bf16/winograd.rs` in `wan-core`.
     fn convolve(&self, x: &Frame, size: [usize; 2], width: usize, kt: usize) -> Frame {
         const VALUES: usize = 4 * 36;
         const TILES: usize = 96;
