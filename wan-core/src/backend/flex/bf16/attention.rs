@@ -1,19 +1,30 @@
 //! Attention that never holds its scores, as in [`super::super::attention`], with products of bf16.
+//!
+//! All is computed transposed: scores `k q^T`, then values `v^T` by the weights. So keys and values are left operands,
+//! packed once for all queries; the weights come out as the right operand that they are next, with nothing to
+//! transpose; and the lanes of a vector belong to different queries, which makes the softmax free of sums across them.
+
+use std::f32::consts::LOG2_E;
+use std::ops::Range;
 
 use half::bf16;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::math::update_softmax;
 use super::super::parallel::{inlined, vectorised};
 use super::kernel::{CpuKernel, Session};
-use super::operands::{Value, pack_columns, pack_left, pack_rows};
+use super::operands::{Value, pack_left, pack_left_columns, pack_panel, panel_words};
 use super::panels::Panels;
-use super::tile::Tile;
+use super::tile::{LANES, PANELS, Row, Tile};
+use super::transpose::transpose;
 
-/// Keys that a tile of queries meets at a time: a whole number of panels, and of the depth of a step.
-const KEY_BLOCK: usize = 256;
-/// The most queries in a tile. Its scores and weights stay in the second-level cache.
-const MAX_TILE: usize = 96;
+/// Keys that queries meet at a time: a multiple of the rows of all kernels, and of the depth of a step. They stay in the
+/// second-level cache.
+const KEY_BLOCK: usize = 288;
+/// Queries whose scores are held at a time: the columns of a tile.
+const STRIP: usize = LANES * PANELS;
+/// Strips that meet a block of keys one after the other, at most: more have the keys come from memory less often.
+const MAX_STRIPS: usize = 3;
 /// Bytes of packed keys and values at a time, at least one head.
 const PACKED: usize = 32 << 20;
 
@@ -25,10 +36,20 @@ pub(crate) struct Heads<'a, T> {
     pub(crate) strides: [usize; 3],
 }
 
-impl<'a, T> Heads<'a, T> {
+impl<'a, T: Copy> Heads<'a, T> {
     pub(crate) fn row(&self, [batch, head, row]: [usize; 3], width: usize) -> &'a [T] {
         let [b, h, s] = self.strides;
         &self.data[batch * b + head * h + row * s..][..width]
+    }
+
+    /// Some rows of a head.
+    fn rows(
+        self,
+        [batch, head]: [usize; 2],
+        rows: Range<usize>,
+        width: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [T]> {
+        rows.map(move |row| self.row([batch, head, row], width))
     }
 }
 
@@ -48,9 +69,9 @@ pub(crate) struct Attention<'a> {
 }
 
 /// So many queries at a time: few enough that all threads have work to the end.
-fn tile_rows(kernel: CpuKernel, queries: usize) -> usize {
+fn tile_rows(queries: usize) -> usize {
     let rows = queries.div_ceil(4 * rayon::current_num_threads());
-    rows.next_multiple_of(kernel.rows()).min(MAX_TILE)
+    rows.next_multiple_of(STRIP).min(MAX_STRIPS * STRIP)
 }
 
 /// The result as `[B, Sq, H, D]`.
@@ -61,69 +82,85 @@ pub(crate) fn attend_all(kernel: CpuKernel, attention: &Attention) -> Vec<bf16> 
     if out.is_empty() {
         return out;
     }
-    let rows = tile_rows(kernel, queries);
-    let at_a_time = (PACKED / (4 * keys * width).max(1)).clamp(1, heads);
+    let rows = tile_rows(queries);
+    let bytes = 2 * size_of::<u32>() * kernel.form().words(width) * keys;
+    let at_a_time = (PACKED / bytes.max(1)).clamp(1, heads);
+    let blocks = keys.div_ceil(KEY_BLOCK);
     for (b, out) in out.chunks_exact_mut(queries * row).enumerate() {
         for first in (0..heads).step_by(at_a_time) {
             let some = first..heads.min(first + at_a_time);
-            let packed: Vec<_> = some
-                .clone()
+            let packed: Vec<Block> = (first * blocks..some.end * blocks)
                 .into_par_iter()
-                .map(|head| Packed::new(attention, [b, head]))
+                .map(|i| Block::pack(kernel, attention, [b, i / blocks], i % blocks * KEY_BLOCK))
                 .collect();
             let tiles = out.par_chunks_mut(rows * row).enumerate();
-            tiles.for_each_init(
-                || Scratch::new(attention, rows),
-                |scratch, (tile, out)| {
-                    for (head, packed) in some.clone().zip(&packed) {
-                        let task = Task { kernel, attention, packed, at: [b, head, tile * rows] };
-                        task.attend(scratch, &mut out[head * width..]);
-                    }
-                },
-            );
+            tiles.for_each_init(Scratch::new, |scratch, (tile, out)| {
+                let rows = tile * rows..queries.min((tile + 1) * rows);
+                for (head, blocks) in some.clone().zip(packed.chunks(blocks.max(1))) {
+                    let task =
+                        Task { kernel, attention, blocks, head: [b, head], rows: rows.clone() };
+                    task.attend(scratch, &mut out[head * width..]);
+                }
+            });
         }
     }
     out
 }
 
-/// Keys and values of a head as right operands: `[D, Sk]` and `[Sk, D]`.
-struct Packed {
+/// Some keys and values of a head as left operands: `[keys, D]` and `[D, keys]`.
+struct Block {
+    start: usize,
+    count: usize,
     keys: Vec<u32>,
     values: Vec<u32>,
 }
 
-impl Packed {
-    fn new(attention: &Attention, [batch, head]: [usize; 2]) -> Self {
-        let &Attention { k, v, keys, width, .. } = attention;
-        let key = |key: usize| k.row([batch, head, key], width);
-        let value = |key: usize| v.row([batch, head, key], width);
-        Self { keys: pack_columns(width, keys, key), values: pack_rows(keys, width, value) }
+impl Block {
+    /// Those from `start` on.
+    fn pack(kernel: CpuKernel, attention: &Attention, head: [usize; 2], start: usize) -> Self {
+        let &Attention { k, v, width, .. } = attention;
+        let count = KEY_BLOCK.min(attention.keys - start);
+        let (form, rows) = (kernel.form(), kernel.rows());
+        let some = start..start + count;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        pack_left(form, rows, k.rows(head, some.clone(), width), width, &mut keys);
+        pack_left_columns(form, rows, width, v.rows(head, some, width), &mut values);
+        Self { start, count, keys, values }
     }
 }
 
 /// What a task uses again and again.
 struct Scratch {
-    left: Vec<u32>,
+    /// Queries as a right operand `[D, rows]`.
+    queries: Vec<u32>,
+    strips: Vec<Strip>,
+    /// Scores of a block of keys by the queries of a strip, base 2.
+    scores: Vec<Row>,
+    /// The softmax of the scores but for its divisor, as a right operand.
     weights: Vec<u32>,
-    /// `[tile, KEY_BLOCK]`
-    scores: Vec<f32>,
-    /// Of each query: the largest score so far, and the sum of `e^(score - largest)`.
-    largest: Vec<f32>,
-    sums: Vec<f32>,
-    /// `[tile, width]`
-    values: Vec<f32>,
+    /// A bias of sixteen queries, before it is transposed.
+    lines: Vec<u32>,
     tile: Tile,
 }
 
+/// What was found for some queries so far.
+struct Strip {
+    /// The largest score of each.
+    largest: Row,
+    /// The sum of `2^(score - largest)` of each.
+    sums: Row,
+    /// `[D, queries]`
+    values: Vec<Row>,
+}
+
 impl Scratch {
-    fn new(attention: &Attention, rows: usize) -> Self {
+    fn new() -> Self {
         Self {
-            left: Vec::new(),
-            weights: Vec::new(),
-            scores: vec![0.0; rows * KEY_BLOCK],
-            largest: vec![0.0; rows],
-            sums: vec![0.0; rows],
-            values: vec![0.0; rows * attention.width],
+            queries: Vec::new(),
+            strips: Vec::new(),
+            scores: vec![[0.0; STRIP]; KEY_BLOCK],
+            weights: vec![0; PANELS * panel_words(1, KEY_BLOCK)],
+            lines: vec![0; LANES * KEY_BLOCK],
             tile: Tile::new(),
         }
     }
@@ -133,62 +170,239 @@ impl Scratch {
 struct Task<'a> {
     kernel: CpuKernel,
     attention: &'a Attention<'a>,
-    packed: &'a Packed,
-    /// Video, head, first query.
-    at: [usize; 3],
+    /// All keys and values of the head.
+    blocks: &'a [Block],
+    /// Video, head.
+    head: [usize; 2],
+    /// The queries.
+    rows: Range<usize>,
 }
 
 impl Task<'_> {
     /// `out` begins at the head; its rows are `heads * width` apart.
     fn attend(&self, scratch: &mut Scratch, out: &mut [bf16]) {
-        let Self { kernel, attention, packed, at: [batch, head, first] } = *self;
-        let &Attention { q, scale, heads, queries, keys, width, .. } = attention;
-        let Scratch { left, weights, scores, largest, sums, values, tile } = scratch;
-        let rows = largest.len().min(queries - first);
-        let session = Session::new(kernel);
-        let queries = (first..first + rows).map(|row| q.row([batch, head, row], width));
-        pack_left(kernel.form(), kernel.rows(), queries, width, left);
-        largest.fill(f32::NEG_INFINITY);
-        sums.fill(0.0);
-        values.fill(0.0);
-        for start in (0..keys).step_by(KEY_BLOCK) {
-            let block = KEY_BLOCK.min(keys - start);
-            let scores = &mut scores[..rows * block];
-            let key_panels = Panels::new(&packed.keys, width, 0..width, start..start + block);
-            key_panels.multiply(&session, left, rows, tile, |row, column, some| {
-                let scores = &mut scores[row * block + column..][..some.len()];
-                scores.iter_mut().zip(some).for_each(|(score, value)| *score = value * scale);
-            });
-            self.add_bias(scores, block, start);
-            vectorised(inlined!(|| {
-                for (i, scores) in scores.chunks_exact_mut(block).enumerate() {
-                    let values = &mut values[i * width..(i + 1) * width];
-                    update_softmax(scores, &mut largest[i], &mut sums[i], values);
-                }
-            }));
-            pack_left(kernel.form(), kernel.rows(), scores.chunks_exact(block), block, weights);
-            let value_panels = Panels::new(&packed.values, keys, start..start + block, 0..width);
-            value_panels.multiply(&session, weights, rows, tile, |row, column, some| {
-                let values = &mut values[row * width + column..][..some.len()];
-                values.iter_mut().zip(some).for_each(|(value, sum)| *value += sum);
-            });
+        let &Attention { heads, width, .. } = self.attention;
+        let strips = self.rows.len().div_ceil(STRIP);
+        self.pack_queries(&mut scratch.queries);
+        scratch.strips.resize_with(strips, || Strip {
+            largest: [0.0; STRIP],
+            sums: [0.0; STRIP],
+            values: vec![[0.0; STRIP]; width],
+        });
+        for strip in &mut scratch.strips {
+            strip.largest.fill(f32::MIN);
+            strip.sums.fill(0.0);
+            strip.values.fill([0.0; STRIP]);
         }
-        for i in 0..rows {
-            let values = &values[i * width..(i + 1) * width];
-            let factor = 1.0 / sums[i];
-            let out = &mut out[i * heads * width..][..width];
-            out.iter_mut()
-                .zip(values)
-                .for_each(|(out, value)| *out = Value::from_f32(value * factor));
+        let session = Session::new(self.kernel);
+        for block in self.blocks {
+            for strip in 0..strips {
+                self.meet(&session, block, strip, scratch);
+            }
+        }
+        let row = heads * width;
+        for (strip, out) in scratch.strips.iter().zip(out.chunks_mut(STRIP * row)) {
+            strip.finish(out, row);
         }
     }
 
-    fn add_bias(&self, scores: &mut [f32], block: usize, start: usize) {
-        let Some(bias) = &self.attention.bias else { return };
-        let [batch, head, first] = self.at;
-        for (i, scores) in scores.chunks_exact_mut(block).enumerate() {
-            let row = bias.row([batch, head, first + i], start + block);
-            scores.iter_mut().zip(&row[start..]).for_each(|(score, bias)| *score += bias);
+    fn pack_queries(&self, words: &mut Vec<u32>) {
+        let &Attention { q, width, .. } = self.attention;
+        let panel = panel_words(1, width);
+        words.resize(self.rows.len().div_ceil(LANES) * panel, 0);
+        for (words, first) in words.chunks_exact_mut(panel).zip(self.rows.clone().step_by(LANES)) {
+            let some = first..self.rows.end.min(first + LANES);
+            pack_panel(width, q.rows(self.head, some, width), words);
         }
     }
+
+    /// The queries of a strip meet a block of keys.
+    fn meet(&self, session: &Session, block: &Block, strip: usize, scratch: &mut Scratch) {
+        let &Attention { scale, width, .. } = self.attention;
+        let Scratch { queries, strips, scores, weights, lines, tile } = scratch;
+        let columns = strip * STRIP..self.rows.len().min((strip + 1) * STRIP);
+        let Strip { largest, sums, values } = &mut strips[strip];
+        let scores = &mut scores[..block.count];
+        let factor = scale * LOG2_E;
+        let panels = Panels::new(queries, width, 0..width, columns.clone());
+        panels.multiply(session, &block.keys, block.count, tile, |first, _, products| {
+            let scores = scores[first..].as_flattened_mut().iter_mut();
+            let products = products.as_flattened();
+            vectorised(inlined!(|| scores.zip(products).for_each(|(x, y)| *x = y * factor)));
+        });
+        self.add_bias(block.start, columns.clone(), scores, lines);
+        let mut shrink = [0.0; STRIP];
+        let panel = panel_words(1, block.count);
+        let weights = &mut weights[..PANELS * panel];
+        for words in weights.chunks_exact_mut(panel) {
+            words[block.count.div_ceil(2) * LANES..].fill(0);
+        }
+        Arch::new().dispatch(Softmax { scores, weights, largest, sums, shrink: &mut shrink });
+        let panels = Panels::new(weights, block.count, 0..block.count, 0..columns.len());
+        panels.multiply(session, &block.values, width, tile, |first, _, products| {
+            let values = &mut values[first..first + products.len()];
+            Arch::new().dispatch(Accumulate { values, products, shrink: &shrink });
+        });
+    }
+
+    fn add_bias(&self, start: usize, columns: Range<usize>, scores: &mut [Row], lines: &mut [u32]) {
+        let (Some(bias), [batch, head], keys) = (&self.attention.bias, self.head, scores.len())
+        else {
+            return;
+        };
+        for first in columns.clone().step_by(LANES) {
+            let some = LANES.min(columns.end - first);
+            for (i, line) in lines.chunks_exact_mut(keys).take(some).enumerate() {
+                let row = bias.row([batch, head, self.rows.start + first + i], start + keys);
+                let values = line.iter_mut().zip(&row[start..]);
+                values.for_each(|(word, value)| *word = (value * LOG2_E).to_bits());
+            }
+            for (i, scores) in scores.chunks_mut(LANES).enumerate() {
+                let mut block = [[0; LANES]; LANES];
+                let size = [some, scores.len()];
+                transpose(&lines[i * LANES..], keys, block.as_flattened_mut(), LANES, size);
+                for (scores, words) in scores.iter_mut().zip(block) {
+                    let scores = &mut scores[first - columns.start..][..LANES];
+                    scores.iter_mut().zip(words).for_each(|(x, word)| *x += f32::from_bits(word));
+                }
+            }
+        }
+    }
+}
+
+impl Strip {
+    /// The rows of `out` begin at the head, and are `row` apart.
+    fn finish(&self, out: &mut [bf16], row: usize) {
+        let width = self.values.len();
+        let words: &[u32] = bytemuck::cast_slice(self.values.as_flattened());
+        for (out, first) in out.chunks_mut(LANES * row).zip((0..STRIP).step_by(LANES)) {
+            let queries = out.len().div_ceil(row);
+            for start in (0..width).step_by(LANES) {
+                let some = start..width.min(start + LANES);
+                let mut block = [[0; LANES]; LANES];
+                let (from, to) = (&words[start * STRIP + first..], block.as_flattened_mut());
+                transpose(from, STRIP, to, LANES, [some.len(), queries]);
+                vectorised(inlined!(|| {
+                    let sums = &self.sums[first..];
+                    for ((out, words), sum) in out.chunks_mut(row).zip(&block).zip(sums) {
+                        let values = out[some.clone()].iter_mut().zip(words);
+                        let factor = 1.0 / sum;
+                        values.for_each(|(y, &word)| {
+                            *y = Value::from_f32(f32::from_bits(word) * factor);
+                        });
+                    }
+                }));
+            }
+        }
+    }
+}
+
+/// Weights `2^(score - largest)`, and by what those of the blocks before are to shrink.
+struct Softmax<'a> {
+    scores: &'a [Row],
+    /// Two panels.
+    weights: &'a mut [u32],
+    largest: &'a mut Row,
+    sums: &'a mut Row,
+    shrink: &'a mut Row,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { scores, weights, largest, sums, shrink } = self;
+        let steps = STRIP / S::F32_LANES;
+        let (largest, sums) = (S::as_mut_simd_f32s(largest).0, S::as_mut_simd_f32s(sums).0);
+        let shrink = S::as_mut_simd_f32s(shrink).0;
+        let panel = weights.len() / PANELS / S::U32_LANES;
+        let weights = S::as_mut_simd_u32s(weights).0;
+        for step in 0..steps {
+            let before = largest[step];
+            let mut most = [before; 4];
+            let (fours, rest) = scores.as_chunks::<4>();
+            for rows in fours {
+                let rows = S::as_simd_f32s(rows.as_flattened()).0;
+                for (i, most) in most.iter_mut().enumerate() {
+                    *most = simd.max_f32s(*most, rows[i * steps + step]);
+                }
+            }
+            for row in rest {
+                most[0] = simd.max_f32s(most[0], S::as_simd_f32s(row).0[step]);
+            }
+            let [a, b, c, d] = most;
+            let new = simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d));
+            let mut sum = simd.splat_f32s(0.0);
+            let per_panel = steps / PANELS;
+            let start = step / per_panel * panel + step % per_panel;
+            let mut words = weights[start..].iter_mut().step_by(per_panel);
+            let mut weight = inlined!(|row: &Row| {
+                let score = S::as_simd_f32s(row).0[step];
+                let weight = exp2(simd, simd.sub_f32s(score, new));
+                sum = simd.add_f32s(sum, weight);
+                round(simd, weight)
+            });
+            let (pairs, rest) = scores.as_chunks::<2>();
+            for ([even, odd], word) in pairs.iter().zip(&mut words) {
+                let even = simd.wrapping_dyn_shr_u32s(weight(even), simd.splat_u32s(16));
+                *word = simd.or_u32s(even, weight(odd));
+            }
+            for (last, word) in rest.iter().zip(words) {
+                *word = simd.wrapping_dyn_shr_u32s(weight(last), simd.splat_u32s(16));
+            }
+            shrink[step] = exp2(simd, simd.sub_f32s(before, new));
+            sums[step] = simd.mul_add_e_f32s(sums[step], shrink[step], sum);
+            largest[step] = new;
+        }
+    }
+}
+
+/// Adds the products to values that shrink.
+struct Accumulate<'a> {
+    values: &'a mut [Row],
+    products: &'a [Row],
+    shrink: &'a Row,
+}
+
+impl WithSimd for Accumulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let shrink = S::as_simd_f32s(self.shrink).0;
+        for (values, products) in self.values.iter_mut().zip(self.products) {
+            let values = S::as_mut_simd_f32s(values).0.iter_mut();
+            let products = S::as_simd_f32s(products).0;
+            for ((value, product), shrink) in values.zip(products).zip(shrink) {
+                *value = simd.mul_add_e_f32s(*value, *shrink, *product);
+            }
+        }
+    }
+}
+
+/// `2^x` within 3e-6 of itself, for `x` not above 0; below -126 it stays at the smallest normal number.
+#[inline(always)]
+fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // 2^x = 2^n 2^r with |r| <= 1/2. Adding 1.5 * 2^23 rounds to whole numbers and leaves n in the low bits.
+    let round = simd.splat_f32s(12_582_912.0);
+    let lowest = simd.splat_f32s(-126.0);
+    // No maximum: it would make numbers of what is none.
+    let x = simd.select_f32s(simd.less_than_f32s(x, lowest), lowest, x);
+    let shifted = simd.add_f32s(x, round);
+    let r = simd.sub_f32s(x, simd.sub_f32s(shifted, round));
+    // The polynomial of degree 4 whose largest error relative to 2^r is the least.
+    let mut p = simd.splat_f32s(0.009_582_853);
+    for coefficient in [0.055_906_426, 0.240_240_99, 0.693_124_2, 1.0] {
+        p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(coefficient));
+    }
+    let n = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), n))
+}
+
+/// The nearest bf16, in the upper half of the word; of two as near, the larger.
+#[inline(always)]
+fn round<S: Simd>(simd: S, weight: S::f32s) -> S::u32s {
+    let bits = simd.add_u32s(simd.transmute_u32s_f32s(weight), simd.splat_u32s(0x8000));
+    simd.and_u32s(bits, simd.splat_u32s(0xffff_0000))
 }

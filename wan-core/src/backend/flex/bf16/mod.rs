@@ -32,7 +32,5 @@ mod winograd;
 pub(crate) use attention::{Attention, Heads, attend_all};
 pub(crate) use conv3d::{Input, convolve};
 pub use kernel::{CpuKernel, CpuKernelError};
-#[cfg(test)]
-use operands::pack_rows;
 pub(crate) use operands::{Right, Value, pack_columns, pack_right, packed_shape};
 pub(crate) use product::multiply;

@@ -124,6 +124,55 @@ pub(super) fn pack_left<'a, T: Value>(
     }
 }
 
+/// Packs a left operand as [`pack_left`] does, of which `columns` are the columns: each has a value for every row.
+pub(super) fn pack_left_columns<'a>(
+    form: Form,
+    rows_at_a_time: usize,
+    rows: usize,
+    columns: impl ExactSizeIterator<Item = &'a [bf16]>,
+    words: &mut Vec<u32>,
+) {
+    let columns: Vec<&[bf16]> = columns.collect();
+    let group = form.words(columns.len()) * rows_at_a_time;
+    words.clear();
+    words.resize(rows.div_ceil(rows_at_a_time) * group, 0);
+    // Words of the same step, of all rows.
+    let mut lines = vec![0; LANES * rows];
+    let (columns_of_line, shift) = if form == Form::Wide { (1, 16) } else { (2, 0) };
+    for (block, columns) in columns.chunks(columns_of_line * LANES).enumerate() {
+        let columns = columns.chunks(columns_of_line);
+        let some = columns.len();
+        for (columns, line) in columns.zip(lines.chunks_exact_mut(rows)) {
+            vectorised(inlined!(|| match *columns {
+                [even, odd] => {
+                    let values = line.iter_mut().zip(even).zip(odd);
+                    values.for_each(|((word, even), odd)| *word = pair(even.bits(), odd.bits()));
+                }
+                // A value of its own as f32, or the last one with none that follows it.
+                _ => line
+                    .iter_mut()
+                    .zip(columns[0])
+                    .for_each(|(word, value)| *word = u32::from(value.bits()) << shift),
+            }));
+        }
+        for (words, first) in words.chunks_exact_mut(group).zip((0..rows).step_by(rows_at_a_time)) {
+            let count = rows_at_a_time.min(rows - first);
+            let words = &mut words[block * LANES * rows_at_a_time..];
+            if form == Form::Rows {
+                for row in (0..count).step_by(LANES) {
+                    let (from, to) = (&lines[first + row..], &mut words[row * LANES..]);
+                    transpose(from, rows, to, LANES, [some, LANES.min(count - row)]);
+                }
+                continue;
+            }
+            let lines = lines.chunks_exact(rows).take(some);
+            for (line, words) in lines.zip(words.chunks_exact_mut(rows_at_a_time)) {
+                words[..count].copy_from_slice(&line[first..first + count]);
+            }
+        }
+    }
+}
+
 /// The right operand: `[depth, columns]`, or a stack of such matrices whose products are summed up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Right<'a> {
@@ -149,7 +198,7 @@ impl<'a> Right<'a> {
     }
 }
 
-fn panel_words(taps: usize, depth: usize) -> usize {
+pub(super) fn panel_words(taps: usize, depth: usize) -> usize {
     taps * depth.next_multiple_of(DEPTH) / 2 * LANES
 }
 
@@ -179,40 +228,24 @@ pub(crate) fn pack_columns<'a>(
     columns: usize,
     column: impl Fn(usize) -> &'a [bf16] + Sync,
 ) -> Vec<u32> {
-    pack_panels([1, depth, columns], |_, panel, words| {
-        let steps = Form::Pairs.words(depth);
-        let mut lines = vec![0; LANES * steps];
-        for (n, line) in panel.clone().zip(lines.chunks_exact_mut(steps)) {
-            vectorised(inlined!(|| to_words(Form::Pairs, column(n), line)));
-        }
-        for start in (0..steps).step_by(LANES) {
-            let (from, to) = (&lines[start..], &mut words[start * LANES..]);
-            transpose(from, steps, to, LANES, [panel.len(), LANES.min(steps - start)]);
-        }
-    })
+    pack_panels([1, depth, columns], |_, panel, words| pack_panel(depth, panel.map(&column), words))
 }
 
-/// Packs a right operand `[depth, columns]` of which `row(k)` is a row.
-pub(crate) fn pack_rows<'a>(
+/// Packs a panel of a right operand, of which `columns` are the columns: sixteen at most.
+pub(super) fn pack_panel<'a>(
     depth: usize,
-    columns: usize,
-    row: impl Fn(usize) -> &'a [bf16] + Sync,
-) -> Vec<u32> {
-    pack_panels([1, depth, columns], |_, panel, words| {
-        for (i, words) in words.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let even = &row(2 * i)[panel.clone()];
-            match 2 * i + 1 < depth {
-                true => {
-                    let values = even.iter().zip(&row(2 * i + 1)[panel.clone()]);
-                    let values = words.iter_mut().zip(values);
-                    values.for_each(|(word, (even, odd))| *word = pair(even.bits(), odd.bits()));
-                }
-                false => {
-                    words.iter_mut().zip(even).for_each(|(word, even)| *word = pair(even.bits(), 0))
-                }
-            }
-        }
-    })
+    columns: impl ExactSizeIterator<Item = &'a [bf16]>,
+    words: &mut [u32],
+) {
+    let (steps, count) = (Form::Pairs.words(depth), columns.len());
+    let mut lines = vec![0; count * steps];
+    for (column, line) in columns.zip(lines.chunks_exact_mut(steps.max(1))) {
+        vectorised(inlined!(|| to_words(Form::Pairs, column, line)));
+    }
+    for start in (0..steps).step_by(LANES) {
+        let (from, to) = (&lines[start..], &mut words[start * LANES..]);
+        transpose(from, steps, to, LANES, [count, LANES.min(steps - start)]);
+    }
 }
 
 /// Panels that are filled on all threads: `fill(tap, columns, words)` is given as many words as there are pairs of

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::kernel::Session;
-use super::tile::{DEPTH, Form, LANES, Left, Operands, PANELS, Tile};
+use super::tile::{DEPTH, Form, LANES, Left, Operands, PANELS, Row, Tile};
 
 /// Some columns of a packed right operand over a part of its depth.
 pub(super) struct Panels<'a> {
@@ -30,14 +30,15 @@ impl<'a> Panels<'a> {
     }
 
     /// Multiplies rows that went through [`pack_left`](super::operands::pack_left), and calls
-    /// `each(row, column, sums)` for the rows of each tile; columns are counted from the first of these.
+    /// `each(row, columns, sums)` with the first row of each tile and the sums of all its rows; columns are counted
+    /// from the first of these, and what a row of a tile has beyond them means nothing.
     pub(super) fn multiply(
         &self,
         session: &Session,
         left: &[u32],
         rows: usize,
         tile: &mut Tile,
-        mut each: impl FnMut(usize, usize, &[f32]),
+        mut each: impl FnMut(usize, Range<usize>, &[Row]),
     ) {
         let (kernel, depth) = (session.kernel(), self.depths.len());
         let (form, at_a_time) = (kernel.form(), kernel.rows());
@@ -60,9 +61,7 @@ impl<'a> Panels<'a> {
                 let count = at_a_time.min(rows - start);
                 let (at, read) = (start / at_a_time * group, kernel.read_rows(count));
                 session.multiply(&Operands::new(form, left, at, count, read, pair), tile);
-                for (i, sums) in tile.0[..count].iter().enumerate() {
-                    each(start + i, column, &sums[..width]);
-                }
+                each(start, column..column + width, &tile.0[..count]);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::super::parallel::{inlined, vectorised};
 use super::kernel::{CpuKernel, Session};
 use super::operands::{Right, Value, pack_left};
 use super::panels::Panels;
@@ -112,25 +113,32 @@ impl<X: Value> Product<'_, X> {
             pack_left(self.kernel.form(), self.kernel.rows(), some, depths.len(), left);
             let columns = panels.start * LANES..panels.start * LANES + width;
             let part = Panels::new(self.right.words, depth, depths, columns);
-            part.multiply(&session, left, rows.len(), tile, |row, column, some| {
-                let at = row * width + column;
-                if blocks > 1 {
-                    let sums = &mut sums[at..at + some.len()];
-                    sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += value);
-                } else {
-                    finish(some, bias, column, &mut y[at..at + some.len()]);
-                }
+            part.multiply(&session, left, rows.len(), tile, |first, columns, some| {
+                vectorised(inlined!(|| {
+                    for (row, some) in (first..).zip(some) {
+                        let some = &some[..columns.len()];
+                        let at = row * width + columns.start;
+                        if blocks > 1 {
+                            let sums = &mut sums[at..at + some.len()];
+                            sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += value);
+                        } else {
+                            finish(some, bias, columns.start, &mut y[at..at + some.len()]);
+                        }
+                    }
+                }));
             });
         }
         if blocks > 1 {
-            for (y, sums) in y.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
-                finish(sums, bias, 0, y);
-            }
+            vectorised(inlined!(|| {
+                for (y, sums) in y.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
+                    finish(sums, bias, 0, y);
+                }
+            }));
         }
     }
 }
 
-#[inline]
+#[inline(always)]
 fn finish<Y: Value>(sums: &[f32], bias: Option<&[f32]>, column: usize, y: &mut [Y]) {
     match bias {
         Some(bias) => {

@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::operands::{pack_left, pack_left_columns};
+use super::tile::Form;
 use super::*;
 use crate::backend::Padding;
 use crate::backend::geometry::Geometry;
@@ -65,9 +67,6 @@ fn products() {
         let bias = random.coin().then(|| random.floats(columns));
         let words = pack_right([1, depth, columns], |_, k, n| w[n * depth + k].to_bits());
         assert_eq!(words, pack_columns(depth, columns, |n| &w[n * depth..][..depth]));
-        let transposed: Vec<bf16> =
-            (0..depth * columns).map(|i| w[i % columns * depth + i / columns]).collect();
-        assert_eq!(words, pack_rows(depth, columns, |k| &transposed[k * columns..][..columns]));
         let right = Right { words: &words, taps: 1, depth, columns };
         on_each_kernel(|kernel| {
             let y: Vec<f32> = multiply(kernel, &x, &right, bias.as_deref());
@@ -83,6 +82,27 @@ fn products() {
                 assert_eq!(rounded, bf16::from_f32(y), "{what}");
             }
         });
+    }
+}
+
+/// Left operands are the same whether their rows are given or their columns, in all forms.
+#[test]
+fn left_operands_of_rows_and_columns() {
+    let mut random = Random::new(5);
+    let mut shapes = vec![[1, 1], [12, 33], [32, 32], [128, 288], [130, 1]];
+    for _ in 0..20 {
+        shapes.push([random.size(1, 140), random.size(1, 90)]);
+    }
+    for [rows, depth] in shapes {
+        let x = random.values(rows * depth);
+        let columns: Vec<bf16> =
+            (0..rows * depth).map(|i| x[i % rows * depth + i / rows]).collect();
+        for (form, at_a_time) in [(Form::Wide, 12), (Form::Pairs, 12), (Form::Rows, 32)] {
+            let (mut expected, mut found) = (Vec::new(), vec![u32::MAX; 7]);
+            pack_left(form, at_a_time, x.chunks_exact(depth), depth, &mut expected);
+            pack_left_columns(form, at_a_time, rows, columns.chunks_exact(rows), &mut found);
+            assert_eq!(found, expected, "{rows} x {depth} as {form:?}");
+        }
     }
 }
 
@@ -239,17 +259,19 @@ impl Convolution {
 fn attention() {
     let mut random = Random::new(3);
     for [queries, keys, heads, width] in
-        [[1, 1, 1, 20], [5, 3, 2, 33], [77, 513, 3, 64], [200, 600, 2, 128]]
+        [[1, 1, 1, 20], [5, 3, 2, 33], [77, 513, 3, 64], [200, 600, 2, 128], [50, 577, 2, 40]]
     {
         let row = heads * width;
         let [q, k, v] = [queries, keys, keys].map(|rows| random.values(rows * row));
-        let bias = random.coin().then(|| random.floats(keys));
+        // None, one for all queries, or one for each query and head.
+        let bias_strides = if random.coin() { [0; 3] } else { [0, queries * keys, keys] };
+        let bias = random.coin().then(|| random.floats(heads * queries * keys));
         let of = |data| Heads { data, strides: [0, width, row] };
         let attention = Attention {
             q: of(q.as_slice()),
             k: of(k.as_slice()),
             v: of(v.as_slice()),
-            bias: bias.as_deref().map(|data| Heads { data, strides: [0; 3] }),
+            bias: bias.as_deref().map(|data| Heads { data, strides: bias_strides }),
             scale: 0.2,
             batch: 1,
             heads,
@@ -266,7 +288,8 @@ fn attention() {
             let query = part(&attention.q, i);
             let scores: Vec<f64> = (0..keys)
                 .map(|j| {
-                    let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[j]));
+                    let bias = attention.bias.map_or(0.0, |bias| bias.row([0, head, i], keys)[j]);
+                    let bias = f64::from(bias);
                     dot(&query, &part(&attention.k, j)) * 0.2 + bias
                 })
                 .collect();
@@ -289,6 +312,49 @@ fn attention() {
             }
         });
     }
+}
+
+/// A key whose score is minus infinity counts for nothing; a value that is not a number reaches those, and only those,
+/// that see it.
+#[test]
+fn attention_of_masked_keys_and_of_no_numbers() {
+    let mut random = Random::new(6);
+    let [queries, keys, heads, width] = [40, 300, 2, 20];
+    let row = heads * width;
+    let [mut q, mut k, v] = [queries, keys, keys].map(|rows| random.values(rows * row));
+    let mut bias = vec![0.0; keys];
+    // A whole block, and one more.
+    bias[..289].fill(f32::NEG_INFINITY);
+    let attend = |kernel, q: &[bf16], k: &[bf16], from: usize, bias: Option<&[f32]>| {
+        let of = |data| Heads { data, strides: [0, width, row] };
+        let attention = Attention {
+            q: of(q),
+            k: of(&k[from * row..]),
+            v: of(&v[from * row..]),
+            bias: bias.map(|data| Heads { data, strides: [0; 3] }),
+            scale: 0.3,
+            batch: 1,
+            heads,
+            queries,
+            keys: keys - from,
+            width,
+        };
+        attend_all(kernel, &attention)
+    };
+    on_each_kernel(|kernel| {
+        let masked = attend(kernel, &q, &k, 0, Some(&bias));
+        assert_eq!(masked, attend(kernel, &q, &k, 289, None), "{kernel}");
+    });
+    q[3 * row] = bf16::NAN;
+    k[299 * row + width] = bf16::NAN;
+    on_each_kernel(|kernel| {
+        let out = attend(kernel, &q, &k, 0, None);
+        for (i, value) in out.iter().enumerate() {
+            let (query, head) = (i / row, i % row / width);
+            let sees_none = query != 3 && head == 0;
+            assert_eq!(value.is_finite(), sees_none, "{kernel}: query {query}, head {head}");
+        }
+    });
 }
 
 #[test]
