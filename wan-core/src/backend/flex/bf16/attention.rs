@@ -12,10 +12,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
+use super::buffer::Buffer;
 use super::kernel::{CpuKernel, Session};
 use super::operands::{Value, pack_left, pack_left_columns, pack_panel, panel_words};
-use super::panels::Panels;
-use super::tile::{LANES, PANELS, Row, Tile};
+use super::panels::{Panels, Room};
+use super::tile::{LANES, PANELS, Row};
 use super::transpose::transpose;
 
 /// Keys that queries meet at a time: a multiple of the rows of all kernels, and of the depth of a step. They stay in the
@@ -135,12 +136,12 @@ struct Scratch {
     queries: Vec<u32>,
     strips: Vec<Strip>,
     /// Scores of a block of keys by the queries of a strip, base 2.
-    scores: Vec<Row>,
+    scores: Buffer<f32>,
     /// The softmax of the scores but for its divisor, as a right operand.
-    weights: Vec<u32>,
+    weights: Buffer<u32>,
     /// A bias of sixteen queries, before it is transposed.
     lines: Vec<u32>,
-    tile: Tile,
+    room: Room,
 }
 
 /// What was found for some queries so far.
@@ -150,7 +151,7 @@ struct Strip {
     /// The sum of `2^(score - largest)` of each.
     sums: Row,
     /// `[D, queries]`
-    values: Vec<Row>,
+    values: Buffer<f32>,
 }
 
 impl Scratch {
@@ -158,10 +159,10 @@ impl Scratch {
         Self {
             queries: Vec::new(),
             strips: Vec::new(),
-            scores: vec![[0.0; STRIP]; KEY_BLOCK],
-            weights: vec![0; PANELS * panel_words(1, KEY_BLOCK)],
+            scores: Buffer::new(),
+            weights: Buffer::new(),
             lines: vec![0; LANES * KEY_BLOCK],
-            tile: Tile::new(),
+            room: Room::new(),
         }
     }
 }
@@ -187,12 +188,12 @@ impl Task<'_> {
         scratch.strips.resize_with(strips, || Strip {
             largest: [0.0; STRIP],
             sums: [0.0; STRIP],
-            values: vec![[0.0; STRIP]; width],
+            values: Buffer::new(),
         });
         for strip in &mut scratch.strips {
             strip.largest.fill(f32::MIN);
             strip.sums.fill(0.0);
-            strip.values.fill([0.0; STRIP]);
+            strip.values.take(width * STRIP).fill(0.0);
         }
         let session = Session::new(self.kernel);
         for block in self.blocks {
@@ -201,8 +202,8 @@ impl Task<'_> {
             }
         }
         let row = heads * width;
-        for (strip, out) in scratch.strips.iter().zip(out.chunks_mut(STRIP * row)) {
-            strip.finish(out, row);
+        for (strip, out) in scratch.strips.iter_mut().zip(out.chunks_mut(STRIP * row)) {
+            strip.finish(width, row, out);
         }
     }
 
@@ -219,36 +220,42 @@ impl Task<'_> {
     /// The queries of a strip meet a block of keys.
     fn meet(&self, session: &Session, block: &Block, strip: usize, scratch: &mut Scratch) {
         let &Attention { scale, width, .. } = self.attention;
-        let Scratch { queries, strips, scores, weights, lines, tile } = scratch;
+        let Scratch { queries, strips, scores, weights, lines, room } = scratch;
         let columns = strip * STRIP..self.rows.len().min((strip + 1) * STRIP);
+        let panels = columns.start / LANES..columns.end.div_ceil(LANES);
         let Strip { largest, sums, values } = &mut strips[strip];
-        let scores = &mut scores[..block.count];
-        let factor = scale * LOG2_E;
-        let panels = Panels::new(queries, width, 0..width, columns.clone());
-        panels.multiply(session, &block.keys, block.count, tile, |first, _, products| {
-            let scores = scores[first..].as_flattened_mut().iter_mut();
-            let products = products.as_flattened();
-            vectorised(inlined!(|| scores.zip(products).for_each(|(x, y)| *x = y * factor)));
-        });
-        self.add_bias(block.start, columns.clone(), scores, lines);
+        let scores = scores.take(block.count * STRIP).as_chunks_mut().0;
+        let values = values.take(width * STRIP).as_chunks_mut().0;
+        let right = Panels::new(queries, width, 0..width, panels.clone());
+        right.multiply(session, &block.keys, room, false, scores);
+        let factor = self.add_bias(scale * LOG2_E, block.start, columns, scores, lines);
         let mut shrink = [0.0; STRIP];
         let panel = panel_words(1, block.count);
-        let weights = &mut weights[..PANELS * panel];
+        let weights = weights.take(PANELS * panel);
         for words in weights.chunks_exact_mut(panel) {
             words[block.count.div_ceil(2) * LANES..].fill(0);
         }
-        Arch::new().dispatch(Softmax { scores, weights, largest, sums, shrink: &mut shrink });
-        let panels = Panels::new(weights, block.count, 0..block.count, 0..columns.len());
-        panels.multiply(session, &block.values, width, tile, |first, _, products| {
-            let values = &mut values[first..first + products.len()];
-            Arch::new().dispatch(Accumulate { values, products, shrink: &shrink });
-        });
+        let softmax = Softmax { scores, factor, weights, largest, sums, shrink: &mut shrink };
+        Arch::new().dispatch(softmax);
+        if shrink != [1.0; STRIP] {
+            Arch::new().dispatch(Shrink { values, factors: &shrink });
+        }
+        let right = Panels::new(weights, block.count, 0..block.count, 0..panels.len());
+        right.multiply(session, &block.values, room, true, values);
     }
 
-    fn add_bias(&self, start: usize, columns: Range<usize>, scores: &mut [Row], lines: &mut [u32]) {
+    /// The scores times `factor` and the bias, and the factor that is still to be multiplied with.
+    fn add_bias(
+        &self,
+        factor: f32,
+        start: usize,
+        columns: Range<usize>,
+        scores: &mut [Row],
+        lines: &mut [u32],
+    ) -> f32 {
         let (Some(bias), [batch, head], keys) = (&self.attention.bias, self.head, scores.len())
         else {
-            return;
+            return factor;
         };
         for first in columns.clone().step_by(LANES) {
             let some = LANES.min(columns.end - first);
@@ -263,18 +270,19 @@ impl Task<'_> {
                 transpose(&lines[i * LANES..], keys, block.as_flattened_mut(), LANES, size);
                 for (scores, words) in scores.iter_mut().zip(block) {
                     let scores = &mut scores[first - columns.start..][..LANES];
-                    scores.iter_mut().zip(words).for_each(|(x, word)| *x += f32::from_bits(word));
+                    let values = scores.iter_mut().zip(words);
+                    values.for_each(|(x, word)| *x = *x * factor + f32::from_bits(word));
                 }
             }
         }
+        1.0
     }
 }
 
 impl Strip {
     /// The rows of `out` begin at the head, and are `row` apart.
-    fn finish(&self, out: &mut [bf16], row: usize) {
-        let width = self.values.len();
-        let words: &[u32] = bytemuck::cast_slice(self.values.as_flattened());
+    fn finish(&mut self, width: usize, row: usize, out: &mut [bf16]) {
+        let words: &[u32] = bytemuck::cast_slice(self.values.take(width * STRIP));
         for (out, first) in out.chunks_mut(LANES * row).zip((0..STRIP).step_by(LANES)) {
             let queries = out.len().div_ceil(row);
             for start in (0..width).step_by(LANES) {
@@ -300,6 +308,8 @@ impl Strip {
 /// Weights `2^(score - largest)`, and by what those of the blocks before are to shrink.
 struct Softmax<'a> {
     scores: &'a [Row],
+    /// By what scores are multiplied.
+    factor: f32,
     /// Two panels.
     weights: &'a mut [u32],
     largest: &'a mut Row,
@@ -312,7 +322,8 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, weights, largest, sums, shrink } = self;
+        let Self { scores, factor, weights, largest, sums, shrink } = self;
+        let factor = simd.splat_f32s(factor);
         let steps = STRIP / S::F32_LANES;
         let (largest, sums) = (S::as_mut_simd_f32s(largest).0, S::as_mut_simd_f32s(sums).0);
         let shrink = S::as_mut_simd_f32s(shrink).0;
@@ -325,21 +336,24 @@ impl WithSimd for Softmax<'_> {
             for rows in fours {
                 let rows = S::as_simd_f32s(rows.as_flattened()).0;
                 for (i, most) in most.iter_mut().enumerate() {
-                    *most = simd.max_f32s(*most, rows[i * steps + step]);
+                    let score = simd.mul_f32s(rows[i * steps + step], factor);
+                    *most = simd.max_f32s(*most, score);
                 }
             }
             for row in rest {
-                most[0] = simd.max_f32s(most[0], S::as_simd_f32s(row).0[step]);
+                let score = simd.mul_f32s(S::as_simd_f32s(row).0[step], factor);
+                most[0] = simd.max_f32s(most[0], score);
             }
             let [a, b, c, d] = most;
             let new = simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d));
+            let minus_new = simd.neg_f32s(new);
             let mut sum = simd.splat_f32s(0.0);
             let per_panel = steps / PANELS;
             let start = step / per_panel * panel + step % per_panel;
             let mut words = weights[start..].iter_mut().step_by(per_panel);
             let mut weight = inlined!(|row: &Row| {
                 let score = S::as_simd_f32s(row).0[step];
-                let weight = exp2(simd, simd.sub_f32s(score, new));
+                let weight = exp2(simd, simd.mul_add_e_f32s(score, factor, minus_new));
                 sum = simd.add_f32s(sum, weight);
                 round(simd, weight)
             });
@@ -358,24 +372,21 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Adds the products to values that shrink.
-struct Accumulate<'a> {
+/// Multiplies rows, element by element.
+struct Shrink<'a> {
     values: &'a mut [Row],
-    products: &'a [Row],
-    shrink: &'a Row,
+    factors: &'a Row,
 }
 
-impl WithSimd for Accumulate<'_> {
+impl WithSimd for Shrink<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let shrink = S::as_simd_f32s(self.shrink).0;
-        for (values, products) in self.values.iter_mut().zip(self.products) {
-            let values = S::as_mut_simd_f32s(values).0.iter_mut();
-            let products = S::as_simd_f32s(products).0;
-            for ((value, product), shrink) in values.zip(products).zip(shrink) {
-                *value = simd.mul_add_e_f32s(*value, *shrink, *product);
+        let factors = S::as_simd_f32s(self.factors).0;
+        for values in self.values {
+            for (value, factor) in S::as_mut_simd_f32s(values).0.iter_mut().zip(factors) {
+                *value = simd.mul_f32s(*value, *factor);
             }
         }
     }

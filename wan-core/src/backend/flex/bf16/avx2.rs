@@ -62,43 +62,62 @@ unsafe fn sums(operands: &Operands, right: *const u32) -> [[__m256; 2]; ROWS] {
     sums
 }
 
-/// Computes [`ROWS`] rows at a time.
+/// # Safety
+/// The processor must have AVX2 and FMA, and the left operand as many rows as `out`.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn multiply_dense(operands: &Dense, mut out: &mut [Row]) {
+    let mut operands = *operands;
+    while !out.is_empty() {
+        // SAFETY: the processor has what it needs; there are as many rows.
+        let rows = unsafe {
+            match out.len() {
+                ROWS.. => dense::<ROWS>(&operands, out),
+                4.. => dense::<4>(&operands, out),
+                2.. => dense::<2>(&operands, out),
+                _ => dense::<1>(&operands, out),
+            }
+        };
+        operands.left = &operands.left[rows * operands.stride..];
+        out = &mut out[rows..];
+    }
+}
+
+/// Computes the first `R` rows.
 ///
 /// # Safety
-/// The processor must have AVX2 and FMA.
+/// The processor must have AVX2 and FMA, and the operands and `out` at least so many rows.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn multiply_dense(operands: &Dense, out: &mut [Row]) {
-    let Dense { left, depth, panels, adds } = *operands;
-    for (left, out) in left.chunks_exact(ROWS * depth).zip(out.as_chunks_mut::<ROWS>().0) {
-        for (panel, right) in panels.iter().enumerate() {
-            let columns = panel * LANES..(panel + 1) * LANES;
-            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-            // SAFETY: [`Dense::new`] has compared what is read with the slices; a row of a panel has two registers
-            // of elements.
-            unsafe {
-                if adds {
-                    for (sums, row) in sums.iter_mut().zip(&*out) {
-                        let row = row[columns.clone()].as_ptr();
-                        *sums = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
-                    }
+unsafe fn dense<const R: usize>(operands: &Dense, out: &mut [Row]) -> usize {
+    let Dense { left, stride, depth, panels, adds } = *operands;
+    for (panel, right) in panels.iter().enumerate() {
+        let columns = panel * LANES..(panel + 1) * LANES;
+        let mut sums = [[_mm256_setzero_ps(); 2]; R];
+        // SAFETY: [`Dense::new`] has compared what is read with the slices; a row of a panel has two registers of
+        // elements.
+        unsafe {
+            if adds {
+                for (sums, row) in sums.iter_mut().zip(&*out) {
+                    let row = row[columns.clone()].as_ptr();
+                    *sums = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
                 }
-                let (mut x, mut right) = (left.as_ptr(), right.as_ptr());
-                for _ in 0..depth {
-                    let y = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))];
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let x = _mm256_broadcast_ss(&*x.add(row * depth));
-                        sums[0] = _mm256_fmadd_ps(x, y[0], sums[0]);
-                        sums[1] = _mm256_fmadd_ps(x, y[1], sums[1]);
-                    }
-                    x = x.add(1);
-                    right = right.add(LANES);
+            }
+            let (mut x, mut right) = (left.as_ptr(), right.as_ptr());
+            for _ in 0..depth {
+                let y = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))];
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm256_broadcast_ss(&*x.add(row * stride));
+                    sums[0] = _mm256_fmadd_ps(x, y[0], sums[0]);
+                    sums[1] = _mm256_fmadd_ps(x, y[1], sums[1]);
                 }
-                for (sums, row) in sums.into_iter().zip(&mut *out) {
-                    let row = row[columns.clone()].as_mut_ptr();
-                    _mm256_storeu_ps(row, sums[0]);
-                    _mm256_storeu_ps(row.add(8), sums[1]);
-                }
+                x = x.add(1);
+                right = right.add(LANES);
+            }
+            for (sums, row) in sums.into_iter().zip(&mut *out) {
+                let row = row[columns.clone()].as_mut_ptr();
+                _mm256_storeu_ps(row, sums[0]);
+                _mm256_storeu_ps(row.add(8), sums[1]);
             }
         }
     }
+    R
 }

@@ -46,22 +46,29 @@ pub(super) unsafe fn multiply_pairs(operands: &Operands, tile: &mut Tile) {
     unsafe { with_constants!(by_pairs, operands, tile) }
 }
 
-/// Computes [`ROWS`] rows at a time.
-///
 /// # Safety
-/// The processor must have AVX-512F.
+/// The processor must have AVX-512F, and the left operand as many rows as `out`.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn multiply_dense(operands: &Dense, out: &mut [Row]) {
-    let rows = operands.left.chunks_exact(ROWS * operands.depth);
-    for (left, out) in rows.zip(out.as_chunks_mut::<ROWS>().0) {
-        let operands = Dense { left, ..*operands };
-        // SAFETY: the processor has what it needs; the operands have as many rows and panels.
-        unsafe {
-            match operands.panels.len() {
-                1 => dense::<ROWS, 1>(&operands, out),
-                _ => dense::<ROWS, PANELS>(&operands, out),
+pub(super) unsafe fn multiply_dense(operands: &Dense, mut out: &mut [Row]) {
+    let mut operands = *operands;
+    while !out.is_empty() {
+        // SAFETY: the processor has what it needs; there are as many rows and panels.
+        let rows = unsafe {
+            match (out.len(), operands.panels.len()) {
+                (ROWS.., 1) => dense::<ROWS, 1>(&operands, out),
+                (8.., 1) => dense::<8, 1>(&operands, out),
+                (4.., 1) => dense::<4, 1>(&operands, out),
+                (2.., 1) => dense::<2, 1>(&operands, out),
+                (_, 1) => dense::<1, 1>(&operands, out),
+                (ROWS.., _) => dense::<ROWS, PANELS>(&operands, out),
+                (8.., _) => dense::<8, PANELS>(&operands, out),
+                (4.., _) => dense::<4, PANELS>(&operands, out),
+                (2.., _) => dense::<2, PANELS>(&operands, out),
+                (_, _) => dense::<1, PANELS>(&operands, out),
             }
-        }
+        };
+        operands.left = &operands.left[rows * operands.stride..];
+        out = &mut out[rows..];
     }
 }
 
@@ -143,42 +150,47 @@ unsafe fn by_pairs<const R: usize, const P: usize>(operands: &Operands, tile: &m
     }
 }
 
+/// Computes the first `R` rows.
+///
 /// # Safety
-/// The processor must have AVX-512F, and the operands so many rows and at least so many panels.
+/// The processor must have AVX-512F, and the operands and `out` at least so many rows and panels.
 #[target_feature(enable = "avx512f")]
-unsafe fn dense<const R: usize, const P: usize>(operands: &Dense, out: &mut [Row; R]) {
+unsafe fn dense<const R: usize, const P: usize>(operands: &Dense, out: &mut [Row]) -> usize {
     const UNROLLED: usize = 4;
-    let depth = operands.depth;
+    let Dense { stride, depth, panels, adds, .. } = *operands;
     let mut sums = [[_mm512_setzero_ps(); P]; R];
     // SAFETY: [`Dense::new`] has compared what is read with the slices; the depth is a multiple of what is unrolled.
     unsafe {
-        if operands.adds {
+        if adds {
             for (sums, row) in sums.iter_mut().zip(&*out) {
                 for (p, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_loadu_ps(row.as_ptr().add(p * LANES));
                 }
             }
         }
-        let mut x = operands.left.as_ptr();
-        let mut right = [operands.panels[0]; P].map(<[f32]>::as_ptr);
-        for (right, panel) in right.iter_mut().zip(operands.panels) {
+        // An address for three rows, of which the others are one stride and two away, as instructions can say it.
+        let first = operands.left.as_ptr();
+        let mut x: [_; 4] = std::array::from_fn(|i| first.wrapping_add(3 * i * stride));
+        let mut right = [panels[0]; P].map(<[f32]>::as_ptr);
+        for (right, panel) in right.iter_mut().zip(panels) {
             *right = panel.as_ptr();
         }
         for _ in 0..depth / UNROLLED {
             for k in 0..UNROLLED {
                 let y = right.map(|right| _mm512_loadu_ps(right.add(k * LANES)));
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*x.add(row * depth + k));
+                    let x = _mm512_set1_ps(*x[row / 3].add(row % 3 * stride + k));
                     for (sum, y) in sums.iter_mut().zip(y) {
                         *sum = _mm512_fmadd_ps(x, y, *sum);
                     }
                 }
             }
-            x = x.add(UNROLLED);
+            x = x.map(|x| x.wrapping_add(UNROLLED));
             right = right.map(|right| right.add(UNROLLED * LANES));
         }
     }
     store(&sums, out);
+    R
 }
 
 #[target_feature(enable = "avx512f")]

@@ -233,10 +233,13 @@ impl Session {
         portable::multiply(operands, tile);
     }
 
-    /// The same of operands in f32, which matrix units do not multiply. There are as many rows of `out` as of the left
-    /// operand: a multiple of those that the kernel computes at a time.
+    /// The same of operands in f32, which matrix units do not multiply.
+    ///
+    /// # Panics
+    /// If `out` has not as many rows as the left operand.
     pub(super) fn multiply_dense(&self, operands: &Dense, out: &mut [Row]) {
-        // SAFETY: the kernel is available, as was seen when the session began.
+        assert_eq!(operands.left.len(), out.len() * operands.stride, "another number of rows");
+        // SAFETY: the kernel is available, as was seen when the session began, and there are as many rows.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             match self.kernel {

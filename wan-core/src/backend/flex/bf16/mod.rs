@@ -3,7 +3,8 @@
 //! The right operand is packed once, in panels of 16 columns; in a panel the two values that follow each other
 //! in depth stand side by side, as processors with products of bf16 want them, and as others can widen them with
 //! one operation each. The left operand is packed as a task needs it. The kernels ([`CpuKernel`]) compute tiles
-//! of some rows by two panels over the whole depth; nothing but them is unsafe.
+//! of some rows by two panels; nothing but them is unsafe. Where they have no products of bf16, a task widens the panels
+//! that it reads once for many rows, and the products are those of f32.
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -15,6 +16,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod avx512;
+mod buffer;
 mod conv3d;
 #[allow(unsafe_code)]
 mod kernel;

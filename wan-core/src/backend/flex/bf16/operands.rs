@@ -81,8 +81,14 @@ pub(super) fn to_words<T: Value>(form: Form, row: &[T], words: &mut [u32]) {
     }
 }
 
+/// Values from a row of f32 to the next: an odd number of cache lines, so that rows do not compete for the same ones.
+pub(super) fn dense_stride(depth: usize) -> usize {
+    (depth.div_ceil(LANES) | 1) * LANES
+}
+
 /// Packs rows of the left operand, `rows_at_a_time` after another: `[groups, steps, rows]` words, in
-/// [`Form::Rows`] `[groups, steps / 16, rows, 16]`. The last group is filled up with zeros.
+/// [`Form::Rows`] `[groups, steps / 16, rows, 16]`. The last group is filled up with zeros. In [`Form::Wide`] rows
+/// stay rows, [`dense_stride`] apart.
 pub(super) fn pack_left<'a, T: Value>(
     form: Form,
     rows_at_a_time: usize,
@@ -90,6 +96,14 @@ pub(super) fn pack_left<'a, T: Value>(
     depth: usize,
     words: &mut Vec<u32>,
 ) {
+    if form == Form::Wide {
+        let stride = dense_stride(depth);
+        words.resize(rows.len() * stride, 0);
+        for (row, words) in rows.zip(words.chunks_exact_mut(stride)) {
+            vectorised(inlined!(|| to_words(form, row, words)));
+        }
+        return;
+    }
     let (steps, count) = (form.words(depth), rows.len());
     let group = steps * rows_at_a_time;
     words.resize(count.div_ceil(rows_at_a_time) * group, 0);
@@ -133,14 +147,18 @@ pub(super) fn pack_left_columns<'a>(
     words: &mut Vec<u32>,
 ) {
     let columns: Vec<&[bf16]> = columns.collect();
-    let group = form.words(columns.len()) * rows_at_a_time;
+    let depth = columns.len();
+    let group = form.words(depth) * rows_at_a_time;
+    let (size, row_stride, of_step, shift) = match form {
+        Form::Wide => (rows * dense_stride(depth), dense_stride(depth), 1, 16),
+        _ => (rows.div_ceil(rows_at_a_time) * group, LANES, 2, 0),
+    };
     words.clear();
-    words.resize(rows.div_ceil(rows_at_a_time) * group, 0);
+    words.resize(size, 0);
     // Words of the same step, of all rows.
     let mut lines = vec![0; LANES * rows];
-    let (columns_of_line, shift) = if form == Form::Wide { (1, 16) } else { (2, 0) };
-    for (block, columns) in columns.chunks(columns_of_line * LANES).enumerate() {
-        let columns = columns.chunks(columns_of_line);
+    for (block, columns) in columns.chunks(of_step * LANES).enumerate() {
+        let columns = columns.chunks(of_step);
         let some = columns.len();
         for (columns, line) in columns.zip(lines.chunks_exact_mut(rows)) {
             vectorised(inlined!(|| match *columns {
@@ -155,20 +173,29 @@ pub(super) fn pack_left_columns<'a>(
                     .for_each(|(word, value)| *word = u32::from(value.bits()) << shift),
             }));
         }
-        for (words, first) in words.chunks_exact_mut(group).zip((0..rows).step_by(rows_at_a_time)) {
-            let count = rows_at_a_time.min(rows - first);
-            let words = &mut words[block * LANES * rows_at_a_time..];
-            if form == Form::Rows {
-                for row in (0..count).step_by(LANES) {
-                    let (from, to) = (&lines[first + row..], &mut words[row * LANES..]);
-                    transpose(from, rows, to, LANES, [some, LANES.min(count - row)]);
+        if form == Form::Pairs {
+            for (words, first) in
+                words.chunks_exact_mut(group).zip((0..rows).step_by(rows_at_a_time))
+            {
+                let count = rows_at_a_time.min(rows - first);
+                let words =
+                    words[block * LANES * rows_at_a_time..].chunks_exact_mut(rows_at_a_time);
+                for (words, line) in words.zip(lines.chunks_exact(rows)).take(some) {
+                    words[..count].copy_from_slice(&line[first..first + count]);
                 }
-                continue;
             }
-            let lines = lines.chunks_exact(rows).take(some);
-            for (line, words) in lines.zip(words.chunks_exact_mut(rows_at_a_time)) {
-                words[..count].copy_from_slice(&line[first..first + count]);
-            }
+            continue;
+        }
+        for first in (0..rows).step_by(LANES) {
+            let at = match form {
+                Form::Wide => first * row_stride + block * LANES,
+                _ => {
+                    first / rows_at_a_time * group
+                        + (block * rows_at_a_time + first % rows_at_a_time) * LANES
+                }
+            };
+            let count = LANES.min(rows - first);
+            transpose(&lines[first..], rows, &mut words[at..], row_stride, [some, count]);
         }
     }
 }

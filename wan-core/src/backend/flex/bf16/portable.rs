@@ -35,27 +35,38 @@ fn sums(operands: &Operands, panel: &[u32]) -> [[f32; LANES]; ROWS] {
     sums
 }
 
-/// Computes [`ROWS`] rows at a time.
-pub(super) fn multiply_dense(operands: &Dense, out: &mut [Row]) {
-    let Dense { left, depth, panels, adds } = *operands;
-    for (left, out) in left.chunks_exact(ROWS * depth).zip(out.as_chunks_mut::<ROWS>().0) {
-        for (panel, right) in panels.iter().enumerate() {
-            let columns = panel * LANES..(panel + 1) * LANES;
-            for (row, sums) in out.iter_mut().zip(dense_sums(left, depth, right)) {
-                let row = &mut row[columns.clone()];
-                match adds {
-                    true => row.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
-                    false => row.copy_from_slice(&sums),
-                }
-            }
-        }
+pub(super) fn multiply_dense(operands: &Dense, mut out: &mut [Row]) {
+    let mut operands = *operands;
+    while !out.is_empty() {
+        let rows = match out.len() {
+            ROWS.. => dense::<ROWS>(&operands, out),
+            _ => dense::<1>(&operands, out),
+        };
+        operands.left = &operands.left[rows * operands.stride..];
+        out = &mut out[rows..];
     }
 }
 
-fn dense_sums(left: &[f32], depth: usize, panel: &[f32]) -> [[f32; LANES]; ROWS] {
-    let mut sums = [[0.0; LANES]; ROWS];
+/// Computes the first `R` rows.
+fn dense<const R: usize>(operands: &Dense, out: &mut [Row]) -> usize {
+    for (panel, right) in operands.panels.iter().enumerate() {
+        let columns = panel * LANES..(panel + 1) * LANES;
+        for (row, sums) in out.iter_mut().zip(dense_sums::<R>(operands, right)) {
+            let row = &mut row[columns.clone()];
+            match operands.adds {
+                true => row.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
+                false => row.copy_from_slice(&sums),
+            }
+        }
+    }
+    R
+}
+
+fn dense_sums<const R: usize>(operands: &Dense, panel: &[f32]) -> [[f32; LANES]; R] {
+    let Dense { left, stride, .. } = *operands;
+    let mut sums = [[0.0; LANES]; R];
     for (k, right) in panel.as_chunks::<LANES>().0.iter().enumerate() {
-        let x: [f32; ROWS] = std::array::from_fn(|row| left[row * depth + k]);
+        let x: [f32; R] = std::array::from_fn(|row| left[row * stride + k]);
         for (sums, x) in sums.iter_mut().zip(x) {
             sums.iter_mut().zip(right).for_each(|(sum, y)| *sum += x * y);
         }

@@ -1,23 +1,27 @@
 //! Products of rows with a packed matrix.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
+use super::buffer::Buffer;
 use super::kernel::{CpuKernel, Session};
 use super::operands::{Right, Value, pack_left};
-use super::panels::Panels;
-use super::tile::{LANES, PANELS, Tile};
+use super::panels::{Panels, Room};
+use super::tile::{Form, LANES, PANELS, Row};
 
-/// Values of depth in one go: both operands of a tile stay in the second-level cache.
-const DEPTH_BLOCK: usize = 1536;
-/// Rows of a task at most.
-const ROW_BLOCK: usize = 96;
 /// Tasks for each thread, so that all have work to the end.
 const TASKS: usize = 4;
-/// Panels of a task at least, where tasks share the columns.
-const MIN_PANELS: usize = 4;
+/// Panels of a task: at least, where tasks share the columns, and at most, since sums are kept for all of them.
+const PANELS_OF_TASK: [usize; 2] = [4, 128];
+
+/// Rows of a task at most, and values of depth in one go: what a task reads again and again stays in the second-level
+/// cache. Panels that are widened first are so for many rows.
+fn block(form: Form) -> [usize; 2] {
+    match form {
+        Form::Wide => [256, 768],
+        _ => [96, 1536],
+    }
+}
 
 /// `x w + bias`, for rows `x` one after the other: `[rows, columns]`.
 pub(crate) fn multiply<X: Value, Y: Value>(
@@ -32,35 +36,45 @@ pub(crate) fn multiply<X: Value, Y: Value>(
     if y.is_empty() {
         return y;
     }
+    let [most, _] = block(kernel.form());
+    let blocks = rows.div_ceil(most);
+    let rows = rows.div_ceil(blocks).next_multiple_of(kernel.rows());
+    let shares = (TASKS * rayon::current_num_threads()).div_ceil(blocks);
+    let [least, most] = PANELS_OF_TASK;
+    let panels = right.panels().div_ceil(shares).next_multiple_of(PANELS).clamp(least, most);
+    let tasks: Vec<_> = y
+        .chunks_mut(rows * columns)
+        .enumerate()
+        .flat_map(|(block, y)| Task::split(block * rows, y, columns, panels))
+        .collect();
     let product = Product { kernel, x, right, bias };
-    let tasks = TASKS * rayon::current_num_threads();
-    if rows >= tasks * ROW_BLOCK / 2 {
-        let block = rows.div_ceil(tasks).next_multiple_of(kernel.rows()).min(ROW_BLOCK);
-        y.par_chunks_mut(block * columns).enumerate().for_each_init(
-            Scratch::new,
-            |scratch, (i, y)| {
-                let rows = i * block..i * block + y.len() / columns;
-                product.compute(rows, 0..right.panels(), scratch, y);
-            },
-        );
-        return y;
-    }
-    // Too few rows for all threads: each takes some columns of all rows.
-    let panels = right.panels().div_ceil(tasks).next_multiple_of(PANELS).max(MIN_PANELS);
-    let parts = (0..right.panels()).step_by(panels).collect::<Vec<_>>().into_par_iter();
-    let parts = parts.map_init(Scratch::new, |scratch, first| {
-        let panels = first..right.panels().min(first + panels);
-        let mut part = vec![Y::ZERO; rows * product.width(&panels)];
-        product.compute(0..rows, panels, scratch, &mut part);
-        (first * LANES, part)
-    });
-    for (first, part) in parts.collect::<Vec<_>>() {
-        let width = part.len() / rows;
-        for (y, part) in y.chunks_exact_mut(columns).zip(part.chunks_exact(width)) {
-            y[first..first + width].copy_from_slice(part);
-        }
-    }
+    tasks
+        .into_par_iter()
+        .for_each_init(Scratch::new, |scratch, task| product.compute(task, scratch));
     y
+}
+
+/// Some panels of some rows of the result.
+struct Task<'a, Y> {
+    first_row: usize,
+    first_panel: usize,
+    /// The columns of these panels, row by row.
+    rows: Vec<&'a mut [Y]>,
+}
+
+impl<'a, Y> Task<'a, Y> {
+    /// Tasks of so many panels each. `y` are whole rows.
+    fn split(first_row: usize, y: &'a mut [Y], columns: usize, panels: usize) -> Vec<Self> {
+        let firsts = (0..columns.div_ceil(LANES)).step_by(panels);
+        let mut tasks: Vec<_> =
+            firsts.map(|first_panel| Self { first_row, first_panel, rows: Vec::new() }).collect();
+        for row in y.chunks_exact_mut(columns) {
+            for (task, part) in tasks.iter_mut().zip(row.chunks_mut(panels * LANES)) {
+                task.rows.push(part);
+            }
+        }
+        tasks
+    }
 }
 
 struct Product<'a, X> {
@@ -73,80 +87,63 @@ struct Product<'a, X> {
 /// What a task uses again and again.
 struct Scratch {
     left: Vec<u32>,
-    /// Sums over the blocks of depth so far.
-    sums: Vec<f32>,
-    tile: Tile,
+    /// Sums over the blocks of depth so far, for each pair of panels.
+    sums: Buffer<f32>,
+    room: Room,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { left: Vec::new(), sums: Vec::new(), tile: Tile::new() }
+        Self { left: Vec::new(), sums: Buffer::new(), room: Room::new() }
     }
 }
 
 impl<X: Value> Product<'_, X> {
-    /// Columns of some panels.
-    fn width(&self, panels: &Range<usize>) -> usize {
-        self.right.columns.min(panels.end * LANES) - panels.start * LANES
-    }
-
-    /// `y` has the columns of these panels only.
-    fn compute<Y: Value>(
-        &self,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        scratch: &mut Scratch,
-        y: &mut [Y],
-    ) {
-        let Scratch { left, sums, tile } = scratch;
-        let (depth, width) = (self.right.depth, self.width(&panels));
-        let bias = self.bias.map(|bias| &bias[panels.start * LANES..][..width]);
-        let session = Session::new(self.kernel);
-        let blocks = depth.div_ceil(DEPTH_BLOCK);
-        if blocks > 1 {
-            sums.clear();
-            sums.resize(y.len(), 0.0);
-        }
+    fn compute<Y: Value>(&self, task: Task<Y>, scratch: &mut Scratch) {
+        let Scratch { left, sums, room } = scratch;
+        let Task { first_row, first_panel, mut rows } = task;
+        let (kernel, depth, count) = (self.kernel, self.right.depth, rows.len());
+        let last_panel = first_panel + rows[0].len().div_ceil(LANES);
+        let session = Session::new(kernel);
+        let [_, depth_of_block] = block(kernel.form());
+        let blocks = depth.div_ceil(depth_of_block);
+        let pairs = (first_panel..last_panel).step_by(PANELS);
+        // In one go, each pair can be forgotten.
+        let kept = if blocks == 1 { 1 } else { pairs.len() };
+        let sums: &mut [Row] = sums.take(kept * count * PANELS * LANES).as_chunks_mut().0;
         for block in 0..blocks {
-            let depths = block * DEPTH_BLOCK..depth.min((block + 1) * DEPTH_BLOCK);
-            let some = rows.clone().map(|row| &self.x[row * depth..][depths.clone()]);
-            pack_left(self.kernel.form(), self.kernel.rows(), some, depths.len(), left);
-            let columns = panels.start * LANES..panels.start * LANES + width;
-            let part = Panels::new(self.right.words, depth, depths, columns);
-            part.multiply(&session, left, rows.len(), tile, |first, columns, some| {
-                vectorised(inlined!(|| {
-                    for (row, some) in (first..).zip(some) {
-                        let some = &some[..columns.len()];
-                        let at = row * width + columns.start;
-                        if blocks > 1 {
-                            let sums = &mut sums[at..at + some.len()];
-                            sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += value);
-                        } else {
-                            finish(some, bias, columns.start, &mut y[at..at + some.len()]);
+            let depths = block * depth_of_block..depth.min((block + 1) * depth_of_block);
+            let some = first_row..first_row + count;
+            let some = some.map(|row| &self.x[row * depth..][depths.clone()]);
+            pack_left(kernel.form(), kernel.rows(), some, depths.len(), left);
+            for (i, first) in pairs.clone().enumerate() {
+                let sums = &mut sums[i % kept * count..][..count];
+                let panels = first..last_panel.min(first + PANELS);
+                let panels = Panels::new(self.right.words, depth, depths.clone(), panels);
+                panels.multiply(&session, left, room, block > 0, sums);
+                if block + 1 == blocks {
+                    let start = i * PANELS * LANES;
+                    let bias = self.bias.map(|bias| &bias[first * LANES..]);
+                    vectorised(inlined!(|| {
+                        for (y, sums) in rows.iter_mut().zip(&*sums) {
+                            finish(sums, bias, &mut y[start..]);
                         }
-                    }
-                }));
-            });
-        }
-        if blocks > 1 {
-            vectorised(inlined!(|| {
-                for (y, sums) in y.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
-                    finish(sums, bias, 0, y);
+                    }));
                 }
-            }));
+            }
         }
     }
 }
 
+/// Writes as many columns as there are.
 #[inline(always)]
-fn finish<Y: Value>(sums: &[f32], bias: Option<&[f32]>, column: usize, y: &mut [Y]) {
+fn finish<Y: Value>(sums: &Row, bias: Option<&[f32]>, y: &mut [Y]) {
     match bias {
-        Some(bias) => {
-            let bias = &bias[column..column + sums.len()];
-            for ((y, sum), bias) in y.iter_mut().zip(sums).zip(bias) {
-                *y = Y::from_f32(sum + bias);
-            }
-        }
+        Some(bias) => y
+            .iter_mut()
+            .zip(sums)
+            .zip(bias)
+            .for_each(|((y, sum), bias)| *y = Y::from_f32(sum + bias)),
         None => y.iter_mut().zip(sums).for_each(|(y, sum)| *y = Y::from_f32(*sum)),
     }
 }

@@ -104,8 +104,9 @@ impl<'a> Operands<'a> {
 /// Rows and panels of f32. Kernels rely on it being made by [`Dense::new`].
 #[derive(Clone, Copy)]
 pub(super) struct Dense<'a> {
-    /// Rows of `depth` values.
+    /// Rows of `depth` values, `stride` apart.
     pub(super) left: &'a [f32],
+    pub(super) stride: usize,
     /// A multiple of [`LANES`].
     pub(super) depth: usize,
     /// One or two panels: `[depth, 16]`.
@@ -117,13 +118,19 @@ pub(super) struct Dense<'a> {
 impl<'a> Dense<'a> {
     /// # Panics
     /// If a kernel would read beyond the slices.
-    pub(super) fn new(left: &'a [f32], depth: usize, panels: &'a [&'a [f32]], adds: bool) -> Self {
+    pub(super) fn new(
+        left: &'a [f32],
+        [stride, depth]: [usize; 2],
+        panels: &'a [&'a [f32]],
+        adds: bool,
+    ) -> Self {
         assert!(matches!(panels.len(), 1 | PANELS), "one panel or two");
         assert!(depth.is_multiple_of(LANES), "a depth that is not filled up");
+        assert!(depth <= stride && left.len().is_multiple_of(stride), "rows that overlap");
         assert!(
             panels.iter().all(|panel| panel.len() == depth * LANES),
             "a panel of another depth"
         );
-        Self { left, depth, panels, adds }
+        Self { left, stride, depth, panels, adds }
     }
 }

@@ -14,6 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
+use super::buffer::Buffer;
 use super::conv3d::Input;
 use super::kernel::{CpuKernel, Session};
 use super::operands::{Right, Value};
@@ -74,7 +75,7 @@ pub(super) fn convolve(
     for (t, frame) in out.chunks_exact_mut(height * row).enumerate() {
         frame.par_chunks_mut(rows * SIDE * row).enumerate().for_each(|(task, out)| {
             let room = rooms().pop();
-            let mut room = room.unwrap_or_default();
+            let mut room = room.unwrap_or_else(Room::new);
             let session = Session::new(kernel);
             let tiles = (out.len() / row).div_ceil(SIDE) * across;
             let segment = tiles.div_ceil(tiles.div_ceil(SEGMENT)).next_multiple_of(BLOCK);
@@ -98,22 +99,19 @@ struct Work<'a> {
 }
 
 /// What a task uses again and again.
-#[derive(Default)]
 struct Room {
     /// What a tile sees: `[6, 6, depth]`.
-    pixels: Vec<f32>,
+    pixels: Buffer<f32>,
     /// Transformed tiles of one frame: `[blocks, points, 12, depth]`.
-    tiles: Vec<f32>,
+    tiles: Buffer<f32>,
     /// `[blocks, pairs of panels, points, 12, 32]`
-    products: Vec<f32>,
+    products: Buffer<f32>,
 }
 
-/// Values of any kind.
-fn reserve(values: &mut Vec<f32>, count: usize) -> &mut [f32] {
-    if values.len() < count {
-        *values = vec![0.0; count];
+impl Room {
+    fn new() -> Self {
+        Self { pixels: Buffer::new(), tiles: Buffer::new(), products: Buffer::new() }
     }
-    &mut values[..count]
 }
 
 /// Values of a block of a pair of panels.
@@ -132,9 +130,9 @@ impl Work<'_> {
     ) {
         let Self { input, weights, .. } = self;
         let blocks = tiles.len().div_ceil(BLOCK);
-        let pixels = reserve(&mut room.pixels, POINTS * weights.depth);
-        let transformed = reserve(&mut room.tiles, blocks * POINTS * BLOCK * weights.depth);
-        let products = reserve(&mut room.products, blocks * weights.pairs() * POINTS * PART);
+        let pixels = room.pixels.take(POINTS * weights.depth);
+        let transformed = room.tiles.take(blocks * POINTS * BLOCK * weights.depth);
+        let products = room.products.take(blocks * weights.pairs() * POINTS * PART);
         // Frames of padding are zero and add nothing; all are in front.
         let first_tap = input.geometry.padding.time.saturating_sub(t);
         for tap in first_tap..weights.kt {
@@ -183,7 +181,8 @@ impl Work<'_> {
                 let left = &tiles[point * block..][..block];
                 let at = ((i * pairs + pair) * POINTS + point) * PART;
                 let sums: &mut [Row] = products[at..at + PART].as_chunks_mut().0;
-                session.multiply_dense(&Dense::new(left, weights.depth, &panels, adds), sums);
+                let operands = Dense::new(left, [weights.depth; 2], &panels, adds);
+                session.multiply_dense(&operands, sums);
             }
         }
     }
