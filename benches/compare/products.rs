@@ -95,13 +95,14 @@ fn random<const D: usize>(shape: [usize; D], dtype: DType) -> Tensor<Flex, D> {
     Flex::wan_cast(x, dtype)
 }
 
-/// The fastest of three times, after once to warm up, in billions of operations a second.
+/// The fastest of the times of a second, three at least, after once to warm up, in billions of operations a second.
 fn rate(operations: f64, work: impl Fn()) -> f64 {
     work();
-    let times = (0..3).map(|_| {
+    let (began, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || began.elapsed().as_secs() < 1 {
         let start = Instant::now();
         work();
-        start.elapsed().as_secs_f64()
-    });
-    operations / times.fold(f64::INFINITY, f64::min) / 1e9
+        times.push(start.elapsed().as_secs_f64());
+    }
+    operations / times.into_iter().fold(f64::INFINITY, f64::min) / 1e9
 }

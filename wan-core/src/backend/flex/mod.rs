@@ -38,15 +38,12 @@ impl Backend for Flex {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
     }
 
-    /// bf16 where it is faster than f32: where the processor multiplies it, where weights come from a file and are
-    /// used once, and in convolutions, which have fewer products in bf16. Other products of what is widened first take
-    /// as long as in f32.
-    fn auto_dtype(_device: &Self::Device, network: NetworkKind) -> DType {
-        let is_faster = match CpuKernel::current() {
-            CpuKernel::Portable => false,
-            kernel => kernel.multiplies_bf16() || network != NetworkKind::Transformer,
-        };
-        if is_faster { DType::BF16 } else { DType::F32 }
+    /// bf16 where there are kernels for the processor: also where it has no products of bf16, they are faster than f32.
+    fn auto_dtype(_device: &Self::Device, _network: NetworkKind) -> DType {
+        match CpuKernel::current() {
+            CpuKernel::Portable => DType::F32,
+            _ => DType::BF16,
+        }
     }
 
     /// On all threads: small kernels leave most of them without work.

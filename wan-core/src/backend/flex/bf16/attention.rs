@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::super::parallel::{inlined, vectorised};
 use super::buffer::Buffer;
 use super::kernel::{CpuKernel, Session};
-use super::operands::{Value, pack_left, pack_left_columns, pack_panel, panel_words};
+use super::operands::{Value, left_words, pack_left, pack_left_columns, pack_panel, panel_words};
 use super::panels::{Panels, Room};
 use super::tile::{LANES, PANELS, Row};
 use super::transpose::transpose;
@@ -123,7 +123,8 @@ impl Block {
         let count = KEY_BLOCK.min(attention.keys - start);
         let (form, rows) = (kernel.form(), kernel.rows());
         let some = start..start + count;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut keys = vec![0; left_words(form, rows, [count, width])];
+        let mut values = vec![0; left_words(form, rows, [width, count])];
         pack_left(form, rows, k.rows(head, some.clone(), width), width, &mut keys);
         pack_left_columns(form, rows, width, v.rows(head, some, width), &mut values);
         Self { start, count, keys, values }

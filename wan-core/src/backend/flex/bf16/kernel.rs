@@ -112,15 +112,6 @@ impl CpuKernel {
         }
     }
 
-    /// Whether the processor has products of bf16, and so is faster by it than in f32.
-    pub fn multiplies_bf16(self) -> bool {
-        match self {
-            Self::Amx => true,
-            Self::Avx512Bf16 => !multiplies_pairs_slowly(),
-            _ => false,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",

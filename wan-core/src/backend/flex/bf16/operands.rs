@@ -86,27 +86,33 @@ pub(super) fn dense_stride(depth: usize) -> usize {
     (depth.div_ceil(LANES) | 1) * LANES
 }
 
+/// Words of a packed left operand.
+pub(super) fn left_words(form: Form, rows_at_a_time: usize, [rows, depth]: [usize; 2]) -> usize {
+    match form {
+        Form::Wide => rows * dense_stride(depth),
+        _ => rows.next_multiple_of(rows_at_a_time) * form.words(depth),
+    }
+}
+
 /// Packs rows of the left operand, `rows_at_a_time` after another: `[groups, steps, rows]` words, in
 /// [`Form::Rows`] `[groups, steps / 16, rows, 16]`. The last group is filled up with zeros. In [`Form::Wide`] rows
-/// stay rows, [`dense_stride`] apart.
+/// stay rows, [`dense_stride`] apart. There are [`left_words`].
 pub(super) fn pack_left<'a, T: Value>(
     form: Form,
     rows_at_a_time: usize,
     mut rows: impl ExactSizeIterator<Item = &'a [T]>,
     depth: usize,
-    words: &mut Vec<u32>,
+    words: &mut [u32],
 ) {
     if form == Form::Wide {
-        let stride = dense_stride(depth);
-        words.resize(rows.len() * stride, 0);
-        for (row, words) in rows.zip(words.chunks_exact_mut(stride)) {
-            vectorised(inlined!(|| to_words(form, row, words)));
-        }
+        let words = words.chunks_exact_mut(dense_stride(depth));
+        vectorised(inlined!(|| {
+            rows.zip(words).for_each(inlined!(|(row, words)| to_words(form, row, words)));
+        }));
         return;
     }
-    let (steps, count) = (form.words(depth), rows.len());
+    let steps = form.words(depth);
     let group = steps * rows_at_a_time;
-    words.resize(count.div_ceil(rows_at_a_time) * group, 0);
     let mut lines = vec![0; LANES * steps];
     for words in words.chunks_exact_mut(group.max(1)) {
         if rows.len() < rows_at_a_time {
@@ -138,23 +144,22 @@ pub(super) fn pack_left<'a, T: Value>(
     }
 }
 
-/// Packs a left operand as [`pack_left`] does, of which `columns` are the columns: each has a value for every row.
+/// Packs a left operand as [`pack_left`] does, of which `columns` are the columns: each has a value for every row. The
+/// words are zero before.
 pub(super) fn pack_left_columns<'a>(
     form: Form,
     rows_at_a_time: usize,
     rows: usize,
     columns: impl ExactSizeIterator<Item = &'a [bf16]>,
-    words: &mut Vec<u32>,
+    words: &mut [u32],
 ) {
     let columns: Vec<&[bf16]> = columns.collect();
     let depth = columns.len();
     let group = form.words(depth) * rows_at_a_time;
-    let (size, row_stride, of_step, shift) = match form {
-        Form::Wide => (rows * dense_stride(depth), dense_stride(depth), 1, 16),
-        _ => (rows.div_ceil(rows_at_a_time) * group, LANES, 2, 0),
+    let (row_stride, of_step, shift) = match form {
+        Form::Wide => (dense_stride(depth), 1, 16),
+        _ => (LANES, 2, 0),
     };
-    words.clear();
-    words.resize(size, 0);
     // Words of the same step, of all rows.
     let mut lines = vec![0; LANES * rows];
     for (block, columns) in columns.chunks(of_step * LANES).enumerate() {

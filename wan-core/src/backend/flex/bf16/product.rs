@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::super::parallel::{inlined, vectorised};
 use super::buffer::Buffer;
 use super::kernel::{CpuKernel, Session};
-use super::operands::{Right, Value, pack_left};
+use super::operands::{Right, Value, left_words, pack_left};
 use super::panels::{Panels, Room};
 use super::tile::{Form, LANES, PANELS, Row};
 
@@ -86,7 +86,7 @@ struct Product<'a, X> {
 
 /// What a task uses again and again.
 struct Scratch {
-    left: Vec<u32>,
+    left: Buffer<u32>,
     /// Sums over the blocks of depth so far, for each pair of panels.
     sums: Buffer<f32>,
     room: Room,
@@ -94,7 +94,7 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        Self { left: Vec::new(), sums: Buffer::new(), room: Room::new() }
+        Self { left: Buffer::new(), sums: Buffer::new(), room: Room::new() }
     }
 }
 
@@ -115,7 +115,9 @@ impl<X: Value> Product<'_, X> {
             let depths = block * depth_of_block..depth.min((block + 1) * depth_of_block);
             let some = first_row..first_row + count;
             let some = some.map(|row| &self.x[row * depth..][depths.clone()]);
-            pack_left(kernel.form(), kernel.rows(), some, depths.len(), left);
+            let (form, rows_at_a_time) = (kernel.form(), kernel.rows());
+            let left = left.take(left_words(form, rows_at_a_time, [count, depths.len()]));
+            pack_left(form, rows_at_a_time, some, depths.len(), left);
             for (i, first) in pairs.clone().enumerate() {
                 let sums = &mut sums[i % kept * count..][..count];
                 let panels = first..last_panel.min(first + PANELS);

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::operands::{pack_left, pack_left_columns};
+use super::operands::{left_words, pack_left, pack_left_columns};
 use super::tile::Form;
 use super::*;
 use crate::backend::Padding;
@@ -98,7 +98,8 @@ fn left_operands_of_rows_and_columns() {
         let columns: Vec<bf16> =
             (0..rows * depth).map(|i| x[i % rows * depth + i / rows]).collect();
         for (form, at_a_time) in [(Form::Wide, 12), (Form::Pairs, 12), (Form::Rows, 32)] {
-            let (mut expected, mut found) = (Vec::new(), vec![u32::MAX; 7]);
+            let size = left_words(form, at_a_time, [rows, depth]);
+            let (mut expected, mut found) = (vec![u32::MAX; size], vec![0; size]);
             pack_left(form, at_a_time, x.chunks_exact(depth), depth, &mut expected);
             pack_left_columns(form, at_a_time, rows, columns.chunks_exact(rows), &mut found);
             assert_eq!(found, expected, "{rows} x {depth} as {form:?}");
