@@ -359,8 +359,7 @@ enum Grid {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionName {
-    /// What suits the device: 16 bits on GPUs and on CPUs with products of bf16 (AMX, AMD's AVX512-BF16), else 32 but
-    /// for the text encoder and the VAE
+    /// What suits the device: 16 bits on GPUs and on CPUs with AVX2 or more, else 32
     Auto,
     F32,
     Bf16,

@@ -172,7 +172,7 @@ impl<B: Backend> PipelineBuilder<B> {
     }
 
     /// The precision of the VAE. Default: f32 if that is the [precision](Self::precision) of the rest, else
-    /// [`Precision::Auto`]: f32 on GPUs, as in the original, and bf16 on most CPUs, where it is faster.
+    /// [`Precision::Auto`]: f32 on GPUs, as in the original, and bf16 on CPUs with AVX2 or more.
     pub fn vae_precision(mut self, precision: Precision) -> Self {
         self.options.vae_precision = Some(precision);
         self

@@ -10,9 +10,8 @@ use super::{Backend, DeviceError};
 /// f32 whatever stands here, as in the original Wan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// The best format of the device: bf16 on GPUs and CPUs that multiply it (AMX, AVX512-BF16), else f16 on GPUs
-    /// that have it, else f32. On most CPUs (AVX2 or more) the text encoder is in bf16, since it takes as long as its
-    /// weights take to come, and the VAE, whose convolutions are computed with fewer products. On GPUs the VAE is in f32.
+    /// The best format of the device: bf16 on GPUs that multiply it and on CPUs with AVX2 or more, else f16 on GPUs
+    /// that have it, else f32. On GPUs the VAE is in f32.
     #[default]
     Auto,
     /// 32 bits: the reference.
