@@ -136,12 +136,12 @@ struct Scratch {
     /// Queries as a right operand `[D, rows]`.
     queries: Vec<u32>,
     strips: Vec<Strip>,
-    /// Scores of a block of keys by the queries of a strip, base 2.
+    /// Products of a block of keys with the queries of a strip: `[keys, queries]`.
     scores: Buffer<f32>,
     /// The softmax of the scores but for its divisor, as a right operand.
     weights: Buffer<u32>,
-    /// A bias of sixteen queries, before it is transposed.
-    lines: Vec<u32>,
+    /// The bias of sixteen queries, before it is transposed.
+    lines: Buffer<u32>,
     room: Room,
 }
 
@@ -162,7 +162,7 @@ impl Scratch {
             strips: Vec::new(),
             scores: Buffer::new(),
             weights: Buffer::new(),
-            lines: vec![0; LANES * KEY_BLOCK],
+            lines: Buffer::new(),
             room: Room::new(),
         }
     }
@@ -245,19 +245,21 @@ impl Task<'_> {
         right.multiply(session, &block.values, room, true, values);
     }
 
-    /// The scores times `factor` and the bias, and the factor that is still to be multiplied with.
+    /// Multiplies scores by `factor` and adds the bias, if there is one. Gives the factor that they are still to be
+    /// multiplied by.
     fn add_bias(
         &self,
         factor: f32,
         start: usize,
         columns: Range<usize>,
         scores: &mut [Row],
-        lines: &mut [u32],
+        lines: &mut Buffer<u32>,
     ) -> f32 {
         let (Some(bias), [batch, head], keys) = (&self.attention.bias, self.head, scores.len())
         else {
             return factor;
         };
+        let lines = lines.take(LANES * keys);
         for first in columns.clone().step_by(LANES) {
             let some = LANES.min(columns.end - first);
             for (i, line) in lines.chunks_exact_mut(keys).take(some).enumerate() {

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::super::parallel::inlined;
 use super::buffer::Buffer;
 use super::kernel::Session;
-use super::operands::dense_stride;
+use super::operands::{dense_stride, panel_words};
 use super::tile::{DEPTH, Dense, Form, LANES, Left, Operands, PANELS, Row, Tile};
 
 /// What products need again and again.
@@ -40,10 +40,10 @@ impl<'a> Panels<'a> {
         panels: Range<usize>,
     ) -> Self {
         debug_assert!(depths.start.is_multiple_of(DEPTH));
-        let panel_words = depth.next_multiple_of(DEPTH) / 2 * LANES;
-        let start = depths.start / 2 * LANES;
-        let part = start..start + depths.len().next_multiple_of(DEPTH) / 2 * LANES;
-        let panel = |i: usize| &words[i * panel_words..][..panel_words][part.clone()];
+        let size = panel_words(1, depth);
+        let start = panel_words(1, depths.start);
+        let part = start..start + panel_words(1, depths.len());
+        let panel = |i: usize| &words[i * size..][..size][part.clone()];
         let words = [panel(panels.start), panel(panels.end - 1)];
         Self { words, count: panels.len(), depth: depths.len() }
     }

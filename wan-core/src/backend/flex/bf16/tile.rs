@@ -25,7 +25,8 @@ impl Tile {
 /// How a kernel wants its left operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// A word is one value as f32. The words of one depth are together: rows are 1 apart.
+    /// A word is one value as f32. In convolutions the words of one depth are together, and rows are 1 apart; elsewhere
+    /// rows stay rows ([`Dense`]).
     Wide,
     /// A word is two values that follow each other in depth. Rows are 1 apart.
     Pairs,
