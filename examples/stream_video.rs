@@ -20,8 +20,9 @@ fn main() -> Result<(), Error> {
     // Blocks of three latent frames see themselves and the nine before them. With `endless` there is no last one.
     let options = StreamOptions::new().window(12).sink(3).frames(60);
     let mut stream = pipeline.stream(&Request::new(prompt).size(64, 64), &options, observer)?;
-    let spec = stream.video_spec().expect("it has an end");
-    let mut writer = VideoWriter::create("stream_video.mp4", &spec, &stream.metadata())?;
+    let spec = stream.plan().video_spec().expect("it has an end");
+    let metadata = stream.plan().metadata();
+    let mut writer = VideoWriter::create("stream_video.mp4", &spec, &metadata)?;
     while let Some(block) = stream.next(observer)? {
         for frame in block.frames() {
             writer.write_frame(frame)?;

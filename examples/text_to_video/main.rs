@@ -12,6 +12,7 @@ mod pace;
 mod progress;
 mod saving;
 mod signals;
+mod stream;
 
 use std::error::Error as StdError;
 use std::io::Write as _;
@@ -118,6 +119,9 @@ impl WithBackend for Program<'_> {
         }
         if let Some(takes) = options.best_of {
             return best_of::write(options, takes, &pipeline, &requests, observer, progress);
+        }
+        if options.stream.stream {
+            return stream::write(options, &pipeline, &requests, observer, progress);
         }
         let plans = match &options.resume {
             Some(file) => pipeline.saved_plans(file)?,

@@ -15,6 +15,7 @@ use wan_pipeline::{
 use crate::Result;
 use crate::arguments::{with_prompts_last, with_tip};
 use crate::inputs::Inputs;
+use crate::stream::StreamArgs;
 
 /// Options of which a saved run has the values already.
 const SAVED_IN_RUN: [&str; 26] = [
@@ -180,7 +181,7 @@ pub(crate) struct Options {
     /// Flow shift: more spends more of the steps at high noise [default: the model's; tiny-wan 3,
     /// Wan 2.1 1.3B 8, 14B 5]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    shift: Option<f64>,
+    pub(crate) shift: Option<f64>,
     /// Seed of the noise: the same seed gives the same video. Its low 32 bits count, as in torch.
     /// `random` or -1 draws one, for each video another, and says it. Several, as in 1,2,3, make several
     /// videos
@@ -231,6 +232,8 @@ pub(crate) struct Options {
     sigma_grid: Grid,
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    pub(crate) stream: StreamArgs,
     /// What computes: auto, cuda, wgpu, flex (the CPU) or ndarray (the CPU, for comparison)
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub(crate) backend: BackendChoice,

@@ -138,6 +138,11 @@ impl Progress {
         self.decoding(0, frames);
     }
 
+    /// So many frames of a stream have been written.
+    pub(crate) fn show_stream(&self, done: usize, frames: usize) {
+        self.set("streaming", "frames", done, frames);
+    }
+
     fn decoding(&self, done: usize, frames: usize) {
         self.set(self.decoding_name(), "frames", done, frames);
     }

@@ -68,15 +68,15 @@ fn a_stream_has_the_frames_that_are_asked_for() {
 
     let observer = &mut Observer::silent();
     let stream = pipeline.stream(&small().fps(12), &short().frames(7), observer).unwrap();
-    let spec = stream.video_spec().unwrap();
+    let spec = stream.plan().video_spec().unwrap();
     assert_eq!((spec.width, spec.height, spec.frames, spec.fps), (32, 32, 7, 12.into()));
-    let metadata = stream.metadata();
+    let metadata = stream.plan().metadata();
     assert_eq!((metadata.num_frames, metadata.num_inference_steps), (Some(7), Some(2)));
     // More frames than a request can have.
     let stream = pipeline.stream(&small(), &short().frames(1_000_000), observer).unwrap();
-    assert_eq!(stream.video_spec().unwrap().frames, 1_000_000);
+    assert_eq!(stream.plan().video_spec().unwrap().frames, 1_000_000);
     let mut stream = pipeline.stream(&small(), &short().endless(), observer).unwrap();
-    assert_eq!(stream.video_spec(), None);
+    assert_eq!(stream.plan().video_spec(), None);
     for _ in 0..12 {
         assert!(stream.next(observer).unwrap().is_some());
     }

@@ -63,7 +63,7 @@ pub use memory::{
     Stage, StageMemory, TimeEstimate,
 };
 pub use observer::Observer;
-pub use open::{Generate, open};
+pub use open::{BlockStream, Generate, open};
 pub use pipeline::{DTypes, Pipeline};
 pub use plan::Plan;
 pub use presets::Preset;
@@ -73,7 +73,7 @@ pub use source_mask::SourceMask;
 pub use source_video::{SourceLatents, SourceVideo};
 pub use spec::ModelSpec;
 pub use state::StateWriter;
-pub use stream::{StreamLength, StreamOptions, VideoStream};
+pub use stream::{StreamLength, StreamOptions, StreamPlan, VideoStream};
 pub use task::Task;
 pub use tensor_file::TensorFileError;
 pub use video::Video;

@@ -6,7 +6,7 @@ use wan_core::Backend;
 
 use crate::{
     BackendChoice, Embeddings, Error, MemoryPlan, Observer, Pipeline, Plan, Request, RequestError,
-    Video, WithBackend, with_backend,
+    StreamOptions, StreamPlan, Video, VideoStream, WithBackend, with_backend,
 };
 
 /// A pipeline on any backend: nothing of it depends on the backend's type.
@@ -45,6 +45,17 @@ pub trait Generate: Send + Sync {
         observer: &mut Observer,
     ) -> Result<Vec<Video>, Error>;
 
+    /// See [`Pipeline::stream`].
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::stream`].
+    fn stream(
+        &self,
+        request: &Request,
+        options: &StreamOptions,
+        observer: &mut Observer,
+    ) -> Result<Box<dyn BlockStream + '_>, Error>;
+
     /// See [`Pipeline::embed`].
     ///
     /// # Errors
@@ -79,8 +90,39 @@ impl<B: Backend> Generate for Pipeline<B> {
         self.generate_batch_with(requests, observer)
     }
 
+    fn stream(
+        &self,
+        request: &Request,
+        options: &StreamOptions,
+        observer: &mut Observer,
+    ) -> Result<Box<dyn BlockStream + '_>, Error> {
+        Ok(Box::new(self.stream(request, options, observer)?))
+    }
+
     fn embed(&self, request: &Request, observer: &mut Observer) -> Result<Embeddings, Error> {
         self.embed(request, observer)
+    }
+}
+
+/// A [`VideoStream`] on any backend.
+pub trait BlockStream {
+    /// See [`VideoStream::plan`].
+    fn plan(&self) -> &StreamPlan;
+
+    /// See [`VideoStream::next`].
+    ///
+    /// # Errors
+    /// Those of [`VideoStream::next`].
+    fn next(&mut self, observer: &mut Observer) -> Result<Option<Video>, Error>;
+}
+
+impl<B: Backend> BlockStream for VideoStream<'_, B> {
+    fn plan(&self) -> &StreamPlan {
+        self.plan()
+    }
+
+    fn next(&mut self, observer: &mut Observer) -> Result<Option<Video>, Error> {
+        self.next(observer)
     }
 }
 

@@ -391,7 +391,7 @@ pub enum RequestError {
     },
     /// A video as a whole, of a model that makes streams only.
     #[error(
-        "this is a causal model, which makes a video block by block: Pipeline::stream does so, as in the recipe stream_video"
+        "this is a causal model, which makes a video block by block: Pipeline::stream does so, and text_to_video --stream"
     )]
     OnlyStreamed,
     /// A part of a request that has no effect on a stream.

@@ -521,3 +521,53 @@ fn of_several_takes_the_best_is_written() {
         assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
     }
 }
+
+/// The frames of a stream do not depend on how many follow; what has no effect on one is refused.
+#[test]
+fn a_stream_is_written_block_by_block() {
+    let folder = Folder::new();
+    let small = ["a red circle", "--stream", "--width", "32", "--height", "32"];
+    let stream = |rest: &[&str]| {
+        let arguments = [&small[..], &["--block", "2", "--window", "3"], rest].concat();
+        let output = folder.run(&arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let levels = ["--noise-levels", "1000,500"];
+    let said = stream(&[&["--frames", "20", "--out", "long.rgb"], &levels[..]].concat());
+    assert!(said.starts_with("long.rgb: 20 frames of 32x32"), "{said}");
+    stream(&[&["--frames", "13", "--out", "short.rgb"], &levels[..]].concat());
+    let [long, short] = ["long.rgb", "short.rgb"].map(|name| raw(&folder, name));
+    assert_eq!((long.len(), short.len()), (20 * 32 * 32 * 3, 13 * 32 * 32 * 3));
+    assert!(long.starts_with(&short));
+    stream(&["--frames", "5", "--seed", "1,2", "--sink", "1", "--shift", "3", "--out", "v.mp4"]);
+    assert!(stream(&["--plan"]).contains("time, about: "));
+
+    // A block of pure noise that is denoised in one step is an ordinary video.
+    let one = [&small[..], &["--frames", "5", "--noise-levels", "1000", "--block", "2"]].concat();
+    assert!(folder.run(&[&one[..], &["--out", "one.rgb"]].concat()).status.success());
+    let ordinary = ["--timesteps", "1000", "--scheduler", "lcm", "--guidance", "1"];
+    let size = ["--frames", "5", "--width", "32", "--height", "32", "--out", "ordinary.rgb"];
+    let ordinary = folder.run(&[&["a red circle"], &ordinary[..], &size].concat());
+    assert!(ordinary.status.success(), "{}", text(&ordinary.stderr));
+    assert!(raw(&folder, "one.rgb") == raw(&folder, "ordinary.rgb"));
+
+    for (arguments, parts) in [
+        (&["--guidance", "3"][..], &["guidance", "without guidance"][..]),
+        (&["--steps", "3"], &["a number of steps", "its own options"]),
+        (&["--scheduler", "euler"], &["a scheduler"]),
+        (&["--window", "2"], &["window", "at least 3"]),
+        (&["--noise-levels", "500,1000"], &["noise level", "less than 500"]),
+        (&["--frames", "0"], &["frames", "1 or more"]),
+    ] {
+        fails(&folder, &[&small[..], arguments].concat(), 1, parts);
+    }
+    for (arguments, part) in [
+        (&["a", "--window", "6"][..], "--stream"),
+        (&["a", "--stream", "--save-latents", "l"], "--stream"),
+        (&["a", "--stream", "--best-of", "2"], "--stream"),
+        (&["a", "--stream", "--resume", "run"], "--resume"),
+    ] {
+        fails(&folder, arguments, 2, &[part, "--help"]);
+    }
+}

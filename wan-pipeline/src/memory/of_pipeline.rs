@@ -12,7 +12,7 @@ use super::work::{Part, Run, Workload, prompts};
 use super::{MemoryPlan, Place, Room, Stage};
 use crate::components::Component;
 use crate::generate::groups;
-use crate::{Latents, Pipeline, Plan};
+use crate::{Latents, Pipeline, Plan, StreamPlan};
 
 /// Matrices in the middle of the networks: how they are stored tells how the file is.
 const TEXT_MATRIX: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
@@ -52,15 +52,16 @@ impl<B: Backend> Pipeline<B> {
         self.memory_plan(work)
     }
 
-    /// What a stream needs whose blocks are as `block` says and attend to `window` latent frames.
-    pub(crate) fn memory_to_stream(&self, block: &Plan, window: usize) -> MemoryPlan {
-        let mut plan = self.memory(std::slice::from_ref(block));
-        let config = &self.model.transformer.config;
+    /// What a stream needs of memory: see [`memory`](Self::memory). Its [time](Self::estimate_time) is that of a block.
+    pub fn memory_to_stream(&self, stream: &StreamPlan) -> MemoryPlan {
+        let mut plan = self.memory(std::slice::from_ref(&stream.block));
+        let (config, window) = (&self.model.transformer.config, stream.window.window);
         for run in &mut plan.work.runs {
             let rows = run.tokens(config);
             let seen = rows / run.latent_shape[2] * window;
             let shape = [1, config.num_attention_heads, rows, seen];
             (run.window, run.attention) = (Some(window), B::attention_plan(&self.device, shape));
+            run.steps += 1; // the pass whose keys and values are kept
         }
         plan.placed()
     }

@@ -254,7 +254,8 @@ impl Workload {
         let text: usize = run.prompt_rows.iter().copied().max().unwrap_or(0);
         let layers = (config.num_layers + config.vace_layers().len()) as f64;
         let products = 2.0 * tokens * layers * layer_parameters(config);
-        let attention = 4.0 * tokens * (tokens + text as f64) * inner * layers;
+        let keys = self.window(run).map_or(tokens, |window| window as f64);
+        let attention = 4.0 * tokens * (keys + text as f64) * inner * layers;
         passes * (products / rates.products + attention / rates.attention)
     }
 

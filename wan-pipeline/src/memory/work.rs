@@ -278,7 +278,7 @@ impl Workload {
     }
 
     /// Tokens of the window of a stream.
-    fn window(&self, run: &Run) -> Option<usize> {
+    pub(super) fn window(&self, run: &Run) -> Option<usize> {
         let (window, config) = (run.window?, &self.transformer.as_ref()?.config);
         let [_, _, block, ..] = run.latent_shape;
         Some(run.tokens(config) / block * window)

@@ -1,6 +1,7 @@
 //! A video as a stream: made and decoded a block of frames at a time, of any length.
 
 mod options;
+mod plan;
 
 use std::sync::Arc;
 
@@ -15,13 +16,10 @@ use crate::clock::Clock;
 use crate::conditions::Conditions;
 use crate::decode::{catch_memory, out_of_memory, to_rgb};
 use crate::denoising::check_finite;
-use crate::plan::{range, warn};
-use crate::{
-    Error, Event, Metadata, Observer, Pipeline, Plan, Request, RequestError, Role, Stage, Step,
-    Task, Video, VideoSpec,
-};
-use options::check_request;
+use crate::plan::warn;
+use crate::{Error, Event, Observer, Pipeline, Request, Role, Stage, Step, Video, VideoSpec};
 pub use options::{StreamLength, StreamOptions};
+pub use plan::StreamPlan;
 
 /// A video that is made a block at a time, while the caller shows or writes the frames before it:
 ///
@@ -53,8 +51,7 @@ pub use options::{StreamLength, StreamOptions};
 /// shape.
 pub struct VideoStream<'p, B: Backend> {
     pipeline: &'p Pipeline<B>,
-    /// Of a block.
-    plan: Plan,
+    plan: StreamPlan,
     denoiser: Arc<WanTransformer<B>>,
     branch: Branch<B>,
     cache: KvCache<B>,
@@ -64,8 +61,6 @@ pub struct VideoStream<'p, B: Backend> {
     last: Option<Tensor<B, 5>>,
     blocks: usize,
     frames: usize,
-    /// Frames of the whole video, if it ends.
-    length: Option<usize>,
     has_failed: bool,
 }
 
@@ -80,70 +75,40 @@ impl<B: Backend> Pipeline<B> {
     /// Source: `pipeline/causal_inference.py` of Self-Forcing (guandeh17/Self-Forcing).
     ///
     /// # Errors
-    /// If the model is not one for text-to-video with one transformer; if an option is out of its range; if the request
-    /// has something that a stream has no use for, such as a video to start from or guidance; if there is not enough
-    /// memory; if weights cannot be read, or the work is cancelled.
+    /// Those of [`plan_stream`](Self::plan_stream); if there is not enough memory; if weights cannot be read, or the work
+    /// is cancelled.
     pub fn stream(
         &self,
         request: &Request,
         options: &StreamOptions,
         observer: &mut Observer,
     ) -> Result<VideoStream<'_, B>, Error> {
-        let (plan, length) = self.plan_stream(request, options)?;
-        let memory = self.memory_to_stream(&plan, options.window);
+        let plan = self.plan_stream(request, options)?;
+        let memory = self.memory_to_stream(&plan);
         memory.check()?;
-        let request = std::slice::from_ref(request);
-        warn(std::slice::from_ref(&plan), request, observer)?;
-        let embeddings = self.embed_all(&[(&plan, &request[0])], observer)?.remove(0);
+        let block = &plan.block;
+        warn(std::slice::from_ref(block), std::slice::from_ref(request), observer)?;
+        let embeddings = self.embed_all(&[(block, request)], observer)?.remove(0);
         self.make_room(Stage::Denoising, &memory);
         let placement = memory.placement();
         let denoiser = self.transformer(Role::Transformer, placement.transformer, observer)?;
-        let text = embeddings.prompt.conditioning(plan.text_length, &self.device);
-        let [_, _, size @ ..] = plan.latent_shape;
+        let text = embeddings.prompt.conditioning(block.text_length, &self.device);
+        let [_, _, size @ ..] = block.latent_shape;
         let branch = denoiser.branches(&[Conditions::none().with_text(text)], size).remove(0);
         let [_, height, width] = size;
         Ok(VideoStream {
             pipeline: self,
-            cache: denoiser.begin_causal(options.causal_window(), [height, width]),
+            cache: denoiser.begin_causal(plan.window, [height, width]),
             decoder: self.vae(observer)?.stream_decoder(placement.vae),
-            generator: TorchGenerator::new(plan.seed),
+            generator: TorchGenerator::new(block.seed),
             plan,
             denoiser,
             branch,
             last: None,
             blocks: 0,
             frames: 0,
-            length,
             has_failed: false,
         })
-    }
-
-    /// The plan of each block, and the frames of the video if it ends.
-    fn plan_stream(
-        &self,
-        request: &Request,
-        options: &StreamOptions,
-    ) -> Result<(Plan, Option<usize>), RequestError> {
-        let not_causal = |found| Err(RequestError::NotCausal { found });
-        match (self.spec().task, self.spec().boundary) {
-            (Task::TextToVideo | Task::CausalTextToVideo, None) => {}
-            (_, Some(_)) => return not_causal("a model of two experts".into()),
-            (task, _) => return not_causal(format!("a model for {task}")),
-        }
-        check_request(request)?;
-        options.validate(&self.model.transformer.config)?;
-        let factor = self.model.vae.config.temporal_factor();
-        let length = match options.length {
-            StreamLength::OfRequest => {
-                let frames = request.num_frames.unwrap_or(self.preset().num_frames);
-                range("frames", frames as f64, frames > 0, "1 or more")?;
-                Some(frames)
-            }
-            StreamLength::Frames(frames) => Some(frames),
-            StreamLength::Endless => None,
-        };
-        let plan = Plan::new(&options.request_of_block(request, factor), &self.model)?;
-        Ok((plan, length))
     }
 }
 
@@ -157,7 +122,7 @@ impl<B: Backend> VideoStream<'_, B> {
     /// [`Error::Cancelled`], soon after the observer's token says so; [`Error::NotFinite`]; [`Error::OutOfMemory`] if the
     /// device has too little to decode; if weights cannot be read.
     pub fn next(&mut self, observer: &mut Observer) -> Result<Option<Video>, Error> {
-        if self.has_failed || self.length.is_some_and(|length| self.frames >= length) {
+        if self.has_failed || self.plan.num_frames.is_some_and(|all| self.frames >= all) {
             return Ok(None);
         }
         let made = self.make_block(observer);
@@ -165,17 +130,9 @@ impl<B: Backend> VideoStream<'_, B> {
         made.map(Some)
     }
 
-    /// Size, rate and number of frames of the whole video; `None` if it is without end.
-    pub fn video_spec(&self) -> Option<VideoSpec> {
-        let frames = u32::try_from(self.length?).unwrap_or(u32::MAX);
-        Some(VideoSpec { frames, ..self.plan.video_spec() })
-    }
-
-    /// What is stored in the files of the video.
-    pub fn metadata(&self) -> Metadata {
-        let mut metadata = self.plan.metadata();
-        metadata.num_frames = self.video_spec().map(|spec| spec.frames);
-        metadata
+    /// What is made: its size, and how many frames it has, or that it is without end.
+    pub fn plan(&self) -> &StreamPlan {
+        &self.plan
     }
 
     fn make_block(&mut self, observer: &mut Observer) -> Result<Video, Error> {
@@ -194,7 +151,8 @@ impl<B: Backend> VideoStream<'_, B> {
     /// The latents of the next block: each step goes to the clean prediction, and from there to the next noise level
     /// with fresh noise.
     fn denoise(&mut self, observer: &mut Observer) -> Result<Tensor<B, 5>, Error> {
-        let Self { pipeline, plan, denoiser, branch, cache, generator, .. } = self;
+        let Self { pipeline, denoiser, branch, cache, generator, .. } = self;
+        let plan = &self.plan.block;
         let (clock, shape, steps) = (Clock::start(0), plan.latent_shape, plan.steps());
         let mut latents = pipeline.draw(generator, shape);
         for (i, &timestep) in plan.schedule.timesteps.iter().enumerate() {
@@ -221,8 +179,9 @@ impl<B: Backend> VideoStream<'_, B> {
     /// The frames that latents stand for, as many as the video still has.
     fn decode(&mut self, latents: &Tensor<B, 5>, observer: &mut Observer) -> Result<Video, Error> {
         let mut pixels = Vec::new();
-        let frame_bytes = self.plan.video_spec().frame_bytes();
-        let most = self.length.map_or(usize::MAX, |length| length - self.frames);
+        let block = &self.plan.block;
+        let frame_bytes = block.video_spec().frame_bytes();
+        let most = self.plan.num_frames.map_or(usize::MAX, |all| all - self.frames);
         for i in 0..latents.dims()[2] {
             if pixels.len() / frame_bytes >= most {
                 break;
@@ -233,8 +192,8 @@ impl<B: Backend> VideoStream<'_, B> {
             pixels.extend(to_rgb(frames)?.0);
         }
         let count = (pixels.len() / frame_bytes).min(most);
-        let spec = VideoSpec { frames: count as u32, ..self.plan.video_spec() };
-        let mut video = Video::with_spec(spec, self.plan.metadata());
+        let spec = VideoSpec { frames: count as u32, ..block.video_spec() };
+        let mut video = Video::with_spec(spec, block.metadata());
         for frame in pixels.chunks_exact(frame_bytes).take(count) {
             video.write_frame(frame)?;
         }

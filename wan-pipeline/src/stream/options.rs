@@ -1,7 +1,7 @@
 //! How a stream is made.
 
 use wan_core::scheduler::{SchedulerKind, Steps};
-use wan_models::transformer::{CausalWindow, WanTransformerConfig};
+use wan_models::transformer::WanTransformerConfig;
 
 use crate::plan::range;
 use crate::{Guidance, Request, RequestError};
@@ -106,10 +106,6 @@ impl StreamOptions {
     #[must_use]
     pub fn endless(self) -> Self {
         Self { length: StreamLength::Endless, ..self }
-    }
-
-    pub(super) fn causal_window(&self) -> CausalWindow {
-        CausalWindow::new(self.block, self.window, self.sink)
     }
 
     /// The request of a block: with the noise levels of the stream, and without guidance.
