@@ -89,6 +89,7 @@ on_each_backend! {
     convolution
     convolution_in_pieces
     what_is_not_finite_is_seen
+    sums
     pixels
     halved_past
     half_precision
@@ -228,6 +229,15 @@ fn rows<B: Backend>() {
         let ours = RopeArgs::new(x.reshape(shape), cos, sin);
         let theirs = RopeArgs::new(x_oracle.reshape(shape), cos_oracle, sin_oracle);
         assert_close(&what, B::wan_rope(ours), Oracle::wan_rope(theirs));
+    }
+}
+
+fn sums<B: Backend>() {
+    for count in [1, 1000, 100_003] {
+        let (x, x_oracle) = Random::new(8).pair::<B, 1>([count]);
+        let (ours, theirs) =
+            (B::wan_sum(x.clone() * x), Oracle::wan_sum(x_oracle.clone() * x_oracle));
+        assert!((ours - theirs).abs() < 1e-5 * theirs, "{count}: {ours} instead of {theirs}");
     }
 }
 
@@ -422,6 +432,13 @@ fn half_precision<B: Backend>() {
             Oracle::wan_modulated_norm(ModulatedNormArgs::new(x_oracle.clone(), a, b, 1e-6));
         let ours = ModulatedNormArgs::new(x.clone(), shift.clone(), shift.clone(), 1e-6);
         check("modulated norm", B::wan_modulated_norm(ours.dtype(dtype)), theirs);
+        let theirs = Oracle::wan_add(wide_oracle.clone(), x_oracle.clone());
+        let ours = B::wan_add(wide.clone(), x.clone());
+        assert_eq!(ours.dtype(), DType::F32, "the residual stream");
+        assert_close("addition to f32", ours, theirs.clone());
+        check("addition", B::wan_add(x.clone(), wide.clone()), theirs);
+        let twice = Oracle::wan_add(x_oracle.clone(), x_oracle.clone());
+        check("addition in 16 bits", B::wan_add(x.clone(), x.clone()), twice);
         let theirs = Oracle::wan_gated_residual(wide_oracle, x_oracle.clone(), shift_oracle);
         let ours = B::wan_gated_residual(wide, x.clone(), shift);
         assert_eq!(ours.dtype(), DType::F32, "the residual stream");

@@ -143,6 +143,11 @@ pub trait Backend: BurnBackend {
         portable::is_finite(x)
     }
 
+    /// The sum of all elements. Default: they are copied to the host and added up there in f64.
+    fn wan_sum<const D: usize>(x: Tensor<Self, D>) -> f64 {
+        portable::sum(x)
+    }
+
     /// The pixels of frames `[1, 3, T, H, W]` in -1..1 as rgb24, one frame after the other:
     /// `(x + 1) / 2 * 255` cut to whole numbers, as the original does. Default: values are copied to the host.
     fn wan_rgb(frames: Tensor<Self, 5>) -> Vec<u8> {
@@ -197,6 +202,12 @@ pub trait Backend: BurnBackend {
         gate: Tensor<Self, 3>,
     ) -> Tensor<Self, 3> {
         portable::gated_residual(x, y, gate)
+    }
+
+    /// `x + y` in the dtype of `x`, which may be wider: the residual stream is in f32 whatever `y` is in.
+    fn wan_add<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        let dtype = x.dtype();
+        x + Self::wan_cast(y, dtype)
     }
 
     /// `x / max(|x|, 1e-12) sqrt(C) weight` over the channels of channels-last frames, and SiLU after it if asked

@@ -180,6 +180,10 @@ pub(super) fn is_finite<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> bool
     host(x).iter().all(|value| value.is_finite())
 }
 
+pub(super) fn sum<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> f64 {
+    host(x).into_iter().map(f64::from).sum()
+}
+
 pub(super) fn rgb<B: BurnBackend>(frames: Tensor<B, 5>) -> Vec<u8> {
     let values = host(frames.permute([0, 2, 3, 4, 1]));
     values.into_iter().map(|value| ((value + 1.0) / 2.0 * 255.0) as u8).collect()

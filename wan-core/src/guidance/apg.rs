@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::Rule;
 use super::sums::dot;
 use super::{GuidanceError, range};
-use crate::BurnBackend;
+use crate::Backend;
 
 /// Adaptive projected guidance (Sadat et al. 2024, arXiv:2410.02416, algorithm 1).
 ///
@@ -58,7 +58,7 @@ impl Rule for Apg {
     }
 
     /// Keeps `M`, before it is limited.
-    fn combine<B: BurnBackend>(
+    fn combine<B: Backend>(
         &self,
         conditional: Tensor<B, 5>,
         unconditional: Tensor<B, 5>,
@@ -83,7 +83,7 @@ impl Rule for Apg {
 }
 
 impl Apg {
-    fn limit<B: BurnBackend>(&self, update: Tensor<B, 5>) -> Tensor<B, 5> {
+    fn limit<B: Backend>(&self, update: Tensor<B, 5>) -> Tensor<B, 5> {
         if self.norm_threshold == 0.0 {
             return update;
         }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rule;
-use crate::BurnBackend;
+use crate::Backend;
 
 /// Classifier-free guidance: [`classifier_free`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ impl Rule for Cfg {
     const NAME: &'static str = "cfg";
     const SUMMARY: &'static str = "Classifier-free guidance";
 
-    fn combine<B: BurnBackend>(
+    fn combine<B: Backend>(
         &self,
         conditional: Tensor<B, 5>,
         unconditional: Tensor<B, 5>,
@@ -30,7 +30,7 @@ impl Rule for Cfg {
 /// scale.
 ///
 /// At a scale of 1 this is `c`, for which `u` is not needed.
-pub fn classifier_free<B: BurnBackend, const D: usize>(
+pub fn classifier_free<B: Backend, const D: usize>(
     conditional: Tensor<B, D>,
     unconditional: Tensor<B, D>,
     scale: f64,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::Rule;
 use super::sums::dot;
 use super::{GuidanceError, classifier_free};
-use crate::BurnBackend;
+use crate::Backend;
 
 /// CFG-Zero* (Fan et al. 2025, arXiv:2503.18886): `a u + w (c - a u)`, where `c` is the conditional
 /// prediction, `u` the unconditional one, `w` the scale, and `a u` the projection of `c` onto `u`,
@@ -44,7 +44,7 @@ impl Rule for CfgZeroStar {
         step < self.zero_init_steps
     }
 
-    fn combine<B: BurnBackend>(
+    fn combine<B: Backend>(
         &self,
         conditional: Tensor<B, 5>,
         unconditional: Tensor<B, 5>,

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use super::sums::rescale;
 use super::{GuidanceRule, needs_unconditional};
-use crate::BurnBackend;
+use crate::Backend;
 
 /// The forward passes that a step needs for one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Passes {
 /// The operands of a [`Guide`]: the velocities that were predicted for one sample in one step, all
 /// `[1, C, T, H, W]` in f32.
 #[derive(Debug, Clone)]
-pub struct Predictions<B: BurnBackend> {
+pub struct Predictions<B: Backend> {
     /// The prediction for the prompt, unless the step has no pass.
     pub conditional: Option<Tensor<B, 5>>,
     /// The prediction for the negative prompt, where the step has both passes.
@@ -31,7 +31,7 @@ pub struct Predictions<B: BurnBackend> {
 
 /// Guides one sample through a run: one instance a sample, since it may carry state from step to
 /// step. [`Guidance::guide`](super::Guidance::guide) makes those of the built-in rules.
-pub trait Guide<B: BurnBackend>: Send {
+pub trait Guide<B: Backend>: Send {
     /// The forward passes that step `step` needs, counted from 0 over the whole run.
     fn passes(&self, step: usize) -> Passes;
 
@@ -53,7 +53,7 @@ pub trait Guide<B: BurnBackend>: Send {
 }
 
 /// The guide of a [`GuidanceRule`].
-pub(super) struct BuiltIn<B: BurnBackend> {
+pub(super) struct BuiltIn<B: Backend> {
     rule: GuidanceRule,
     scales: Vec<f64>,
     rescale: f64,
@@ -61,7 +61,7 @@ pub(super) struct BuiltIn<B: BurnBackend> {
     kept: Option<Tensor<B, 5>>,
 }
 
-impl<B: BurnBackend> BuiltIn<B> {
+impl<B: Backend> BuiltIn<B> {
     pub(super) fn new(rule: GuidanceRule, scales: Vec<f64>, rescale: f64) -> Self {
         Self { rule, scales, rescale, kept: None }
     }
@@ -83,7 +83,7 @@ impl<B: BurnBackend> BuiltIn<B> {
     }
 }
 
-impl<B: BurnBackend> Guide<B> for BuiltIn<B> {
+impl<B: Backend> Guide<B> for BuiltIn<B> {
     fn passes(&self, step: usize) -> Passes {
         self.rule.passes(step, self.scale(step))
     }

@@ -26,7 +26,7 @@ pub use guide::{Guide, Passes, Predictions};
 pub use rules::GuidanceRule;
 pub use scale::Schedule;
 
-use crate::BurnBackend;
+use crate::Backend;
 use guide::BuiltIn;
 
 /// Whether `scale` asks for the unconditional pass at all. Diffusers skips it at 1 and below; so
@@ -171,7 +171,7 @@ impl Guidance {
     ///
     /// # Errors
     /// Those of [`validate`](Self::validate).
-    pub fn guide<B: BurnBackend>(&self, steps: usize) -> Result<Box<dyn Guide<B>>, GuidanceError> {
+    pub fn guide<B: Backend>(&self, steps: usize) -> Result<Box<dyn Guide<B>>, GuidanceError> {
         Ok(Box::new(BuiltIn::<B>::new(self.rule, self.scales(steps)?, self.rescale)))
     }
 

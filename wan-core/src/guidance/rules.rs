@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Apg, Cfg, CfgZeroStar, GuidanceError};
-use crate::BurnBackend;
+use crate::Backend;
 
 /// What the file of a rule says of it; its type holds the parameters.
 pub(super) trait Rule: Default {
@@ -36,7 +36,7 @@ pub(super) trait Rule: Default {
 
     /// The guided prediction of one sample, for a scale above 1. `kept` holds what the step before
     /// left there.
-    fn combine<B: BurnBackend>(
+    fn combine<B: Backend>(
         &self,
         conditional: Tensor<B, 5>,
         unconditional: Tensor<B, 5>,
@@ -93,7 +93,7 @@ macro_rules! rules {
                 match self { $(Self::$rule(rule) => rule.combines_clean(),)+ }
             }
 
-            pub(super) fn combine<B: BurnBackend>(
+            pub(super) fn combine<B: Backend>(
                 &self,
                 conditional: Tensor<B, 5>,
                 unconditional: Tensor<B, 5>,

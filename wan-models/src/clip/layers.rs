@@ -47,7 +47,7 @@ impl<B: Backend> SelfAttention<B> {
         self.q.dtype()
     }
 
-    /// `[B, S, D]` to `[B, S, D]` in f32; `bias` is added to the scores.
+    /// `[B, S, D]` to `[B, S, D]` in the dtype it computes in; `bias` is added to the scores.
     pub(super) fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
         let [batch, length, width] = x.dims();
         let head = width / self.heads;
@@ -58,7 +58,7 @@ impl<B: Backend> SelfAttention<B> {
         let scale = (head as f64).powf(-0.5);
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, scale).bias(bias));
         let joined = attended.swap_dims(1, 2).reshape([batch, length, width]);
-        B::wan_cast(self.out.forward(joined), DType::F32)
+        self.out.forward(joined)
     }
 }
 
@@ -93,10 +93,10 @@ impl<B: Backend> ClipLayer<B> {
     /// The residual stream `[B, S, D]` in f32; `mask` is added to the scores.
     pub(super) fn forward(&self, x: Tensor<B, 3>, mask: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
         let attended = self.self_attn.forward(self.layer_norm1.forward(x.clone()), mask);
-        let x = x + attended;
+        let x = B::wan_add(x, attended);
         let inner = self.fc1.forward(self.layer_norm2.forward(x.clone()));
         let y = self.fc2.forward(self.activation.forward(inner));
-        x + B::wan_cast(y, DType::F32)
+        B::wan_add(x, y)
     }
 }
 

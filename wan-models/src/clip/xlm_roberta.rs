@@ -217,10 +217,9 @@ impl<B: Backend> RobertaLayer<B> {
     /// `[1, S, D]` in f32.
     fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let attended = self.attention.forward(x.clone(), None);
-        let x = self.attention_norm.forward(x + attended);
+        let x = self.attention_norm.forward(B::wan_add(x, attended));
         let inner = self.activation.forward(self.intermediate.forward(x.clone()));
-        let y = B::wan_cast(self.output.forward(inner), DType::F32);
-        self.output_norm.forward(x + y)
+        self.output_norm.forward(B::wan_add(x, self.output.forward(inner)))
     }
 }
 

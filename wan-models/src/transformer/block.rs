@@ -142,7 +142,7 @@ impl<B: Backend> CrossAttention<B> {
         let (attended, bias) =
             (context.keys_and_values(layer, self), context.embedded.bias.clone());
         let y = self.attention.forward_to(normed, attended, bias);
-        x + B::wan_cast(trace.seen("attn2", y), DType::F32)
+        B::wan_add(x, trace.seen("attn2", y))
     }
 
     /// The keys and values of a conditioning.
@@ -270,7 +270,7 @@ impl<B: Backend> Attention<B> {
         let q = self.split(q).swap_dims(1, 2);
         let attended = match image {
             None => attend(q, text, bias),
-            Some(image) => attend(q.clone(), text, bias) + attend(q, image, None),
+            Some(image) => B::wan_add(attend(q.clone(), text, bias), attend(q, image, None)),
         };
         self.to_out.forward(attended)
     }

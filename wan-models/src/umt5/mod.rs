@@ -237,7 +237,7 @@ impl<B: Backend> Attention<B> {
         let attended = B::wan_attention(AttentionArgs::new(q, k, v, 1.0).bias(bias));
         let [_, heads, _, width] = attended.dims();
         let joined = attended.swap_dims(1, 2).reshape([batch, length, heads * width]);
-        x + B::wan_cast(self.o.forward(joined), DType::F32)
+        B::wan_add(x, self.o.forward(joined))
     }
 
     /// `[1, H, S, S]`
@@ -278,9 +278,9 @@ impl<B: Backend> FeedForward<B> {
         let linear = self.linear.forward(normed);
         let y = match self.output.dtype() {
             DType::F16 => self.scaled_output(B::wan_gelu(gate), linear),
-            _ => B::wan_cast(self.output.forward(B::wan_gated_gelu(gate, linear)), DType::F32),
+            _ => self.output.forward(B::wan_gated_gelu(gate, linear)),
         };
-        x + y
+        B::wan_add(x, y)
     }
 
     /// The products of the gate go beyond 65,504, where f16 ends, and so do the outputs that they sum

@@ -68,13 +68,13 @@ impl<B: Backend> ResidualBlock<B> {
 
     pub(super) fn forward(&self, x: Tensor<B, 5>, cache: &mut FeatureCache<B>) -> Tensor<B, 5> {
         let shortcut = match &self.shortcut {
-            Some(shortcut) => B::wan_cast(shortcut.forward(x.clone()), DType::F32),
+            Some(shortcut) => shortcut.forward(x.clone()),
             None => x.clone(),
         };
         let dtype = self.conv1.dtype();
         let x = self.conv1.forward(self.norm1.forward_silu(x, dtype), cache.slot());
         let x = self.conv2.forward(self.norm2.forward_silu(x, dtype), cache.slot());
-        x + shortcut
+        B::wan_add(x, shortcut)
     }
 }
 
@@ -103,8 +103,8 @@ impl<B: Backend> AttentionBlock<B> {
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels));
         let attended =
             B::wan_attention(AttentionArgs::new(q, k, v, 1.0 / (channels as f64).sqrt()));
-        let y = B::wan_cast(self.proj.forward(attended), DType::F32);
-        y.reshape([batch, frames, height, width, channels]) + x
+        let y = self.proj.forward(attended);
+        B::wan_add(x, y.reshape([batch, frames, height, width, channels]))
     }
 }
 

@@ -134,6 +134,11 @@ macro_rules! cube_backend {
                 frames::is_finite(x)
             }
 
+            /// On the device: one number is copied.
+            fn wan_sum<const D: usize>(x: Tensor<Self, D>) -> f64 {
+                x.cast(DType::F32).sum().into_scalar().into()
+            }
+
             fn wan_rgb(frames: Tensor<Self, 5>) -> Vec<u8> {
                 frames::rgb(frames)
             }
@@ -151,7 +156,7 @@ macro_rules! cube_backend {
             }
 
             fn wan_channel_norm(args: ChannelNormArgs<Self>) -> Tensor<Self, 5> {
-                norms::channel_norm(args.x, args.weight, args.silu).cast(args.dtype)
+                norms::channel_norm(args.x, args.weight, args.silu, args.dtype)
             }
         }
 

@@ -93,9 +93,10 @@ pub(super) fn channel_norm<R: Devices, BT: BoolElement>(
     x: Tensor<Cube<R, BT>, 5>,
     weight: Tensor<Cube<R, BT>, 1>,
     silu: bool,
+    dtype: DType,
 ) -> Tensor<Cube<R, BT>, 5> {
     let scaling = if silu { Scaling::LengthThenSilu } else { Scaling::Length };
-    tensor(scaled_rows(raw(x), raw(weight), scaling, 1e-12, DType::F32))
+    tensor(scaled_rows(raw(x), raw(weight), scaling, 1e-12, dtype))
 }
 
 fn scaled_rows<R: CubeRuntime>(

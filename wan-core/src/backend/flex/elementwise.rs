@@ -93,6 +93,29 @@ fn add_gated<Y: Value>(x: &mut [f32], y: &[Y], gate: &[f32], [width, repeat]: [u
     for_rows(x, width, each);
 }
 
+/// `x + y` in the dtype of `x`.
+pub(super) fn add<const D: usize>(x: Tensor<Flex, D>, y: Tensor<Flex, D>) -> Tensor<Flex, D> {
+    let y = match (x.dtype(), y.dtype()) {
+        (DType::F32 | DType::BF16, DType::F32 | DType::BF16) => contiguous(y),
+        (dtype, _) => return x + y.cast(dtype),
+    };
+    match (x.dtype(), y.dtype()) {
+        (DType::F32, DType::F32) => in_place(x, |x: &mut [f32]| add_to(x, slice(&y))),
+        (DType::F32, _) => in_place(x, |x: &mut [f32]| add_to(x, halves(&y))),
+        (_, DType::F32) => in_place(x, |x: &mut [bf16]| add_to(x, slice(&y))),
+        _ => in_place(x, |x: &mut [bf16]| add_to(x, halves(&y))),
+    }
+}
+
+fn add_to<X: Value, Y: Value>(x: &mut [X], y: &[Y]) {
+    assert_eq!(x.len(), y.len(), "tensors of another shape");
+    x.par_chunks_mut(MIN_PER_THREAD).zip(y.par_chunks(MIN_PER_THREAD)).for_each(|(x, y)| {
+        vectorised(inlined!(|| {
+            x.iter_mut().zip(y).for_each(|(x, y)| *x = X::from_f32(x.to_f32() + y.to_f32()));
+        }));
+    });
+}
+
 /// Calls `each(row, index)` for every row of a tensor in f32, and gives it in `dtype`.
 pub(super) fn each_row<const D: usize>(
     x: Tensor<Flex, D>,

@@ -38,7 +38,8 @@ impl Backend for Flex {
         Ok(vec![DeviceInfo { name: "all cores".into(), kind: DeviceKind::Cpu }])
     }
 
-    /// bf16 where there are kernels for the processor: also where it has no products of bf16, they are faster than f32.
+    /// bf16 where there are kernels for the processor: also where it has no products of bf16, networks are faster so than in
+    /// f32.
     fn auto_dtype(_device: &Self::Device, _network: NetworkKind) -> DType {
         match CpuKernel::current() {
             CpuKernel::Portable => DType::F32,
@@ -115,6 +116,10 @@ impl Backend for Flex {
         gate: Tensor<Self, 3>,
     ) -> Tensor<Self, 3> {
         elementwise::gated_residual(x, y, gate)
+    }
+
+    fn wan_add<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        elementwise::add(x, y)
     }
 
     fn wan_channel_norm(args: ChannelNormArgs<Self>) -> Tensor<Self, 5> {

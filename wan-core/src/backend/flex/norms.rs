@@ -1,4 +1,4 @@
-//! Norms: each row alone, in f32 and in place.
+//! Norms: each row alone, in f32; in place where that is the dtype.
 
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};

@@ -2,6 +2,7 @@
 //! instructions stand here as such.
 
 use std::arch::asm;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
@@ -88,7 +89,13 @@ fn is_permitted() -> bool {
     false
 }
 
-/// The tile registers of this thread, set up; as it ends they are free again.
+thread_local! {
+    /// How many [`Registers`] this thread has.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The tile registers of this thread, set up; with the last of them they are free again. They hold nothing between two
+/// products, so that several may be there.
 pub(super) struct Registers(PhantomData<*const ()>);
 
 impl Registers {
@@ -96,17 +103,22 @@ impl Registers {
     /// If there is no AMX.
     pub(super) fn new() -> Self {
         assert!(is_there(), "there is no AMX");
-        // SAFETY: the instruction is there, and the system permits its use. The configuration is valid for
-        // palette 1; the tile registers are used by nobody else in this thread.
-        unsafe { asm!("ldtilecfg [{0}]", in(reg) &CONFIGURATION, options(nostack, readonly)) };
+        if HELD.replace(HELD.get() + 1) == 0 {
+            // SAFETY: the instruction is there, and the system permits its use. The configuration is valid for
+            // palette 1; the tile registers are used by nobody else in this thread.
+            unsafe { asm!("ldtilecfg [{0}]", in(reg) &CONFIGURATION, options(nostack, readonly)) };
+        }
         Self(PhantomData)
     }
 }
 
 impl Drop for Registers {
     fn drop(&mut self) {
-        // SAFETY: as for `ldtilecfg`.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        HELD.set(HELD.get() - 1);
+        if HELD.get() == 0 {
+            // SAFETY: as for `ldtilecfg`.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! AVX2 and FMA: bf16 is widened in registers.
+//! AVX2 and FMA: products of f32, of bf16 that is widened in registers or was before.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,5 @@
-//! AVX-512, with bf16 widened in registers, or multiplied by pairs where the processor does so.
+//! AVX-512: products of f32, of bf16 that is widened in registers or was before; and of pairs of bf16, where the
+//! processor has them.
 
 use std::arch::x86_64::*;
 

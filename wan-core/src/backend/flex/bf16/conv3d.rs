@@ -179,7 +179,7 @@ impl Task<'_> {
         &self,
         frame: &[bf16],
         y: usize,
-        pixels: impl Iterator<Item = usize>,
+        mut pixels: impl Iterator<Item = usize>,
         start: usize,
         plane: &mut [u32],
         lines: &mut [u32],
@@ -188,30 +188,35 @@ impl Task<'_> {
         let (geometry, channels) = (&self.input.geometry, self.input.geometry.channels[0]);
         let row = geometry.source_row(y).map(|y| y * geometry.size[1] * channels);
         let [position, step] = self.strips.strides();
-        let mut pixels = pixels.enumerate();
-        while let Some((i, x)) = pixels.next() {
-            // Sixteen pixels at a time, that their words can be put in columns.
-            let mut count = 0;
-            for (_, x) in std::iter::once((i, x)).chain(pixels.by_ref().take(LANES - 1)) {
-                let line = &mut lines[count * steps..][..steps];
-                match row.zip(geometry.source_column(x)) {
-                    Some((row, x)) => {
-                        let pixel = &frame[row + x * channels..][..channels];
-                        vectorised(inlined!(|| to_words(form, pixel, line)));
-                    }
-                    None => line.fill(0),
-                }
-                count += 1;
+        let copy = inlined!(|x: usize, line: &mut [u32]| {
+            match row.zip(geometry.source_column(x)) {
+                Some((row, x)) => to_words(form, &frame[row + x * channels..][..channels], line),
+                None => line.fill(0),
             }
-            let plane = &mut plane[(start + i) * position..];
-            if form == Form::Rows {
-                plane[..count * steps].copy_from_slice(&lines[..count * steps]);
-                continue;
+        });
+        let plane = &mut plane[start * position..];
+        if form == Form::Rows {
+            let lines = plane.chunks_exact_mut(steps);
+            return vectorised(inlined!(|| pixels.zip(lines).for_each(|(x, line)| copy(x, line))));
+        }
+        // Sixteen pixels at a time, that their words can be put in columns.
+        let mut done = 0;
+        loop {
+            let mut count = 0;
+            vectorised(inlined!(|| {
+                for (line, x) in lines.chunks_exact_mut(steps).zip(&mut pixels) {
+                    copy(x, line);
+                    count += 1;
+                }
+            }));
+            if count == 0 {
+                return;
             }
             for first in (0..steps).step_by(LANES) {
-                let (from, to) = (&lines[first..], &mut plane[first * step..]);
+                let (from, to) = (&lines[first..], &mut plane[done + first * step..]);
                 transpose(from, steps, to, step, [count, LANES.min(steps - first)]);
             }
+            done += count;
         }
     }
 

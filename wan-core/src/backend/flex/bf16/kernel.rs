@@ -17,9 +17,9 @@ pub enum CpuKernel {
     Amx,
     /// AVX-512 with products of pairs of bf16 (AVX512-BF16).
     Avx512Bf16,
-    /// AVX-512; bf16 is widened in registers.
+    /// AVX-512; bf16 is widened, once for many rows.
     Avx512,
-    /// AVX2 and FMA; bf16 is widened in registers.
+    /// AVX2 and FMA; bf16 is widened, once for many rows.
     Avx2,
     /// What the compiler makes of plain loops.
     Portable,

@@ -3,7 +3,7 @@
 //! The right operand is packed once, in panels of 16 columns; in a panel the two values that follow each other
 //! in depth stand side by side, as processors with products of bf16 want them, and as others can widen them with
 //! one operation each. The left operand is packed as a task needs it. The kernels ([`CpuKernel`]) compute tiles
-//! of some rows by two panels; nothing but them is unsafe. Where they have no products of bf16, a task widens the panels
+//! of some rows by two panels; they, and the transposition of tiles, are all that is unsafe here. Where they have no products of bf16, a task widens the panels
 //! that it reads once for many rows, and the products are those of f32.
 
 #[cfg(target_arch = "x86_64")]
