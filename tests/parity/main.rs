@@ -8,11 +8,14 @@
 mod agreement;
 mod clip;
 mod clip_layouts;
+mod conditions;
 mod dit;
+mod drawn;
 mod fixture;
 mod guidance;
 mod miniature;
 mod original_layout;
+mod original_transformers;
 mod pipeline;
 mod rng;
 mod schedulers;
@@ -76,10 +79,13 @@ on_each_backend! {
     original_text_encoder: original_layout::text_encoder;
     original_vae: original_layout::vae;
     original_vae_of_wan22: original_layout::vae_of_wan22;
+    original_transformers: original_transformers::velocity;
     clip_text: clip::text;
     clip_xlm_roberta: clip::xlm_roberta;
     clip_vision: clip::vision;
     clip_condition_of_images: clip::condition_of_images;
+    conditions_of_images: conditions::of_images;
+    conditions_of_both_images: conditions::of_both_images;
     clip_half: clip::half_precision;
     clip_residencies: clip::residencies;
     clip_miniature: clip::miniature_towers;
@@ -156,6 +162,7 @@ fn every_folder_is_covered_or_listed() {
         "dit_vace",
         "vae21",
         "vae22",
+        "vae_wide",
         "schedulers",
         "guidance",
         "few_step",

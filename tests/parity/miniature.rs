@@ -4,8 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use wan_core::{Backend, CancelToken, VaeMemory, VideoVae};
-use wan_pipeline::{Image, Observer, Pipeline, Precision, Request, SigmaGrid};
+use wan_pipeline::{Observer, Pipeline, Precision, Request, SigmaGrid};
 
+use crate::conditions::image;
 use crate::fixture::{Array, Fixture, json, root};
 use crate::pipeline::{check_trajectory, open_vae};
 
@@ -35,7 +36,7 @@ pub fn videos<B: Backend>(backend: &str) {
             .seed(case["seed"].as_u64().expect("a seed"))
             .sigma_grid(SigmaGrid::Diffusers);
         let begins = name == "i2v";
-        let request = request.image(begins.then(|| picture(&fixture)));
+        let request = request.image(begins.then(|| image(&fixture, "image_uint8")));
         let mut run = pipeline.start(&[request], &mut Observer::silent()).unwrap();
         let latents =
             |run: &wan_pipeline::Denoising<B>| Array::of(run.latents(0).unwrap().into_tensor());
@@ -56,10 +57,4 @@ pub fn videos<B: Backend>(backend: &str) {
         let kept = KEPT.map(|i| frames.clone().narrow(1, i, 1));
         fixture.check(backend, &output("video_np_frames"), &Array::of(Tensor::cat(kept.into(), 1)));
     }
-}
-
-fn picture(fixture: &Fixture) -> Image {
-    let pixels = fixture.inputs.get("image_uint8");
-    let bytes = pixels.values.iter().map(|&value| value as u8).collect();
-    Image::from_rgb8(64, 64, bytes).unwrap()
 }

@@ -27,11 +27,11 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// The fixture that the weights were taken from.
-fn origin(name: &str) -> Fixture {
+pub fn origin(name: &str) -> Fixture {
     Fixture::open(&root().join(name))
 }
 
-fn config_of<T: serde::de::DeserializeOwned>(fixture: &Fixture) -> T {
+pub fn config_of<T: serde::de::DeserializeOwned>(fixture: &Fixture) -> T {
     serde_json::from_value(json(&fixture.folder.join("config.json"))).unwrap()
 }
 
@@ -40,11 +40,11 @@ fn open(folder: &Path, stem: &str) -> Arc<dyn TensorSource> {
     Arc::new(Weights::open(&files, "", stem).unwrap())
 }
 
-fn open_file(file: &Path) -> Arc<dyn TensorSource> {
+pub fn open_file(file: &Path) -> Arc<dyn TensorSource> {
     Arc::new(Weights::open_path(file).unwrap())
 }
 
-const STEM: &str = "diffusion_pytorch_model";
+pub const STEM: &str = "diffusion_pytorch_model";
 
 pub fn transformer<B: Backend>(backend: &str) {
     let expected = origin("dit_t2v");
@@ -75,7 +75,8 @@ pub fn transformer<B: Backend>(backend: &str) {
     }
 }
 
-fn rename(from: &Path, to: &Path, renamed: impl Fn(&str) -> String) {
+/// Writes the tensors of a file under other names.
+pub fn rename(from: &Path, to: &Path, renamed: impl Fn(&str) -> String) {
     let bytes = std::fs::read(from).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = tensors.tensors();

@@ -13,10 +13,11 @@ use wan_io::weights::Weights;
 use wan_models::load::{TensorSource, load};
 use wan_models::vae::{WanVae, WanVaeConfig};
 use wan_pipeline::{
-    Denoising, Embeddings, Image, Latents, Observer, Pipeline, Precision, PromptEmbeds, Request,
+    Denoising, Embeddings, Latents, Observer, Pipeline, Precision, PromptEmbeds, Request,
     SchedulerConfig, SigmaGrid, SourceVideo, Task,
 };
 
+use crate::conditions::image;
 use crate::fixture::{Array, Fixture, compare, compare_half, folders_of, half_dtypes, json};
 use crate::tolerance::Stage;
 
@@ -117,7 +118,7 @@ impl<'a> Case<'a> {
         let seeds: Vec<u64> = seeds.iter().map(|seed| seed.as_u64().unwrap()).collect();
         let mut base = base_request(fixture, description, scheduler(pipeline, description));
         if pipeline.spec().task != Task::TextToVideo && name != "t2v" {
-            base = base.image(source_image(fixture));
+            base = base.image(image(fixture, "image_uint8"));
         }
         let arguments = &description["arguments"];
         let videos = arguments["num_videos_per_prompt"].as_u64().unwrap_or(1) as usize;
@@ -169,14 +170,6 @@ fn base_request(fixture: &Fixture, description: &Value, scheduler: SchedulerConf
         .sigma_grid(SigmaGrid::Diffusers)
         .video(source_video(fixture))
         .strength(arguments["strength"].as_f64())
-}
-
-/// The picture `[H, W, 3]` that the videos of a fixture begin with.
-fn source_image(fixture: &Fixture) -> Image {
-    let pixels = fixture.inputs.get("image_uint8");
-    let [height, width, 3] = pixels.shape[..] else { panic!("a picture {:?}", pixels.shape) };
-    let bytes = pixels.values.iter().map(|&value| value as u8).collect();
-    Image::from_rgb8(width as u32, height as u32, bytes).unwrap()
 }
 
 fn scheduler<B: Backend>(pipeline: &Pipeline<B>, description: &Value) -> SchedulerConfig {

@@ -9,6 +9,7 @@ that of the output.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from safetensors.torch import load_file
 from transformers import UMT5EncoderModel
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+sys.path.insert(0, str(FIXTURES / "vae_wide"))
+import generate  # noqa: E402
 
 
 def error(found, exact):
@@ -43,7 +46,10 @@ def umt5():
 def vae(name):
     folder = FIXTURES / name
     inputs, outputs = (load_file(folder / f"{name}.safetensors") for name in ("inputs", "outputs"))
-    model = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.bfloat16).eval()
+    if (folder / "weights.json").exists():
+        model = generate.model().bfloat16()
+    else:
+        model = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.bfloat16).eval()
     for case in cases(inputs, ".latents"):
         if not case.startswith("tiled"):
             video = model.decode(inputs[f"{case}.latents"].bfloat16(), return_dict=False)[0]
@@ -56,6 +62,6 @@ def vae(name):
 
 with torch.no_grad():
     torch.set_num_threads(1)
-    parts = (umt5(), vae("vae21"), vae("vae22"))
+    parts = (umt5(), vae("vae21"), vae("vae22"), vae("vae_wide"))
     errors = {name: float(f"{value:.3g}") for part in parts for name, value in part}
 print(json.dumps(errors, indent=2))
