@@ -7,8 +7,11 @@ use burn::tensor::{DType, Tensor, TensorData};
 use wan_core::{Backend, CancelToken, Conditioning, Denoiser, Pass, TextConditioning, TextEncoder};
 use wan_io::files::ModelFiles;
 use wan_io::weights::{Dtype, StoredTensor, Weights};
+use wan_mock_hub::models::grafts;
 use wan_models::load::{TensorSource, load};
 use wan_models::transformer::{WanTransformer, WanTransformerConfig};
+
+use wan_pipeline::{Pipeline, Precision, PromptEmbeds, Request};
 
 use crate::{Flex, tiny_clip};
 
@@ -87,4 +90,37 @@ fn a_transformer_runs_on_the_states_of_a_text_tower() {
         .collect();
     assert!(velocities.iter().flatten().all(|x| x.is_finite()));
     assert_ne!(velocities[0], velocities[2], "the text counts");
+}
+
+/// A whole pipeline that reads the states of a CLIP, and no other encoder.
+#[test]
+fn a_pipeline_runs_on_the_states_of_a_text_tower() {
+    let clip = tiny_clip();
+    let folder = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tiny-wan/model");
+    let width = clip.text_tower().width();
+    grafts::make(&model, folder.path(), |files| grafts::narrow_text(files, width));
+    std::fs::remove_dir_all(folder.path().join("text_encoder")).unwrap();
+    let open = |builder: wan_pipeline::PipelineBuilder<Flex>| {
+        builder.precision(Precision::F32).without_text_encoder().open().unwrap()
+    };
+    let pipeline = open(Pipeline::builder(folder.path()));
+    let frames = |pipeline: &Pipeline<Flex>, embeds: PromptEmbeds| {
+        let request = Request::new("").size(32, 32).frames(5).steps(2).guidance(1.0);
+        let request = request.text_length(clip.text_tower().max_tokens()).prompt_embeds(embeds);
+        let video = pipeline.generate(&request).unwrap();
+        video.frames().map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let [red, blue] = ["a red circle", "蓝色背景上有一个白色正方形"]
+        .map(|prompt| clip.prompt_embeds(prompt).unwrap());
+    let found = frames(&pipeline, red.clone());
+    assert_ne!(found, frames(&pipeline, blue), "the text counts");
+
+    // tiny-wan reads the same states with zeros behind them.
+    let rows = red.states().chunks(width);
+    let wide = rows.flat_map(|row| [row, &vec![0.0; 128 - width]].concat()).collect();
+    let wide = PromptEmbeds::new(wide, [red.tokens(), 128]).unwrap();
+    let expected = frames(&open(Pipeline::builder("tiny-wan")), wide);
+    let pairs = found.concat().into_iter().zip(expected.concat());
+    assert!(pairs.map(|(a, b)| a.abs_diff(b)).max() <= Some(1));
 }

@@ -4,6 +4,7 @@ mod damaged;
 mod encoder;
 mod fixture;
 mod found;
+mod layouts;
 mod space;
 
 use wan_pipeline::Clip;

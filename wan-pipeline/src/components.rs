@@ -291,7 +291,7 @@ impl Component<WanTransformerConfig> {
     /// of the same size.
     fn check_expert(&self, first: &Self) -> Result<(), ModelError> {
         type Field = (&'static str, fn(&WanTransformerConfig) -> usize);
-        let fields: [Field; 8] = [
+        let fields: [Field; 11] = [
             ("in_channels", |config| config.in_channels),
             ("out_channels", |config| config.out_channels),
             ("text_dim", |config| config.text_dim),
@@ -299,6 +299,9 @@ impl Component<WanTransformerConfig> {
             ("patch_size", |config| config.patch_size[1]),
             ("patch_size", |config| config.patch_size[2]),
             ("image_dim", |config| config.image_dim.unwrap_or(0)),
+            ("pos_embed_seq_len", |config| config.pos_embed_seq_len.unwrap_or(0)),
+            ("vace_layers", |config| config.vace_layers().len()),
+            ("vace_in_channels", |config| config.vace_channels()),
             ("rope_max_seq_len", |config| config.rope_max_seq_len),
         ];
         for (field, value) in fields {
@@ -473,7 +476,8 @@ fn in_file(files: &ModelFiles, file: &str, source: ConfigError) -> ModelError {
     ModelError::Config { path: files.display_path(file), source }
 }
 
-fn inferred(tensors: &dyn TensorSource) -> String {
+/// How messages name a config that the tensors tell.
+pub(crate) fn inferred(tensors: &dyn TensorSource) -> String {
     format!("{} (from the shapes of its tensors)", tensors.origin())
 }
 

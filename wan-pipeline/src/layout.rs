@@ -19,6 +19,9 @@ pub(crate) const CONFIG: &str = "config.json";
 const HIGH_NOISE_CONFIG: &str = "high_noise_model/config.json";
 const LOW_NOISE_CONFIG: &str = "low_noise_model/config.json";
 
+/// The CLIP of the original image-to-video models of Wan 2.1: both towers, of which they use the one for images.
+const WAN_CLIP: &str = "models_clip_open-clip-xlm-roberta-large-vit-huge-14";
+
 /// How the files of a model are arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -68,8 +71,7 @@ const PLACES: [(Layout, Role, PartFiles); 14] = {
     const VAE: [&str; 3] = ["vae", "diffusion_pytorch_model", "safetensors"];
     const TRANSFORMER_2: [&str; 3] = ["transformer_2", "diffusion_pytorch_model", "safetensors"];
     const ORIGINAL_TEXT_ENCODER: [&str; 3] = ["", "models_t5_umt5-xxl-enc-bf16", "pth"];
-    const ORIGINAL_IMAGE_ENCODER: [&str; 3] =
-        ["", "models_clip_open-clip-xlm-roberta-large-vit-huge-14", "pth"];
+    const ORIGINAL_IMAGE_ENCODER: [&str; 3] = ["", WAN_CLIP, "pth"];
     const ORIGINAL_TRANSFORMER: [&str; 3] = ["", "diffusion_pytorch_model", "safetensors"];
     const HIGH_NOISE: [&str; 3] = ["high_noise_model", "diffusion_pytorch_model", "safetensors"];
     const LOW_NOISE: [&str; 3] = ["low_noise_model", "diffusion_pytorch_model", "safetensors"];
@@ -170,12 +172,12 @@ impl Layout {
 
 impl PartFiles {
     /// Whether its config is there, or its weights if it has none.
-    fn are_among(&self, has: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn are_among(&self, has: impl Fn(&str) -> bool) -> bool {
         let WeightFiles { folder, stem, .. } = self.weights;
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         match self.config {
             Some(config) => has(config),
-            None => ["pth", "safetensors", "safetensors.index.json"]
+            None => ["pth", "bin", "safetensors", "safetensors.index.json"]
                 .iter()
                 .any(|ending| has(&format!("{folder}{stem}.{ending}"))),
         }
@@ -183,6 +185,9 @@ impl PartFiles {
 }
 
 impl WeightFiles {
+    /// Those of the CLIP beside the original image-to-video models of Wan 2.1.
+    pub(crate) const WAN_CLIP: Self = Self::new("", WAN_CLIP, "pth");
+
     /// Files that are called `stem` in `folder`, which is empty for the model's top folder.
     pub(crate) const fn new(
         folder: &'static str,

@@ -91,11 +91,11 @@ pub(crate) fn find(
     Ok(ModelLocation { name, folder: Some(folder) })
 }
 
-/// Finds a model that is one network in a folder of its own, whose files are known beforehand, as [`find`] does.
-/// `check` refuses its configs before its weights are downloaded.
+/// Finds a model that is one network in a folder of its own, as [`find`] does: `needed` are its files, of those that
+/// are there, and `check` refuses its configs before its weights are downloaded.
 pub(crate) fn find_files(
     source: &Source,
-    needed: &NeededFiles,
+    needed: impl Fn(&dyn Fn(&str) -> bool) -> NeededFiles,
     check: impl Fn(&ModelFiles) -> Result<(), Error>,
     observer: &mut Observer,
 ) -> Result<ModelFiles, Error> {
@@ -105,7 +105,8 @@ pub(crate) fn find_files(
     match ModelName::resolve(name, source)? {
         ModelName::Folder(folder) => {
             let files = ModelFiles::folder(&folder)?;
-            verify_folder(&folder, &files, needed, source.verify.unwrap_or_default(), observer)?;
+            let needed = needed(&|file| files.has(file));
+            verify_folder(&folder, &files, &needed, source.verify.unwrap_or_default(), observer)?;
             Ok(files)
         }
         ModelName::BuiltIn(files) => Ok(files),
@@ -113,6 +114,7 @@ pub(crate) fn find_files(
         ModelName::Repository(repository) => {
             let observer = &mut hub_observer(observer);
             let snapshot = open_repository(source, &repository, observer)?;
+            let needed = needed(&|file| snapshot.has(file));
             snapshot.fetch(&needed.small, observer)?;
             let files = ModelFiles::folder(&snapshot.folder())?;
             check(&files)?;

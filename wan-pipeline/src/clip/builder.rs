@@ -7,21 +7,16 @@ use wan_core::{Backend, Precision};
 use wan_io::files::ModelFiles;
 #[cfg(feature = "hub")]
 use wan_io::hub::HubOptions;
-use wan_io::image::{ClipPreprocess, ClipResize};
 use wan_io::integrity::Verify;
 use wan_io::text::{ClipTokenizer, Tokenizer};
 use wan_models::clip::{ClipConfig, ClipModel, TextConfig};
 use wan_models::load::{NetworkConfig, ReadOptions, load};
 
 use super::Clip;
-use crate::components::{Component, read_config};
-use crate::layout::{CONFIG, WeightFiles};
-use crate::source::{NeededFiles, Source, find_files};
+use super::layout::ClipLayout;
+use crate::components::Component;
+use crate::source::{Source, find_files};
 use crate::{Error, ModelError, Observer};
-
-const TOKENIZER: &str = "tokenizer.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
-const WEIGHTS: WeightFiles = WeightFiles::new("", "model", "safetensors");
 
 /// Opens a [`Clip`] with options.
 ///
@@ -92,19 +87,18 @@ impl<B: Backend> ClipBuilder<B> {
     /// # Errors
     /// Those of [`open`](Self::open), and [`Error::Cancelled`].
     pub fn open_with(self, observer: &mut Observer) -> Result<Clip<B>, Error> {
-        let needed = NeededFiles {
-            small: [CONFIG, TOKENIZER, PREPROCESSOR].map(str::to_owned).to_vec(),
-            weights: vec![WEIGHTS],
-        };
-        let check = |files: &ModelFiles| read_config::<ClipConfig>(files, CONFIG).map(drop);
-        let files = find_files(&self.source, &needed, check, observer)?;
+        let needed = |has: &dyn Fn(&str) -> bool| ClipLayout::among(has).needed(has);
+        let layout = |files: &ModelFiles| ClipLayout::among(|file| files.has(file));
+        let check = |files: &ModelFiles| layout(files).check(files);
+        let files = find_files(&self.source, needed, check, observer)?;
 
-        let config: ClipConfig = read_config(&files, CONFIG)?;
-        let preprocess = preprocess(&files, &config)?;
-        let tokenizer = tokenizer(&files, &config)?;
-        let weights = Arc::new(WEIGHTS.open(&files)?);
+        let layout = layout(&files);
+        layout.check(&files)?; // It tells best what a folder with other weights is.
+        let weights = Arc::new(layout.weights(|file| files.has(file)).open(&files)?);
         let tensors = ClipConfig::canonical_names(weights.clone())?;
-        let component = Component::new(config, files.display_path(CONFIG), tensors, weights)?;
+        let (config, path, preprocess) = layout.read(&files, tensors.as_ref())?;
+        let tokenizer = tokenizer(&files, layout.tokenizer(), &config, &path)?;
+        let component = Component::new(config, path, tensors, weights)?;
 
         let device = B::open_device(self.device)?;
         let dtype = self.precision.resolve::<B>(&device, NetworkKind::TextEncoder)?;
@@ -115,35 +109,19 @@ impl<B: Backend> ClipBuilder<B> {
     }
 }
 
-/// How images are prepared, which must give the size that the vision tower takes.
-fn preprocess(files: &ModelFiles, config: &ClipConfig) -> Result<ClipPreprocess, Error> {
-    let preprocess: ClipPreprocess = files.json(PREPROCESSOR)?;
-    let exact = match preprocess.resize {
-        Some(ClipResize::Exact(size, _)) => Some(size),
-        _ => None,
-    };
-    let (found, side) = (preprocess.crop.or(exact), config.vision_config.image_size);
-    match found.into_iter().flatten().find(|&found| found as usize != side) {
-        None => Ok(preprocess),
-        Some(found) => Err(ModelError::ConfigsDisagree {
-            path: files.display_path(PREPROCESSOR),
-            field: "crop_size",
-            found: found as usize,
-            other: format!("image_size in {}", files.display_path(CONFIG)),
-            expected: side,
-        }
-        .into()),
-    }
-}
-
 /// The tokenizer, which must belong to the text tower: as far as its size and its special tokens tell.
-fn tokenizer(files: &ModelFiles, config: &ClipConfig) -> Result<ClipTokenizer, Error> {
-    let path = files.display_path(TOKENIZER);
-    let bytes = files.read(TOKENIZER, Tokenizer::MAX_BYTES)?;
+fn tokenizer(
+    files: &ModelFiles,
+    file: &str,
+    config: &ClipConfig,
+    config_path: &str,
+) -> Result<ClipTokenizer, Error> {
+    let path = files.display_path(file);
+    let bytes = files.read(file, Tokenizer::MAX_BYTES)?;
     let tokenizer = ClipTokenizer::from_named_bytes(&bytes, &path)?;
     let text = &config.text_config;
     let disagrees = |field, found, what: &str, expected| ModelError::ConfigsDisagree {
-        path: files.display_path(CONFIG),
+        path: config_path.to_owned(),
         field,
         found,
         other: format!("{what} {path}"),

@@ -2,12 +2,13 @@
 
 mod builder;
 mod embedding;
+mod layout;
 mod rank;
 
 use std::path::Path;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use wan_core::{Backend, CancelToken};
+use wan_core::{Backend, CancelToken, TextEncoder};
 use wan_io::image::{ClipPreprocess, Image};
 use wan_io::text::{ClipTokenizer, ClipTokens};
 use wan_models::clip::{ClipModel, TextTower};
@@ -16,7 +17,7 @@ pub use builder::ClipBuilder;
 pub use embedding::ClipEmbedding;
 pub use rank::{RankedVideo, rank_with_clip};
 
-use crate::{Error, Video, VideoError};
+use crate::{Error, PromptEmbeds, Video, VideoError};
 
 /// Images that go through the vision tower at a time.
 const IMAGES_AT_A_TIME: usize = 8;
@@ -30,10 +31,9 @@ const IMAGES_AT_A_TIME: usize = 8;
 /// use wan_pipeline::{Clip, backend::Flex, io::image::Image};
 ///
 /// let clip = Clip::<Flex>::from_pretrained("tiny-clip")?;
-/// let texts = clip.embed_text(&["a white background", "黑色背景上有一个红色圆形"])?;
 /// let black = Image::from_rgb8(64, 64, vec![0; 3 * 64 * 64]).expect("64 x 64 pixels");
-/// let image = &clip.embed_image(&[black])?[0];
-/// assert!(image.cosine(&texts[1]) > image.cosine(&texts[0]));
+/// let similarity = |text| clip.similarity(text, &black);
+/// assert!(similarity("黑色背景上有一个红色圆形")? > similarity("a white background")?);
 /// # Ok(())
 /// # }
 /// # #[cfg(not(all(feature = "flex", feature = "tiny-clip")))]
@@ -47,10 +47,16 @@ pub struct Clip<B: Backend> {
 }
 
 impl<B: Backend> Clip<B> {
-    /// Opens and loads a CLIP by its name, in the layout of transformers: `config.json` of a `CLIPModel` or an
-    /// `AltCLIPModel`, `model.safetensors`, `tokenizer.json` and `preprocessor_config.json`. The name is one
-    /// as for [`Pipeline::from_pretrained`](crate::Pipeline::from_pretrained): of a folder, of a model
-    /// that is compiled in (`tiny-clip`, with the feature of that name), or of a repository in the hub.
+    /// Opens and loads a CLIP by its name, which is one as for
+    /// [`Pipeline::from_pretrained`](crate::Pipeline::from_pretrained): of a folder, of a model that is compiled in
+    /// (`tiny-clip`, with the feature of that name), or of a repository in the hub. Three layouts are known:
+    ///
+    /// - transformers: `config.json` of a `CLIPModel` or an `AltCLIPModel`, `model.safetensors`, `tokenizer.json` and
+    ///   `preprocessor_config.json`;
+    /// - OpenCLIP: `open_clip_config.json`, `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`, and
+    ///   `tokenizer.json`;
+    /// - the original image-to-video models of Wan 2.1: `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth` and
+    ///   `xlm-roberta-large/tokenizer.json`.
     ///
     /// # Errors
     /// If there is no such model, it cannot be downloaded, one of its files is missing, broken or not what
@@ -122,12 +128,51 @@ impl<B: Backend> Clip<B> {
         images.iter().map(row).collect()
     }
 
+    /// How well an image fits a text: the cosine of their [embeddings](ClipEmbedding).
+    ///
+    /// # Errors
+    /// Those of [`embed_text`](Self::embed_text) and [`embed_image`](Self::embed_image).
+    pub fn similarity(&self, text: &str, image: &Image) -> Result<f32, Error> {
+        let text = self.embed_text(&[text])?;
+        let image = self.embed_image(std::slice::from_ref(image))?;
+        Ok(image[0].cosine(&text[0]))
+    }
+
     /// A text as the text tower reads it.
     ///
     /// # Errors
     /// If the tokenizer's file turns out to be damaged.
     pub fn tokens(&self, text: &str) -> Result<ClipTokens, Error> {
         Ok(self.tokenizer.encode(text, self.model.text.max_tokens())?)
+    }
+
+    /// The states of a prompt, for a model whose transformer was trained on those of this CLIP in place of umT5's:
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), wan_pipeline::Error> {
+    /// use wan_pipeline::{Clip, Pipeline, Request, backend::Flex};
+    ///
+    /// let clip = Clip::<Flex>::from_pretrained("BAAI/AltCLIP-m18")?;
+    /// let pipeline = Pipeline::<Flex>::builder("trained-on-clip").without_text_encoder().open()?;
+    /// let request = Request::new("a cat runs").text_length(clip.text_tower().max_tokens());
+    /// let prompt = clip.prompt_embeds(&request.prompt)?;
+    /// let negative = clip.prompt_embeds("blurred")?;
+    /// let request = request.prompt_embeds(prompt).negative_prompt_embeds(negative);
+    /// pipeline.generate(&request)?.save("cat.mp4")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`embed_text`](Self::embed_text).
+    pub fn prompt_embeds(&self, text: &str) -> Result<PromptEmbeds, Error> {
+        let ids = self.tokens(text)?.ids;
+        let mut states = self.model.text.encode(&[&ids], &CancelToken::default())?;
+        let states = states.remove(0);
+        let [_, tokens, width] = states.dims();
+        let data = states.into_data();
+        let states = data.as_slice::<f32>().expect("towers give f32").to_vec();
+        PromptEmbeds::new(states, [tokens, width])
     }
 
     /// The text tower, whose states a denoiser can attend to.

@@ -450,7 +450,13 @@ fn experts_that_differ() {
         model.write(&second(file), model.read(file));
     }
     model.open().unwrap();
-    for (field, value) in [("text_dim", json!(64)), ("patch_size", json!([2, 2, 2]))] {
+    for (field, value) in [
+        ("text_dim", json!(64)),
+        ("patch_size", json!([2, 2, 2])),
+        ("in_channels", json!(36)),
+        ("out_channels", json!(8)),
+        ("rope_max_seq_len", json!(512)),
+    ] {
         let error = model.error_with_field(&second(TRANSFORMER), field, &value);
         assert!(matches!(error, Error::Model(ModelError::ConfigsDisagree { .. })), "{error:?}");
         says(&error, &[&second(TRANSFORMER), field, TRANSFORMER]);

@@ -8,7 +8,7 @@ use half::f16;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use super::{Files, Tensor, config, pretty, safetensors, tensors};
+use super::{Files, Tensor, config, pretty, safetensors, tensors, whole};
 use crate::repo::folder_files;
 
 const INDEX: &str = "model_index.json";
@@ -77,6 +77,31 @@ pub fn image_to_video(model: &Files) -> Files {
     graft.done()
 }
 
+/// An image-to-video model with another image encoder, of one head of 64, as the original layout can have it. It, and what
+/// the transformer sees its states with, are noise, so that it counts.
+pub fn one_headed_encoder(model: &Files) -> Files {
+    const HEAD: usize = 64;
+    let (mut graft, mut encoder) = (Graft::of(model), config(model, "image_encoder"));
+    let width = whole(&encoder, "hidden_size");
+    let widened = |tensor: &Tensor| {
+        let sides = tensor.shape.iter().map(|&side| if side == width { HEAD } else { side });
+        noise(&tensor.name, &sides.collect::<Vec<usize>>())
+    };
+    let embedder = graft.tensors.iter().filter(|tensor| tensor.name.contains("image_embedder"));
+    let embedder: Vec<Tensor> = embedder.map(widened).collect();
+    embedder.into_iter().for_each(|tensor| graft.add(tensor));
+    graft.config["image_dim"] = json!(HEAD);
+    encoder["hidden_size"] = json!(HEAD);
+    encoder["num_attention_heads"] = json!(1);
+    let tower: Vec<Tensor> = tensors(model, "image_encoder").iter().map(widened).collect();
+    for (file, bytes) in
+        [("config.json", pretty(&encoder)), ("model.safetensors", safetensors(&tower))]
+    {
+        graft.files.insert(format!("image_encoder/{file}"), Arc::new(bytes));
+    }
+    graft.done()
+}
+
 /// A first-and-last-frame model as Wan 2.1's, with the image encoder of another model, that looks away from both: the
 /// weights of its branch for images are 0, so that its videos are those of the text-to-video model.
 pub fn first_last_frame(model: &Files, with_encoder: &Files) -> Files {
@@ -141,6 +166,20 @@ pub fn vace(model: &Files, strength: f32) -> Files {
     graft.config["vace_in_channels"] = json!(control);
     graft.index("_class_name", json!("WanVACEPipeline"));
     graft.index("transformer", json!(["diffusers", class]));
+    graft.done()
+}
+
+/// A model for prompts whose states are of this width, less than that of the text encoder: it reads them as the other
+/// reads the same with zeros behind.
+pub fn narrow_text(model: &Files, width: usize) -> Files {
+    let mut graft = Graft::of(model);
+    let name = "condition_embedder.text_embedder.linear_1.weight";
+    let Tensor { dtype, shape, bytes, .. } = graft.tensor(name).clone();
+    let row = bytes.len() / shape[0];
+    let bytes = bytes.chunks(row).flat_map(|row| &row[..row.len() / shape[1] * width]).copied();
+    let (shape, bytes) = (vec![shape[0], width], bytes.collect());
+    graft.add(Tensor { name: name.into(), dtype, shape, bytes });
+    graft.config["text_dim"] = json!(width);
     graft.done()
 }
 
@@ -255,6 +294,19 @@ fn joined(name: &str, kernels: &[&Tensor], channels: usize) -> Tensor {
 fn zeros(name: &str, shape: &[usize]) -> Tensor {
     let bytes = vec![0; 2 * shape.iter().product::<usize>()];
     Tensor { name: name.into(), dtype: Dtype::F16, shape: shape.to_vec(), bytes }
+}
+
+/// Numbers from -1/4 to 1/4 that look random, the same for the same name.
+fn noise(name: &str, shape: &[usize]) -> Tensor {
+    let next = |state: u32| state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    let mut state = name.bytes().fold(1, |state, byte| next(state ^ u32::from(byte)));
+    let mut tensor = zeros(name, shape);
+    for bytes in tensor.bytes.chunks_exact_mut(2) {
+        state = next(state);
+        let number = (state >> 8) as f32 / (1 << 25) as f32 - 0.25;
+        bytes.copy_from_slice(&f16::from_f32(number).to_le_bytes());
+    }
+    tensor
 }
 
 fn ones(name: &str, width: usize) -> Tensor {

@@ -1,5 +1,6 @@
 //! Models as the hub has them: in the layout of Diffusers and in that of Wan's own repositories.
 
+mod clip;
 pub mod grafts;
 mod latents;
 mod names;
@@ -36,36 +37,67 @@ pub fn diffusers(folder: &Path, id: &str) -> Repo {
     Repo::new(id).files(junk()).files(folder_files(folder))
 }
 
-/// A repo of a model in the layout of Wan 2.1, made from a folder in the layout of Diffusers, and
-/// files that a pipeline has no use for. It computes the same: all numbers stay, but for those of
-/// the VAE that make up for the mean and the deviation of the latents.
+/// A repo of a model in the layout of Wan's own repositories, made from a folder in the layout of Diffusers: see
+/// [`original_of`].
 ///
 /// # Panics
 ///
-/// When the folder has no whole text-to-video model.
+/// When the folder has no whole model.
 pub fn original(folder: &Path, id: &str) -> Repo {
-    let source = folder_files(folder);
-    let transformer = config(&source, "transformer");
-    let vae = config(&source, "vae");
+    original_of(&folder_files(folder), id)
+}
+
+/// A repo of a model in the layout of Wan 2.1, or of two experts in that of Wan 2.2, made from one in the layout of
+/// Diffusers, and files that a pipeline has no use for. It computes the same: all numbers stay, but for those of
+/// the VAE that make up for the mean and the deviation of the latents. The heads of an image encoder are not told there:
+/// readers take them to be 64 wide.
+///
+/// # Panics
+///
+/// When it is no whole model.
+pub fn original_of(model: &Files, id: &str) -> Repo {
+    let vae = config(model, "vae");
     let mut files = Files::new();
     let mut add = |path: &str, bytes: Vec<u8>| files.insert(path.to_owned(), Arc::new(bytes));
-    add("config.json", pretty(&wan_config(&transformer)));
-    for (path, bytes) in shards(renamed(tensors(&source, "transformer"), names::dit)) {
-        add(&path, bytes);
+    for (part, folder) in transformers(model) {
+        let transformer = config(model, part);
+        add(&format!("{folder}config.json"), pretty(&wan_config(&transformer)));
+        for (path, bytes) in shards(renamed(tensors(model, part), names::dit)) {
+            add(&format!("{folder}{path}"), bytes);
+        }
     }
-    let t5 = renamed(tensors(&source, "text_encoder"), names::t5);
+    let t5 = renamed(tensors(model, "text_encoder"), names::t5);
     add("models_t5_umt5-xxl-enc-bf16.pth", pth::write(Root::OrderedDict, &t5));
-    let mut weights = tensors(&source, "vae");
+    if has_part(model, "image_encoder") {
+        let clip = clip::original(tensors(model, "image_encoder"));
+        let file = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth";
+        add(file, pth::write(Root::OrderedDict, &clip));
+        // That of its tower for texts, which no pipeline has a use for.
+        add("xlm-roberta-large/tokenizer.json", b"{}".to_vec());
+    }
+    let mut weights = tensors(model, "vae");
     Moments::of(&vae).fold(&mut weights);
     let res_blocks = whole(&vae, "num_res_blocks");
     let weights = renamed(weights, |name| names::vae(name, res_blocks));
     add("Wan2.1_VAE.pth", pth::write(Root::Dict, &weights));
-    for (path, bytes) in &source {
+    for (path, bytes) in model {
         if let Some(name) = path.strip_prefix("tokenizer/") {
             add(&format!("google/umt5-xxl/{name}"), bytes.to_vec());
         }
     }
     Repo::new(id).files(junk()).files(files)
+}
+
+/// The transformers of a model in the layout of Diffusers, and the folder of each in the original one.
+fn transformers(model: &Files) -> Vec<(&'static str, &'static str)> {
+    match has_part(model, "transformer_2") {
+        true => vec![("transformer", "high_noise_model/"), ("transformer_2", "low_noise_model/")],
+        false => vec![("transformer", "")],
+    }
+}
+
+fn has_part(model: &Files, part: &str) -> bool {
+    model.contains_key(&format!("{part}/config.json"))
 }
 
 /// The transformer of a folder in the layout of Diffusers as a training by Self-Forcing leaves it: the mean of its
@@ -106,6 +138,11 @@ fn whole(config: &Value, key: &str) -> usize {
 
 fn wan_config(transformer: &Value) -> Value {
     let heads = whole(transformer, "num_attention_heads");
+    let model_type = match () {
+        () if transformer["in_channels"] == transformer["out_channels"] => "t2v",
+        () if transformer["pos_embed_seq_len"].is_null() => "i2v",
+        () => "flf2v",
+    };
     json!({
         "_class_name": "WanModel",
         "_diffusers_version": "0.30.0",
@@ -114,7 +151,7 @@ fn wan_config(transformer: &Value) -> Value {
         "ffn_dim": transformer["ffn_dim"],
         "freq_dim": transformer["freq_dim"],
         "in_dim": transformer["in_channels"],
-        "model_type": "t2v",
+        "model_type": model_type,
         "num_heads": heads,
         "num_layers": transformer["num_layers"],
         "out_dim": transformer["out_channels"],

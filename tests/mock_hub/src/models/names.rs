@@ -2,7 +2,15 @@
 
 /// The transformer.
 pub(crate) fn dit(name: &str) -> String {
-    const NAMES: [(&str, &str); 14] = [
+    const NAMES: [(&str, &str); 22] = [
+        ("condition_embedder.image_embedder.norm1.", "img_emb.proj.0."),
+        ("condition_embedder.image_embedder.ff.net.0.proj.", "img_emb.proj.1."),
+        ("condition_embedder.image_embedder.ff.net.2.", "img_emb.proj.3."),
+        ("condition_embedder.image_embedder.norm2.", "img_emb.proj.4."),
+        ("condition_embedder.image_embedder.pos_embed", "img_emb.emb_pos"),
+        (".attn2.add_k_proj.", ".cross_attn.k_img."),
+        (".attn2.add_v_proj.", ".cross_attn.v_img."),
+        (".attn2.norm_added_k.", ".cross_attn.norm_k_img."),
         ("condition_embedder.text_embedder.linear_1.", "text_embedding.0."),
         ("condition_embedder.text_embedder.linear_2.", "text_embedding.2."),
         ("condition_embedder.time_embedder.linear_1.", "time_embedding.0."),
@@ -39,6 +47,25 @@ pub(crate) fn t5(name: &str) -> String {
         ("layer.1.DenseReluDense.wo.", "ffn.fc2."),
     ];
     replaced(name, &NAMES)
+}
+
+/// The image encoder, whose queries, keys and values are still apart.
+pub(crate) fn clip(name: &str) -> String {
+    const NAMES: [(&str, &str); 12] = [
+        ("vision_model.", ""),
+        ("embeddings.class_embedding", "cls_embedding"),
+        ("embeddings.patch_embedding.", "patch_embedding."),
+        ("embeddings.position_embedding.weight", "pos_embedding"),
+        ("pre_layrnorm.", "pre_norm."),
+        ("post_layernorm.", "post_norm."),
+        ("encoder.layers.", "transformer."),
+        (".layer_norm", ".norm"),
+        (".self_attn.out_proj.", ".attn.proj."),
+        (".self_attn.", ".attn."),
+        (".mlp.fc1.", ".mlp.0."),
+        (".mlp.fc2.", ".mlp.2."),
+    ];
+    format!("visual.{}", replaced(name, &NAMES))
 }
 
 /// The VAE, whose levels have `res_blocks` residual blocks in the encoder and one more in the

@@ -79,16 +79,17 @@ fn the_vae_has_its_original_names() {
     assert_same(&written, &theirs);
 }
 
+/// What every repo has that a pipeline has no use for.
+const JUNK: [&str; 4] = [".gitattributes", "README.md", "assets/logo.png", "examples/demo.mp4"];
+
+/// The other files of a repo.
+fn paths(repo: &Repo) -> Vec<String> {
+    let files = repo.commits[repo.commit()].keys();
+    files.filter(|path| !JUNK.contains(&path.as_str())).cloned().collect()
+}
+
 #[test]
 fn both_repos_have_what_a_pipeline_has_no_use_for() {
-    let junk = [".gitattributes", "README.md", "assets/logo.png", "examples/demo.mp4"];
-    let paths = |repo: &Repo| -> Vec<String> {
-        repo.commits[repo.commit()]
-            .keys()
-            .filter(|path| !junk.contains(&path.as_str()))
-            .cloned()
-            .collect()
-    };
     let repo = diffusers(&tiny(), "owner/tiny");
     let source = folder_files(&tiny()).into_keys().filter(|path| path != "README.md");
     assert_eq!(paths(&repo), source.collect::<Vec<_>>());
@@ -104,7 +105,70 @@ fn both_repos_have_what_a_pipeline_has_no_use_for() {
         "models_t5_umt5-xxl-enc-bf16.pth",
     ];
     assert_eq!(paths(&repo), expected);
-    assert_eq!(repo.commits[repo.commit()].len(), expected.len() + junk.len());
+    assert_eq!(repo.commits[repo.commit()].len(), expected.len() + JUNK.len());
+}
+
+/// As in `Wan-AI/Wan2.1-I2V-14B-480P` and `Wan-AI/Wan2.2-T2V-A14B`, but for the number of shards.
+#[test]
+fn an_image_encoder_and_two_experts_have_their_places() {
+    let original_of = |name: &str| {
+        let model = folder_files(&fixtures().join(name).join("model"));
+        paths(&super::original_of(&model, "owner/model"))
+    };
+    let transformer = |folder: &str| {
+        let files = [
+            "config.json",
+            "diffusion_pytorch_model-00001-of-00002.safetensors",
+            "diffusion_pytorch_model-00002-of-00002.safetensors",
+            "diffusion_pytorch_model.safetensors.index.json",
+        ];
+        files.map(|file| format!("{folder}{file}"))
+    };
+    let rest = |more: &[&str]| {
+        let all = [
+            "Wan2.1_VAE.pth",
+            "google/umt5-xxl/tokenizer.json",
+            "google/umt5-xxl/tokenizer_config.json",
+            "models_t5_umt5-xxl-enc-bf16.pth",
+        ];
+        [&all, more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let sorted = |mut files: Vec<String>| {
+        files.sort();
+        files
+    };
+    let clip = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth";
+    let expected = [transformer("").to_vec(), rest(&[clip, "xlm-roberta-large/tokenizer.json"])];
+    assert_eq!(original_of("pipeline_i2v"), sorted(expected.concat()));
+    let experts = ["high_noise_model/", "low_noise_model/"].map(transformer).concat();
+    assert_eq!(original_of("pipeline_two_expert"), sorted([experts, rest(&[])].concat()));
+}
+
+/// Names and shapes as `clip_xlm_roberta_vit_h_14` has them in `wan/modules/clip.py`.
+#[test]
+fn the_image_encoder_has_its_original_names() {
+    let files = folder_files(&fixtures().join("pipeline_i2v/model"));
+    let whole = tensors(&files, "image_encoder");
+    let ours = named(clip::original(whole.clone()));
+    let shape = |name: &str| {
+        ours.get(name).unwrap_or_else(|| panic!("{name} in {:?}", ours.keys())).0.clone()
+    };
+    assert_eq!(shape("visual.cls_embedding"), [1, 1, 32]);
+    assert_eq!(shape("visual.pos_embedding"), [1, 17, 32]);
+    assert_eq!(shape("visual.patch_embedding.weight"), [32, 3, 7, 7]);
+    assert_eq!(shape("visual.transformer.0.attn.to_qkv.weight"), [96, 32]);
+    assert_eq!(shape("visual.transformer.2.attn.to_qkv.bias"), [96]);
+    for name in ["norm1", "norm2", "attn.proj", "mlp.0", "mlp.2"] {
+        shape(&format!("visual.transformer.1.{name}.weight"));
+    }
+    for name in ["pre_norm", "post_norm"] {
+        shape(&format!("visual.{name}.bias"));
+    }
+    let keys = whole.iter().find(|t| t.name == "encoder.layers.1.self_attn.k_proj.weight").unwrap();
+    let fused = &ours["visual.transformer.1.attn.to_qkv.weight"].1;
+    let third = fused.len() / 3;
+    assert!(fused[third..2 * third] == keys.bytes, "the keys come second");
+    assert_eq!(ours.len(), whole.len() - 3 * 4, "three layers have four tensors less each");
 }
 
 #[test]
