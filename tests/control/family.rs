@@ -142,6 +142,9 @@ fn a_video_to_follow_that_is_not_seen() {
         assert!(latents_of(&pipeline, &request) == expected, "{request:?}");
         check_resume(&model, &request);
     }
+    let last = picture(20, 50, [0, 0, 200]);
+    let both = followed.image(last.clone()).last_image(last);
+    says(&pipeline.plan(&both).expect_err("it has no last one"), &["a last image", "FLF2V"]);
     // A video to start from does not make up for a control video that is too short.
     let short = request().control(video(1, [255; 3])).video(video(5, [9; 3])).strength(0.5);
     let error = pipeline.plan(&short).expect_err("it is too short");
@@ -178,6 +181,27 @@ fn masks_and_videos_that_do_not_belong_together() {
     }
 }
 
+/// Pictures are read as Pillow reads them, also in CMYK; but what moves is no picture.
+#[test]
+fn pictures_of_unusual_kinds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wan-io/tests/data/pictures");
+    let image = |name| Image::open(folder.join(name)).unwrap();
+    let first = Grafted::new(grafts::image_to_video).open();
+    first.plan(&request().image(image("cmyk.jpg"))).unwrap();
+    let vace = Grafted::new(|model: &Files| grafts::vace(model, 0.0)).open();
+    for name in ["animated.webp", "animated_chunks.png"] {
+        let still = || picture(8, 8, [1; 3]);
+        for (pipeline, request) in [
+            (&first, request().image(image(name))),
+            (&first, request().image(still()).last_image(image(name))),
+            (&vace, request().references([still(), image(name)])),
+        ] {
+            let error = pipeline.plan(&request).expect_err("it moves");
+            says(&error, &[name, "an animation", "a still image"]);
+        }
+    }
+}
+
 /// The size of a video follows from that of its picture.
 #[test]
 fn sizes_from_pictures() {
@@ -190,6 +214,7 @@ fn sizes_from_pictures() {
     };
     let prompt = || Request::new("a red circle");
     assert_eq!(size(300, 300, prompt()), (64, 64));
+    assert_eq!(size(1, 1, prompt()), (64, 64));
     assert_eq!(size(1600, 900, prompt()), (80, 48));
     assert_eq!(size(900, 1600, prompt()), (48, 80));
     assert_eq!(size(1600, 900, prompt().width(160)), (160, 96));

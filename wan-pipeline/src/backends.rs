@@ -97,7 +97,10 @@ pub fn with_backend<W: WithBackend>(
     match choice {
         BackendChoice::Auto => match best_backend(&backends()) {
             Some(best) => with_backend(best.choice, work),
-            None => Err(not_compiled_in("any backend that works on this machine")),
+            None => Err(DeviceError::Missing {
+                backend: "auto",
+                reason: "none of the backends that are compiled in works on this machine".into(),
+            }),
         },
         #[cfg(feature = "cuda")]
         BackendChoice::Cuda => Ok(work.run::<crate::backend::Cuda>()),

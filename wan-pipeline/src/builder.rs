@@ -24,8 +24,8 @@ use crate::{Error, Observer, Pipeline, Role};
 /// # Ok::<(), wan_pipeline::Error>(())
 /// ```
 ///
-/// Single files can take the place of parts, which are not downloaded then; with all four no model
-/// has to be named:
+/// Single files can take the place of parts, which are not downloaded then; with a file for each part no model has
+/// to be named:
 ///
 /// ```no_run
 /// use wan_pipeline::{PipelineBuilder, backend::Flex};
@@ -76,7 +76,8 @@ impl<B: Backend> PipelineBuilder<B> {
     }
 
     /// For a model of which each part is named: [`transformer`](Self::transformer),
-    /// [`text_encoder`](Self::text_encoder), [`vae`](Self::vae) and [`tokenizer`](Self::tokenizer).
+    /// [`text_encoder`](Self::text_encoder), [`vae`](Self::vae) and [`tokenizer`](Self::tokenizer), and where it has
+    /// them [`image_encoder`](Self::image_encoder) and [`transformer_2`](Self::transformer_2).
     pub fn from_parts() -> Self {
         Self::with_model(None)
     }
@@ -178,9 +179,9 @@ impl<B: Backend> PipelineBuilder<B> {
         self
     }
 
-    /// Leave out the check after each step that no number has become infinite or not a number, which
-    /// copies the latents to the host. Without it the same is found when frames are decoded, but not
-    /// where it began.
+    /// Leave out the check after each step that no number has become infinite or not a number: on a GPU, one
+    /// number that the host waits for. Without it the same is found when frames are decoded, but not where it
+    /// began.
     pub fn skip_finite_checks(mut self, skip: bool) -> Self {
         self.options.skip_finite_checks = skip;
         self

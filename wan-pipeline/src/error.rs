@@ -107,7 +107,7 @@ pub enum ModelError {
     /// The name is the path of a single file.
     #[error(
         "{path}: is a file, but a model is a folder or a repository in the hub: {advice}, or pass the \
-         file as a part of a model: --transformer {path}, --text-encoder or --vae",
+         file as a part of a model: --transformer {path}, --text-encoder, --vae, ..",
         path = path.display()
     )]
     SingleFile {

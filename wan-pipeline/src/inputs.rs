@@ -86,7 +86,7 @@ impl Plan {
                 Err(RequestError::Missing { input: "video", task })
             }
             Task::TextToVideo if first => not_taken("an image", TAKE_IMAGES),
-            Task::TextToVideo | Task::TextImageToVideo if last => {
+            Task::TextToVideo | Task::TextImageToVideo | Task::FunControl if last => {
                 not_taken("a last image", TAKE_LAST_IMAGES)
             }
             _ if last && !first => Err(RequestError::LastWithoutFirst),
@@ -98,6 +98,10 @@ impl Plan {
             }
             _ => Ok(()),
         }?;
+        let images = [&request.image, &request.last_image].into_iter().flatten();
+        if let Some(image) = images.chain(&request.references).find(|image| image.is_animated()) {
+            return Err(RequestError::AnimatedImage { name: image.name().to_owned() });
+        }
         let [least, more] = limits.frames_in_tokens();
         let ok = !first || self.num_frames > least;
         let expected = format!("at least {} for a video that begins with an image", least + more);

@@ -22,6 +22,7 @@ mod memory;
 mod model_name;
 mod observer;
 mod open;
+mod outpaint;
 mod pipeline;
 mod plan;
 pub mod presets;

@@ -47,6 +47,9 @@ pub struct Plan {
     /// Frames that the VAE encodes before the first step.
     #[serde(default)]
     pub(crate) encoded_frames: usize,
+    /// How the picture that it begins with is brought to its size.
+    #[serde(default)]
+    pub(crate) fit: Option<String>,
     /// How strongly a control video is felt.
     #[serde(default = "full_control")]
     pub(crate) control_scale: f64,
@@ -95,6 +98,7 @@ impl Plan {
             schedule,
             strength,
             encoded_frames: 0,
+            fit: request.image.as_ref().map(|_| request.fit.to_string()),
             control_scale: request.control_scale.unwrap_or(full_control()),
             references: request.references.len(),
             latent_shape: [0; 5],
@@ -211,6 +215,11 @@ impl Plan {
             Some(scale) => metadata.guidance_scale = Some(scale),
             None => metadata.guidance = Some(self.guidance.to_string()),
         }
+        match self.guidance_2.as_ref().map(|low| (low, low.constant_scale())) {
+            Some((_, Some(scale))) => metadata.guidance_scale_2 = Some(scale),
+            Some((low, None)) => metadata.guidance_2 = Some(low.to_string()),
+            None => {}
+        }
         metadata.flow_shift = Some(self.schedule.flow_shift);
         metadata.width = Some(spec.width);
         metadata.height = Some(spec.height);
@@ -220,6 +229,9 @@ impl Plan {
         metadata.scheduler = Some(self.scheduler.kind.to_string());
         metadata.sigma_grid = Some(format!("{:?}", self.sigma_grid).to_lowercase());
         metadata.strength = self.strength;
+        metadata.fit.clone_from(&self.fit);
+        metadata.control_scale =
+            (self.control_scale != full_control()).then_some(self.control_scale);
         metadata.software = Some(concat!("wan-pipeline ", env!("CARGO_PKG_VERSION")).into());
         metadata
     }

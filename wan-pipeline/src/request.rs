@@ -457,6 +457,14 @@ pub enum RequestError {
         /// About the pixels of a frame.
         area: usize,
     },
+    /// A picture that is several.
+    #[error(
+        "{name}: is an animation, but an image is one picture: give one of its frames as a still image"
+    )]
+    AnimatedImage {
+        /// The file.
+        name: String,
+    },
     /// Embeddings of another text encoder.
     #[error("{which} have a width of {found}, but the model reads text of width {expected}")]
     EmbedsWidth {

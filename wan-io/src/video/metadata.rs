@@ -39,6 +39,12 @@ pub struct Metadata {
     /// is `guidance_rule`, since `guidance` was the scale in older files.
     #[serde(rename = "guidance_rule", skip_serializing_if = "Option::is_none")]
     pub guidance: Option<String>,
+    /// Guidance scale of the second of two experts, for low noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_scale_2: Option<f64>,
+    /// Guidance of the second of two experts as text, where it is more than a scale.
+    #[serde(rename = "guidance_rule_2", skip_serializing_if = "Option::is_none")]
+    pub guidance_2: Option<String>,
     /// Flow shift.
     #[serde(alias = "shift", skip_serializing_if = "Option::is_none")]
     pub flow_shift: Option<f64>,
@@ -48,6 +54,12 @@ pub struct Metadata {
     /// Part of the schedule, 0 to 1, that the source was taken through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
+    /// How the picture that the video begins with was brought to its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
+    /// How strongly a control video was felt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_scale: Option<f64>,
     /// Width in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,

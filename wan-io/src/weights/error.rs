@@ -23,7 +23,7 @@ pub enum WeightsFileError {
     /// Two files could be meant, and nothing tells which.
     #[error(
         "{first} and {second} could both be the weights; name the one to take with the option of \
-         its part (--transformer, --text-encoder or --vae FILE)"
+         its part (--transformer, --text-encoder, --image-encoder or --vae FILE)"
     )]
     Several {
         /// One of them.
@@ -103,7 +103,7 @@ fn beside(other: &Option<String>) -> String {
     other.as_ref().map_or_else(String::new, |other| {
         format!(
             "; if {other} is meant, name it with the option of its part (--transformer, \
-             --text-encoder or --vae FILE)"
+             --text-encoder, --image-encoder or --vae FILE)"
         )
     })
 }

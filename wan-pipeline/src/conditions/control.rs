@@ -21,10 +21,12 @@ impl<B: Backend> Pipeline<B> {
         observer: &mut Observer,
     ) -> Result<Conditions<B>, Error> {
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
-        let frames = |part| MaskedFrames { request, part, plan, device: &self.device };
+        let masks = masks(request, plan)?;
+        let masks = masks.as_deref();
+        let frames = |part| MaskedFrames { request, masks, part, plan, device: &self.device };
         let kept = self.encode_frames(&frames(Part::Kept), plan, observer)?;
         let made = self.encode_frames(&frames(Part::Made), plan, observer)?;
-        let mask = self.mask_on_latents(request, plan)?;
+        let mask = self.mask_on_latents(masks, plan)?;
         let mut latents = vec![Tensor::cat(vec![kept, made, mask], 1)];
         for reference in &request.references {
             latents.push(self.reference(reference, latents[0].dims(), plan, observer)?);
@@ -52,17 +54,15 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// The mask on the grid of the latents, `[1, 64, T, H, W]`; 1, so that all is made, where there is none.
-    fn mask_on_latents(&self, request: &Request, plan: &Plan) -> Result<Tensor<B, 5>, Error> {
-        let (vae, size) = (&self.model.vae.config, [plan.width, plan.height]);
+    fn mask_on_latents(&self, masks: Option<&[Mask]>, plan: &Plan) -> Result<Tensor<B, 5>, Error> {
+        let vae = &self.model.vae.config;
         let [_, _, frames, height, width] = plan.latent_shape();
         let pixels = vae.spatial_factor() * vae.spatial_factor();
         let shape = [1, pixels, frames, height, width];
-        let Some(mask) = &request.mask else {
+        let Some(masks) = masks else {
             return Ok(Tensor::ones(shape, (&self.device, DType::F32)));
         };
-        let masks = (0..plan.num_frames).map(|frame| mask.frame(frame, size));
-        let masks = masks.collect::<Result<Vec<Mask>, Error>>()?;
-        let values = latent_mask(&masks, vae.spatial_factor(), vae.temporal_factor())?.values;
+        let values = latent_mask(masks, vae.spatial_factor(), vae.temporal_factor())?.values;
         Ok(Tensor::from_data(TensorData::new(values, shape), (&self.device, DType::F32)))
     }
 
@@ -102,6 +102,13 @@ impl<B: Backend> Pipeline<B> {
         observer.emit(Event::EncodingVideo { frames: plan.num_frames })?;
         self.encode_frames(&Resized { video, plan, device: &self.device }, plan, observer)
     }
+}
+
+/// The masks of all frames in the size of the video, if there are any.
+fn masks(request: &Request, plan: &Plan) -> Result<Option<Vec<Mask>>, Error> {
+    let Some(mask) = &request.mask else { return Ok(None) };
+    let of_frame = |frame| mask.frame(frame, [plan.width, plan.height]);
+    (0..plan.num_frames).map(of_frame).collect::<Result<_, _>>().map(Some)
 }
 
 /// A picture, its ratio kept, in the middle of a white one of some width and height.
@@ -168,6 +175,8 @@ enum Part {
 /// A part of the videos of a request; all else is gray.
 struct MaskedFrames<'a, B: Backend> {
     request: &'a Request,
+    /// One for each frame; without them all is made.
+    masks: Option<&'a [Mask]>,
     part: Part,
     plan: &'a Plan,
     device: &'a B::Device,
@@ -176,7 +185,7 @@ struct MaskedFrames<'a, B: Backend> {
 impl<B: Backend> MaskedFrames<'_, B> {
     /// `[3, H, W]` in -1..1.
     fn frame(&self, index: usize) -> Vec<f32> {
-        let Self { request, part, plan, .. } = self;
+        let Self { request, masks, part, plan, .. } = self;
         let (video, taken) = match part {
             Part::Kept => (&request.video, 0),
             Part::Made => (&request.control, 255),
@@ -184,11 +193,9 @@ impl<B: Backend> MaskedFrames<'_, B> {
         let plane = plan.width * plan.height;
         let Some(video) = video else { return vec![0.0; 3 * plane] };
         let mut values = resized(video, index, plan);
-        // Without a mask all is made.
-        let mask = request.mask.as_ref().map(|mask| mask.frame(index, [plan.width, plan.height]));
-        let is_taken = |pixel: usize| match &mask {
-            Some(Ok(mask)) => mask.values()[pixel] == taken,
-            _ => *part == Part::Made,
+        let is_taken = |pixel: usize| match masks {
+            Some(masks) => masks[index].values()[pixel] == taken,
+            None => *part == Part::Made,
         };
         for (i, value) in values.iter_mut().enumerate() {
             if !is_taken(i % plane) {

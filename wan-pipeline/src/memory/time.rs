@@ -71,7 +71,8 @@ impl<B: Backend> Pipeline<B> {
         let (version, dtypes) = (env!("CARGO_PKG_VERSION"), self.dtypes());
         let name = [B::name(&self.device), device.unwrap_or_default(), processor()].join(" ");
         let DTypes { transformer, vae, .. } = dtypes;
-        let key = format!("{name} {transformer:?} {vae:?} {threads} threads {version}");
+        let kernel = cpu_kernel();
+        let key = format!("{name} {kernel} {transformer:?} {vae:?} {threads} threads {version}");
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_with(read);
         if let Some(calibration) = known.get(&key) {
@@ -82,6 +83,14 @@ impl<B: Backend> Pipeline<B> {
         write(known);
         measured
     }
+}
+
+/// How the CPU multiplies in bf16.
+fn cpu_kernel() -> String {
+    #[cfg(feature = "flex")]
+    return crate::backend::CpuKernel::current().to_string();
+    #[cfg(not(feature = "flex"))]
+    String::new()
 }
 
 /// The name of the processor, where the system tells.
