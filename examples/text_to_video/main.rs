@@ -107,12 +107,14 @@ impl WithBackend for Program<'_> {
     fn run<B: Backend>(self) -> Result<()> {
         let Self { options, cancel, progress } = self;
         let observer = &mut Observer::new(|event| progress.show(event)).cancelled_by(cancel);
+        // Before the model, which may have to be downloaded.
+        let base = options.base_request()?;
         let pipeline = options.pipeline::<B>().open_with(observer)?;
         progress.reset();
         if options.latents.is_some() {
             return decode_latents(options, &pipeline, observer, progress);
         }
-        let requests = options.requests(&pipeline.preset())?;
+        let requests = options.requests(&base, &pipeline.preset())?;
         if options.draws_seeds() {
             let seeds: Vec<_> = requests.iter().map(|request| request.seed.to_string()).collect();
             progress.say(&format!("seed: {}", seeds.join(", ")));

@@ -501,12 +501,11 @@ impl Options {
         builder
     }
 
-    /// A request for each prompt, seed and guidance; none for a run that goes on.
-    pub(crate) fn requests(&self, preset: &Preset) -> Result<Vec<Request>> {
+    /// A request for each prompt, seed and guidance, with all else of `base`; none for a run that goes on.
+    pub(crate) fn requests(&self, base: &Request, preset: &Preset) -> Result<Vec<Request>> {
         if self.resume.is_some() {
             return Ok(Vec::new());
         }
-        let base = self.base_request()?;
         let prompts = match self.prompts.is_empty() {
             true => vec![String::new()], // the embeddings take its place
             false => self.prompts.clone(),
@@ -537,7 +536,8 @@ impl Options {
         self.resume.is_none() && self.seed.iter().any(|seed| matches!(seed, Seed::Random))
     }
 
-    fn base_request(&self) -> Result<Request> {
+    /// What all requests have in common; reads the files that they name.
+    pub(crate) fn base_request(&self) -> Result<Request> {
         let mut request = Request::new("")
             .width(self.width)
             .height(self.height)
