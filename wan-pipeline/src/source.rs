@@ -91,35 +91,38 @@ pub(crate) fn find(
     Ok(ModelLocation { name, folder: Some(folder) })
 }
 
-/// Finds a model that is one network in a folder of its own, as [`find`] does: `needed` are its files, of those that
-/// are there, and `check` refuses its configs before its weights are downloaded.
-pub(crate) fn find_files(
+/// Finds a model that is one network in a folder of its own, as [`find`] does: `needed` tells its layout from all files
+/// that are there, and which of them are needed; `check` refuses its configs before its weights are downloaded.
+pub(crate) fn find_files<L: Copy>(
     source: &Source,
-    needed: impl Fn(&dyn Fn(&str) -> bool) -> NeededFiles,
-    check: impl Fn(&ModelFiles) -> Result<(), Error>,
+    needed: impl Fn(&dyn Fn(&str) -> bool) -> (L, NeededFiles),
+    check: impl Fn(L, &ModelFiles) -> Result<(), Error>,
     observer: &mut Observer,
-) -> Result<ModelFiles, Error> {
+) -> Result<(ModelFiles, L), Error> {
     #[cfg(not(feature = "hub"))]
     let _ = check; // Nothing is downloaded.
     let name = source.model.as_deref().unwrap_or(Path::new(""));
     match ModelName::resolve(name, source)? {
         ModelName::Folder(folder) => {
             let files = ModelFiles::folder(&folder)?;
-            let needed = needed(&|file| files.has(file));
+            let (layout, needed) = needed(&|file| files.has(file));
             verify_folder(&folder, &files, &needed, source.verify.unwrap_or_default(), observer)?;
-            Ok(files)
+            Ok((files, layout))
         }
-        ModelName::BuiltIn(files) => Ok(files),
+        ModelName::BuiltIn(files) => {
+            let (layout, _) = needed(&|file| files.has(file));
+            Ok((files, layout))
+        }
         #[cfg(feature = "hub")]
         ModelName::Repository(repository) => {
             let observer = &mut hub_observer(observer);
             let snapshot = open_repository(source, &repository, observer)?;
-            let needed = needed(&|file| snapshot.has(file));
+            let (layout, needed) = needed(&|file| snapshot.has(file));
             snapshot.fetch(&needed.small, observer)?;
             let files = ModelFiles::folder(&snapshot.folder())?;
-            check(&files)?;
+            check(layout, &files)?;
             fetch_weights(&snapshot, &files, &needed.weights, observer)?;
-            Ok(files)
+            Ok((files, layout))
         }
     }
 }

@@ -87,12 +87,12 @@ impl<B: Backend> ClipBuilder<B> {
     /// # Errors
     /// Those of [`open`](Self::open), and [`Error::Cancelled`].
     pub fn open_with(self, observer: &mut Observer) -> Result<Clip<B>, Error> {
-        let needed = |has: &dyn Fn(&str) -> bool| ClipLayout::among(has).needed(has);
-        let layout = |files: &ModelFiles| ClipLayout::among(|file| files.has(file));
-        let check = |files: &ModelFiles| layout(files).check(files);
-        let files = find_files(&self.source, needed, check, observer)?;
-
-        let layout = layout(&files);
+        let needed = |has: &dyn Fn(&str) -> bool| {
+            let layout = ClipLayout::among(has);
+            (layout, layout.needed(has))
+        };
+        let check = |layout: ClipLayout, files: &ModelFiles| layout.check(files);
+        let (files, layout) = find_files(&self.source, needed, check, observer)?;
         layout.check(&files)?; // It tells best what a folder with other weights is.
         let weights = Arc::new(layout.weights(|file| files.has(file)).open(&files)?);
         let tensors = ClipConfig::canonical_names(weights.clone())?;
