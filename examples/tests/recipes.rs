@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wan_io::video::{read_mp4, read_video};
+use wan_io::video::{
+    DecodedVideo, FrameSink as _, Metadata, VideoSpec, VideoWriter, read_mp4, read_video,
+};
 use wan_mock_hub::Files;
 use wan_mock_hub::models::grafts;
 
@@ -101,42 +103,134 @@ fn image_to_video() {
     assert!(last < first - 15.0, "from column {first} to {last}");
 }
 
-/// A model in a folder, grafted on the miniature; the example must leave one video of 17 frames.
-#[track_caller]
-fn makes_a_video(name: &str, graft: impl Fn(&Files) -> Files) -> String {
+/// A model in a folder, grafted on the miniature.
+fn grafted(graft: impl Fn(&Files) -> Files) -> tempfile::TempDir {
     let model = tempfile::tempdir().unwrap();
     grafts::make(&repository().join("tiny-wan/model"), model.path(), graft);
+    model
+}
+
+/// Runs an example with a model and these files, which must leave one video of 17 frames; gives what it says beside it.
+#[track_caller]
+fn makes_a_video(name: &str, model: &Path, files: &[&Path]) -> (String, DecodedVideo) {
     let folder = tempfile::tempdir().unwrap();
-    let said = run_with(name, &[model.path().as_os_str()], folder.path());
+    let arguments = [model].into_iter().chain(files.iter().copied()).map(Path::as_os_str);
+    let said = run_with(name, &arguments.collect::<Vec<_>>(), folder.path());
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(left.count(), 1, "{name}");
     let video = read_mp4(&folder.path().join(format!("{name}.mp4"))).unwrap();
-    assert_eq!((video.spec.width, video.spec.height, video.frames.len()), (64, 64, 17));
-    said
+    assert_eq!(video.frames.len(), 17);
+    (said, video)
 }
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Writes a picture or a video of these frames, by its ending.
+fn write(path: &Path, [width, height]: [u32; 2], frames: &[Vec<u8>]) {
+    let spec = VideoSpec { width, height, fps: 24.into(), frames: frames.len() as u32 };
+    let mut writer = VideoWriter::create(path, &spec, &Metadata::default()).unwrap();
+    frames.iter().for_each(|frame| writer.write_frame(frame).unwrap());
+    writer.finish().unwrap();
+}
+
+/// How much more there is of a channel than of the others in a frame, on average, and at which column.
+fn more_of(channel: usize, frame: &[u8], width: usize) -> [f64; 2] {
+    let (pixels, _) = frame.as_chunks::<3>();
+    let [mut amount, mut moment] = [0.0; 2];
+    for (i, pixel) in pixels.iter().enumerate() {
+        let others = pixel[(channel + 1) % 3].max(pixel[(channel + 2) % 3]);
+        let more = f64::from(pixel[channel].saturating_sub(others));
+        amount += more;
+        moment += more * (i % width) as f64;
+    }
+    [amount / pixels.len() as f64, moment / amount.max(1.0)]
+}
+
+/// The video has a thing of this color on black, which moves right.
+#[track_caller]
+fn moves_right(video: &DecodedVideo, channel: usize) {
+    let seen = |frame: usize| more_of(channel, &video.frames[frame], video.spec.width as usize);
+    let [first, middle, last] = [0, 8, 16].map(seen);
+    println!("amount and column: {first:.1?}, {middle:.1?}, {last:.1?}");
+    for [amount, _] in [first, middle, last] {
+        assert!(amount > 10.0, "there is none: {amount}");
+    }
+    assert!(first[1] < middle[1] && first[1] + 3.0 < last[1], "{first:?} {middle:?} {last:?}");
+    let corners = video.frames.iter().flat_map(|frame| &frame[..3]);
+    assert!(corners.copied().max().unwrap() < 40, "the background is black");
+}
+
+/// Each expert is loaded when its steps begin, and both together make the video.
 #[test]
 fn two_experts() {
-    let said = makes_a_video("two_experts", grafts::two_experts);
+    let model = grafted(grafts::two_experts);
+    let (said, video) = makes_a_video("two_experts", model.path(), &[]);
     let lines: Vec<&str> = said.lines().collect();
     let [steps, loads @ ..] = &lines[..] else { panic!("{said}") };
-    assert!(steps.contains("steps at high noise"), "{said}");
+    let counts: Vec<usize> = steps.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(**steps, format!("{} steps at high noise, {} at low", counts[0], counts[1]));
+    assert!(counts[0] > 0 && counts[1] > 0 && counts[0] + counts[1] == 20, "{steps}");
     let transformers: Vec<&&str> =
         loads.iter().filter(|line| line.contains("transformer")).collect();
     assert_eq!(transformers, [&"loading the transformer", &"loading the second transformer"]);
+    assert_eq!((video.spec.width, video.spec.height), (64, 64));
+    moves_right(&video, 0);
 }
 
+/// The grafted model looks away from both pictures, and so makes what the prompt says; only the size follows from them.
 #[test]
 fn first_last_frame() {
     let encoder = grafts::read(&repository().join("tests/fixtures/pipeline_i2v/model"));
-    makes_a_video("first_last_frame", |model| grafts::first_last_frame(model, &encoder));
+    let model = grafted(|model| grafts::first_last_frame(model, &encoder));
+    let (_, video) = makes_a_video("first_last_frame", model.path(), &[]);
+    assert_eq!((video.spec.width, video.spec.height), (64, 64));
+    moves_right(&video, 2);
+
+    let pictures = tempfile::tempdir().unwrap();
+    let [first, last] = ["first.png", "last.png"].map(|name| pictures.path().join(name));
+    write(&first, [160, 96], &[vec![90; 3 * 160 * 96]]);
+    write(&last, [40, 40], &[vec![30; 3 * 40 * 40]]);
+    let (_, video) = makes_a_video("first_last_frame", model.path(), &[&first, &last]);
+    assert_eq!((video.spec.width, video.spec.height), (80, 48));
 }
 
+/// What the grafted control sees it draws into the video, as a trained one does better: the half that is kept has the
+/// color of the source, the other has not.
 #[test]
 fn vace_inpaint() {
-    makes_a_video("vace_inpaint", |model| grafts::vace(model, 0.1));
+    let model = grafted(|model| grafts::vace(model, -0.35));
+    let (_, video) = makes_a_video("vace_inpaint", model.path(), &[]);
+    assert_eq!((video.spec.width, video.spec.height), (64, 64));
+
+    let files = tempfile::tempdir().unwrap();
+    let [source, mask] = ["source.mp4", "mask.png"].map(|name| files.path().join(name));
+    for color in [[220, 20, 20], [0; 3]] {
+        write(&source, [64, 64], &vec![color.repeat(64 * 64); 17]);
+        for kept in [0, 1] {
+            let mut halves = [[255; 3 * 32]; 2];
+            halves[kept].fill(0);
+            write(&mask, [64, 64], &[halves.concat().repeat(64)]);
+            let (_, video) = makes_a_video("vace_inpaint", model.path(), &[&source, &mask]);
+            let distances = [kept, 1 - kept].map(|half| distance(&video, half, color));
+            println!("{color:?}, {kept}: kept and made are {distances:.1?} from it");
+            assert!(distances[0] < 40.0 && distances[1] > 60.0, "{distances:?}");
+        }
+    }
+}
+
+/// How far the mean color of the left or the right half of a video of 64x64 is from another, a channel on average.
+fn distance(video: &DecodedVideo, half: usize, color: [u8; 3]) -> f64 {
+    let rows = || video.frames.iter().flat_map(|frame| frame.chunks_exact(3 * 64));
+    let of = |channel: usize| {
+        let values =
+            rows().flat_map(|row| row[3 * 32 * half..][..3 * 32].iter().skip(channel).step_by(3));
+        let mean =
+            values.map(|&value| f64::from(value)).sum::<f64>() / (rows().count() * 32) as f64;
+        (mean - f64::from(color[channel])).abs()
+    };
+    (of(0) + of(1) + of(2)) / 3.0
 }
 
 #[test]

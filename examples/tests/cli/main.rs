@@ -6,6 +6,7 @@ mod disks;
 #[cfg(unix)]
 mod endings;
 mod hub;
+mod inputs;
 mod lines;
 mod memory;
 
@@ -360,6 +361,10 @@ fn help_explains_every_option_with_its_default() {
         ("fps", "tiny-wan 24"),
         ("scheduler", "unipc"),
         ("sigma-grid", "wan"),
+        ("guidance-2", "that of --guidance"),
+        ("strength", "0.8"),
+        ("fit", "diffusers"),
+        ("control-scale", "1"),
         ("backend", "auto"),
         ("device", "0"),
         ("precision", "auto"),
@@ -368,6 +373,21 @@ fn help_explains_every_option_with_its_default() {
         let section = section.split_whitespace().collect::<Vec<_>>().join(" ");
         let told = section.split_once("[default: ").map(|(_, told)| told);
         assert!(told.is_some_and(|told| told.contains(default)), "{section}");
+    }
+    // What is none unless it is given says what it is.
+    for (option, what) in [
+        ("image", "First frame"),
+        ("last-image", "Last frame"),
+        ("video", "Video to start from"),
+        ("mask", "The parts of --video that are made anew"),
+        ("reference", "may be given several times"),
+        ("control", "Video whose structure is followed"),
+        ("transformer-2", "the second of two experts"),
+        ("image-encoder", "a CLIP"),
+    ] {
+        let section = sections.get(option).unwrap_or_else(|| panic!("--{option} is not in {help}"));
+        let section = section.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(section.contains(what), "{section}");
     }
     for choice in [".mp4", ".gif", "folder of PNG", "diffusers", "euler", "--save-latents"] {
         assert!(help.contains(choice), "{choice}");

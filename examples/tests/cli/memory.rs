@@ -182,3 +182,18 @@ fn weights_may_be_anywhere() {
         assert!(fs::read(folder.path("v.rgb")).unwrap() == expected, "{place}");
     }
 }
+
+/// A time that one kernel was measured to take is not told of another.
+#[test]
+fn times_are_measured_for_each_kernel() {
+    let (folder, cache) = (Folder::new(), Folder::new());
+    for kernel in [&[][..], &["--cpu-kernel", "portable"]] {
+        let mut command = folder.command(&[&[PROMPT, "--plan"], kernel].concat());
+        let output = command.env("XDG_CACHE_HOME", cache.0.path()).output().unwrap();
+        let said = text(&output.stdout);
+        assert!(output.status.success() && said.contains("time, about: "), "{said}");
+    }
+    let measured = fs::read_to_string(cache.path("wan-pipeline/calibration.json")).unwrap();
+    let of_portable = measured.lines().filter(|line| line.contains(" portable "));
+    assert_eq!(of_portable.count(), 1, "{measured}");
+}
