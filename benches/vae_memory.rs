@@ -1,14 +1,16 @@
 //! Decodes (or encodes) a video with a VAE alone and prints the time for a latent frame and the most
 //! memory that the process had:
 //! `cargo run --release -p wan-benches --example vae_memory -- FOLDER WIDTH HEIGHT FRAMES [--tile SIDE]
-//! [--half-cache] [--encode]`.
+//! [--half-cache] [--bf16] [--encode]`.
 //!
-//! FOLDER is that of a VAE, such as `vae` in a ghost of `ghosts/make_ghost.py`. Latents are random. A
-//! checksum of the results tells whether two versions compute the same.
+//! FOLDER is that of a VAE, such as `vae` in a ghost of `ghosts/make_ghost.py`. Latents and frames are random,
+//! and a frame to encode is made when it is asked for. A checksum of the results tells whether two versions
+//! compute the same.
 
 use std::error::Error;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use burn::backend::Flex;
 use burn::tensor::{DType, Tensor, TensorData};
 use clap::Parser;
 use wan_core::noise::TorchGenerator;
-use wan_core::{CancelToken, Tiling, VaeMemory, VideoVae};
+use wan_core::{CancelToken, FrameSource, Tiling, VaeMemory, VideoVae};
 use wan_io::files::ModelFiles;
 use wan_io::weights::Weights;
 use wan_models::load::{TensorSource, load};
@@ -35,13 +37,17 @@ struct Options {
     /// Keep the feature cache in f16
     #[arg(long)]
     half_cache: bool,
+    /// Compute in bf16 instead of f32
+    #[arg(long)]
+    bf16: bool,
     #[arg(long)]
     encode: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    let vae = open(&options.folder)?;
+    let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
+    let vae = open(&options.folder, dtype)?;
     let memory = VaeMemory::new().tiling(options.tile.map(Tiling::square));
     let memory = memory.half_cache(options.half_cache);
     let loaded = megabytes("VmRSS:");
@@ -59,13 +65,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn open(folder: &str) -> Result<WanVae<Flex>, Box<dyn Error>> {
+fn open(folder: &str, dtype: DType) -> Result<WanVae<Flex>, Box<dyn Error>> {
     let files = ModelFiles::folder(Path::new(folder))?;
     let config: WanVaeConfig = files.json("config.json")?;
     config.validate()?;
     let weights = Weights::open(&files, "", "diffusion_pytorch_model")?;
     let source: Arc<dyn TensorSource> = Arc::new(weights);
-    Ok(load(&source, &Default::default(), DType::F32, &config)?)
+    Ok(load(&source, &Default::default(), dtype, &config)?)
 }
 
 fn decode(
@@ -76,7 +82,7 @@ fn decode(
 ) -> Result<u64, Box<dyn Error>> {
     let factor = vae.config().spatial_factor();
     let [height, width] = [options.height, options.width].map(|side| side / factor);
-    let latents = random([1, vae.config().z_dim, latents, height, width]);
+    let latents = random([1, vae.config().z_dim, latents, height, width], 0);
     let (cancel, mut hasher) = (CancelToken::default(), DefaultHasher::new());
     for chunk in vae.decode(latents, memory, &cancel) {
         if let Some(frames) = chunk?.frames() {
@@ -87,14 +93,29 @@ fn decode(
 }
 
 fn encode(vae: &WanVae<Flex>, options: &Options, memory: VaeMemory) -> Result<u64, Box<dyn Error>> {
-    let video = random([1, 3, options.frames, options.height, options.width]).tanh();
+    let video = Noise([options.frames, options.height, options.width]);
     let mut hasher = DefaultHasher::new();
     hash(vae.encode(&video, memory, &CancelToken::default())?, &mut hasher);
     Ok(hasher.finish())
 }
 
-fn random(shape: [usize; 5]) -> Tensor<Flex, 5> {
-    let values = TorchGenerator::new(0).randn(shape.iter().product());
+/// A video of noise, of so many frames, height and width.
+struct Noise([usize; 3]);
+
+impl FrameSource<Flex> for Noise {
+    fn size(&self) -> [usize; 3] {
+        self.0
+    }
+
+    fn frames(&self, range: Range<usize>) -> Tensor<Flex, 5> {
+        let [_, height, width] = self.0;
+        let frame = |index| random([1, 3, 1, height, width], index as u64).tanh();
+        Tensor::cat(range.map(frame).collect(), 2)
+    }
+}
+
+fn random(shape: [usize; 5], seed: u64) -> Tensor<Flex, 5> {
+    let values = TorchGenerator::new(seed).randn(shape.iter().product());
     Tensor::from_data(TensorData::new(values, shape), (&Default::default(), DType::F32))
 }
 

@@ -11,7 +11,7 @@ take next to no disk space. Nothing is downloaded and nothing but Python 3.9 is 
     benches/ghosts/make_ghost.py --check
 
 `--bf16` and `--layers N` make variants: as the files that are repackaged for other programs, and the widths of
-a model with a few of its layers.
+a model with a few of its layers. The image encoder of the layout of Diffusers keeps all of them.
 
 With zeros some work is trivial: every hidden state is zero, pages of a hole are never read from a disk. Where
 time matters, --random writes small normal values (norms 1, biases 0), which takes the whole disk space.
@@ -759,18 +759,18 @@ class Model:
         self.networks = [n if n.part == "vae" else replace(n, **bf16) for n in self.networks]
 
     def keep_layers(self, count):
-        """The widths of the model, with fewer layers of transformers and text encoder."""
-        self.networks = [
-            replace(n, config=fewer_layers(n.config, count)) if "num_layers" in n.config else n
-            for n in self.networks
-        ]
+        """The widths of the model, with fewer layers of transformers and text encoder, and of both towers of the
+        original CLIP."""
+        self.networks = [replace(n, config=fewer_layers(n.config, count)) for n in self.networks]
 
     def bytes(self):
         return sum(bytes_of(network.tensors) for network in self.networks)
 
 
 def fewer_layers(config, count):
-    fewer = {**config, "num_layers": count}
+    # A model that starts from an image needs all but the last layer of the tower that looks at it.
+    counts = {"num_layers": count, "text_layers": count, "vision_layers": count + 1}
+    fewer = {**config, **{name: counts[name] for name in counts if name in config}}
     if "vace_layers" in config:
         fewer["vace_layers"] = [layer for layer in config["vace_layers"] if layer < count]
     return fewer
@@ -1407,8 +1407,8 @@ def main():
     parser.add_argument("--original", action="store_true", help="in the original layout instead of that of Diffusers")
     parser.add_argument("--random", action="store_true", help="normal values instead of holes: takes the disk space")
     parser.add_argument("--bf16", action="store_true", help="transformers and text encoder in bf16, as repackaged")
-    parser.add_argument("--layers", type=int, metavar="N", help="only N layers of transformers and text encoder")
-    parser.add_argument("--only", metavar="PART", help="write the weights of one part alone, such as vae")
+    parser.add_argument("--layers", type=int, metavar="N", help="only N layers, but for the image encoder of Diffusers")
+    parser.add_argument("--only", metavar="PART", action="append", help="write only this part, such as vae; may be repeated")
     parser.add_argument("--check", action="store_true", help="compare with fixtures and with what is published")
     options = parser.parse_args()
     if options.check:
@@ -1431,7 +1431,7 @@ def main():
             model.use_bf16()
     if options.only:
         for model, _ in ghosts.values():
-            model.networks = [network for network in model.networks if network.part == options.only]
+            model.networks = [network for network in model.networks if network.part in options.only]
     for _, folder in ghosts.values():
         for path in (folder, partial_of(folder)):
             if path.exists():
