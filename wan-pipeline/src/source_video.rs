@@ -29,7 +29,8 @@ impl SourceVideo {
     /// A video in memory: frames in rgb24, row by row, three bytes a pixel.
     ///
     /// # Errors
-    /// If there are no frames, one has another length than `width * height * 3`, or they are larger than pictures may be.
+    /// If there are no frames, one has another length than `width * height * 3`, or they have no pixels or more than
+    /// pictures may have.
     pub fn from_frames(
         width: u32,
         height: u32,
@@ -60,9 +61,11 @@ impl SourceVideo {
     /// A video whose frames are pictures.
     fn new(spec: VideoSpec, frames: Vec<Vec<u8>>) -> Result<Self, Error> {
         let VideoSpec { width, height, .. } = spec;
-        let limit = MAX_PIXELS;
+        let (image, limit) = ("a frame of the video".into(), MAX_PIXELS);
+        if width == 0 || height == 0 {
+            return Err(ImageError::Empty { image, width, height }.into());
+        }
         if u64::from(width) * u64::from(height) > limit {
-            let image = "a frame of the video".into();
             return Err(ImageError::TooLarge { image, width, height, limit }.into());
         }
         Ok(Self { spec, frames: Arc::new(frames) })

@@ -220,3 +220,13 @@ fn videos_whose_frames_are_too_large() {
     assert!(matches!(error, Error::Video(VideoError::FrameLength { .. })), "{error:?}");
     is_one_sentence(&error);
 }
+
+#[test]
+fn videos_whose_frames_are_empty() {
+    for (width, height) in [(0, 16), (16, 0), (0, 0)] {
+        let error = SourceVideo::from_frames(width, height, 24, vec![vec![]; 5]).unwrap_err();
+        assert!(matches!(error, Error::Image(ImageError::Empty { .. })), "{error:?}");
+        is_one_sentence(&error);
+        says(&error, &[&format!("{width}x{height} pixels"), "at least 1"]);
+    }
+}
