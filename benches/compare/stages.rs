@@ -84,8 +84,8 @@ fn main() -> Result<()> {
     }
     let seconds = Model { folder, dtype }.run(&stage, &sizes)?;
     match dtype {
-        DType::BF16 => println!("{} {seconds:.4}", CpuKernel::current()),
-        _ => println!("{seconds:.4}"),
+        DType::BF16 => println!("{} {seconds:.6}", CpuKernel::current()),
+        _ => println!("{seconds:.6}"),
     }
     Ok(())
 }

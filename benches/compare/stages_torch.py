@@ -94,4 +94,4 @@ def run():
     return seconds(lambda: vae.encode(video))
 
 
-print(f"{run():.3f}")
+print(f"{run():.6f}")
