@@ -508,3 +508,21 @@ pub(crate) fn check_config(files: &ModelFiles, layout: Layout, role: Role) -> Re
         Role::Tokenizer => Ok(()),
     }
 }
+
+/// The parts that only some models have and this one must have, as its configs tell before its weights are there.
+#[cfg(feature = "hub")]
+pub(crate) fn needed_parts(files: &ModelFiles, layout: Layout) -> Result<Vec<Role>, Error> {
+    let places = layout.files(Role::Transformer, |file| files.has(file));
+    let config = places.and_then(|places| places.config).filter(|file| files.has(file));
+    let attends_to_images = match (layout, config) {
+        (Layout::Diffusers, Some(file)) => {
+            read_config::<WanTransformerConfig>(files, file)?.image_dim.is_some()
+        }
+        (Layout::Original, Some(file)) => original(files, file)?.attends_to_images(),
+        // An experts' repository has no image encoder; the file of a caller tells later.
+        (Layout::OriginalExperts, _) | (_, None) => false,
+    };
+    let has_experts = Description::read(files, layout)?.has_experts;
+    let needed = [(Role::ImageEncoder, attends_to_images), (Role::Transformer2, has_experts)];
+    Ok(needed.into_iter().filter(|(_, is_needed)| *is_needed).map(|(role, _)| role).collect())
+}

@@ -110,9 +110,11 @@ impl Layout {
         if files.has(INDEX) {
             return Ok(Self::Diffusers);
         }
-        for (layout, config) in
-            [(Self::Original, CONFIG), (Self::OriginalExperts, HIGH_NOISE_CONFIG)]
-        {
+        for (layout, config) in [
+            (Self::Original, CONFIG),
+            (Self::OriginalExperts, HIGH_NOISE_CONFIG),
+            (Self::OriginalExperts, LOW_NOISE_CONFIG),
+        ] {
             if files.has(config) {
                 let Class { class_name, .. } = files.json(config)?;
                 if OriginalConfig::is_class(&class_name) {
@@ -128,7 +130,8 @@ impl Layout {
     /// The layout that the names of a repository's files tell.
     #[cfg(feature = "hub")]
     pub(crate) fn among(has: impl Fn(&str) -> bool) -> Self {
-        match (has(INDEX), has(HIGH_NOISE_CONFIG) && !has(CONFIG)) {
+        let has_expert = has(HIGH_NOISE_CONFIG) || has(LOW_NOISE_CONFIG);
+        match (has(INDEX), has_expert && !has(CONFIG)) {
             (true, _) => Self::Diffusers,
             (false, true) => Self::OriginalExperts,
             (false, false) => Self::Original,
@@ -171,6 +174,12 @@ impl Layout {
 }
 
 impl PartFiles {
+    /// The file that is looked for first.
+    #[cfg(feature = "hub")]
+    pub(crate) fn first(&self) -> String {
+        self.config.map_or_else(|| self.weights.file(), str::to_owned)
+    }
+
     /// Whether its config is there, or its weights if it has none.
     pub(crate) fn are_among(&self, has: impl Fn(&str) -> bool) -> bool {
         let WeightFiles { folder, stem, .. } = self.weights;

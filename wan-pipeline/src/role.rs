@@ -27,6 +27,11 @@ impl Role {
     pub(crate) fn is_optional(self) -> bool {
         matches!(self, Self::ImageEncoder | Self::Transformer2)
     }
+
+    /// The indefinite article before its name.
+    pub(crate) fn article(self) -> &'static str {
+        if self == Self::ImageEncoder { "an" } else { "a" }
+    }
 }
 
 impl fmt::Display for Role {

@@ -10,7 +10,7 @@ use wan_io::integrity::{self, Verify};
 
 use crate::components::Parts;
 #[cfg(feature = "hub")]
-use crate::components::check_config;
+use crate::components::{check_config, needed_parts};
 use crate::layout::{INDEX, Layout, PREPROCESSOR, SCHEDULER, WeightFiles};
 use crate::model_name::{ModelName, short_name};
 #[cfg(feature = "hub")]
@@ -190,13 +190,20 @@ fn download(
 ) -> Result<(ModelFiles, Layout), Error> {
     let observer = &mut hub_observer(observer);
     let snapshot = open_repository(source, repository, observer)?;
-    let layout = Layout::among(|file| snapshot.has(file));
-    let mut needed = NeededFiles::for_layout(layout, parts, |file| snapshot.has(file));
+    let has = |file: &str| snapshot.has(file);
+    let layout = Layout::among(has);
+    let mut needed = NeededFiles::for_layout(layout, parts, has);
     // Without it a request can name the scheduler.
-    needed.small.retain(|file| file != SCHEDULER || snapshot.has(file));
+    needed.small.retain(|file| file != SCHEDULER || has(file));
     snapshot.fetch(&needed.small, observer)?;
     let files = ModelFiles::folder(&snapshot.folder())?;
-    check_configs(&files, Layout::detect(&files)?, parts)?;
+    let layout = Layout::detect(&files)?;
+    check_configs(&files, layout, parts)?;
+    let is_lacking = |role: &Role| parts.is_in_folder(*role) && !layout.has_part(*role, has);
+    let lacking = needed_parts(&files, layout)?.into_iter().filter(is_lacking);
+    let lacking = lacking.filter_map(|role| Some(layout.files(role, has)?.first()));
+    let lacking: Vec<String> = lacking.collect();
+    snapshot.fetch(&lacking, observer)?; // says which file the repository does not have
     fetch_weights(&snapshot, &files, &needed.weights, observer)?;
     Ok((files, layout))
 }

@@ -146,7 +146,7 @@ pub(crate) fn check_kind(
         (CheckpointKind::Lora | CheckpointKind::Lycoris, ..) => {
             ", not a whole model; such adapters are not supported yet".into()
         }
-        (_, Some(own), _) => format!(", not a {role}; give it as the {own}"),
+        (_, Some(own), _) => format!(", not {} {role}; give it as the {own}", role.article()),
         (_, None, Some(expected)) => {
             format!(", which is not supported yet; the {role} must be {expected}")
         }

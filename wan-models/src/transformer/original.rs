@@ -70,6 +70,12 @@ impl OriginalConfig {
         ORIGINAL_CLASSES.contains(&class_name)
     }
 
+    /// Whether blocks attend to an image too, as those of the image-to-video models of Wan 2.1 do. The two experts
+    /// of Wan 2.2 have the same type, and no such branch.
+    pub fn attends_to_images(&self) -> bool {
+        matches!(self.model_type.as_str(), "i2v" | "flf2v")
+    }
+
     /// # Errors
     /// If it is the config of a model of another type, or the heads do not divide the width.
     pub fn validate(&self) -> Result<(), ConfigError> {

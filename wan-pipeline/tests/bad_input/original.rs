@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use wan_mock_hub::models::{grafts, original_of};
-use wan_mock_hub::{Files, MockHub};
+use wan_mock_hub::{Files, MockHub, Repo};
 use wan_models::load::CheckpointError;
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{
@@ -257,4 +257,29 @@ fn parts_without_an_image_encoder() {
     let tiny = Pipeline::<Flex>::builder("tiny-wan").without_text_encoder();
     let error = error_of(tiny.transformer(in_folder("transformer")).open(), &["image_encoder"]);
     assert!(matches!(error, Error::Model(_)), "{error:?}");
+}
+
+/// What a model lacks is told before gigabytes of what it has are downloaded.
+#[test]
+fn what_is_missing_in_the_hub_is_told_before_weights_are_downloaded() {
+    let without = |files: Files, start: &str| -> Files {
+        files.into_iter().filter(|(path, _)| !path.starts_with(start)).collect()
+    };
+    let two = fixture("pipeline_two_expert");
+    for (files, missing) in [
+        (image_to_video(), "image_encoder/"),
+        (original(&image_to_video()), CLIP),
+        (two.clone(), "transformer_2/"),
+        (original(&two), "low_noise_model/"),
+        (original(&two), "high_noise_model/"),
+    ] {
+        let hub = Hub { hub: MockHub::start(), cache: tempfile::tempdir().unwrap() };
+        hub.hub.add(Repo::new(REPO).files(without(files, missing)));
+        error_of(hub.open(false), &[missing]);
+        let is_weights =
+            |file: &str| [".pth", ".safetensors"].iter().any(|end| file.ends_with(end));
+        let asked = hub.hub.requests().into_iter().map(|request| request.file);
+        let weights: Vec<String> = asked.filter(|file| is_weights(file)).collect();
+        assert!(weights.is_empty(), "{missing} is missing, and {weights:?} were asked for");
+    }
 }
