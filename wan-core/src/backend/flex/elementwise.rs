@@ -10,7 +10,9 @@ use rayon::prelude::*;
 use super::bf16::Value;
 use super::math;
 use super::memory::{contiguous, halves, in_place, slice, tensor};
-use super::parallel::{MIN_PER_THREAD, for_elements, for_rows, inlined, map_rows, vectorised};
+use super::parallel::{
+    MIN_PER_THREAD, converted, for_elements, for_rows, inlined, map_rows, vectorised,
+};
 use crate::backend::RopeArgs;
 
 /// The tanh approximation of GELU.
@@ -151,12 +153,8 @@ pub(super) fn cast<const D: usize>(x: Tensor<Flex, D>, dtype: DType) -> Tensor<F
             parts.for_each(|(halves, x)| halves.convert_from_f32_slice(x));
             tensor(halves, shape)
         }
-        (DType::F32, DType::BF16) => {
-            tensor(map_rows::<f32, bf16>(slice(&contiguous(x)), 1, inlined!(|_, _| ())), shape)
-        }
-        (DType::BF16, DType::F32) => {
-            tensor(map_rows::<bf16, f32>(halves(&contiguous(x)), 1, inlined!(|_, _| ())), shape)
-        }
+        (DType::F32, DType::BF16) => tensor(converted::<f32, bf16>(slice(&contiguous(x))), shape),
+        (DType::BF16, DType::F32) => tensor(converted::<bf16, f32>(halves(&contiguous(x))), shape),
         _ => x.cast(dtype),
     }
 }

@@ -24,6 +24,9 @@ pub(super) use inlined;
 /// Below this many elements a second thread costs more than it saves.
 pub(super) const MIN_PER_THREAD: usize = 1 << 14;
 
+/// Elements that are copied before they are changed, if rows are no longer: they stay in the first-level cache.
+const MAX_COPIED: usize = 1 << 12;
+
 /// Runs a closure compiled with the processor's widest vector instructions.
 pub(super) fn vectorised<R>(closure: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(closure)
@@ -56,19 +59,39 @@ pub(super) fn map_rows<X: Value, Y: Value>(
     each: impl Fn(&mut [f32], usize) + Sync,
 ) -> Vec<Y> {
     let mut mapped = vec![Y::ZERO; x.len()];
-    let rows = (MIN_PER_THREAD / width).max(1);
-    let chunks = mapped.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width)).enumerate();
-    chunks.for_each_init(Vec::new, |copy, (chunk, (y, x))| {
-        copy.resize(x.len(), 0.0);
+    let rows = |elements: usize| (elements / width).max(1);
+    let (of_task, at_a_time) = (rows(MIN_PER_THREAD), rows(MAX_COPIED));
+    let tasks = mapped.par_chunks_mut(of_task * width).zip(x.par_chunks(of_task * width));
+    tasks.enumerate().for_each_init(
+        || vec![0.0; at_a_time * width],
+        |copy, (task, (y, x))| {
+            vectorised(inlined!(|| {
+                let parts = y.chunks_mut(copy.len()).zip(x.chunks(copy.len()));
+                for (part, (y, x)) in parts.enumerate() {
+                    let first = task * of_task + part * at_a_time;
+                    let copy = &mut copy[..x.len()];
+                    copy.iter_mut().zip(x).for_each(inlined!(|(copy, x)| *copy = x.to_f32()));
+                    for (i, row) in copy.chunks_exact_mut(width).enumerate() {
+                        each(row, first + i);
+                    }
+                    y.iter_mut().zip(&*copy).for_each(inlined!(|(y, x)| *y = Y::from_f32(*x)));
+                }
+            }));
+        },
+    );
+    mapped
+}
+
+/// The elements in another dtype, in parallel and vectorised.
+pub(super) fn converted<X: Value, Y: Value>(x: &[X]) -> Vec<Y> {
+    let mut converted = vec![Y::ZERO; x.len()];
+    let parts = converted.par_chunks_mut(MIN_PER_THREAD).zip(x.par_chunks(MIN_PER_THREAD));
+    parts.for_each(|(y, x)| {
         vectorised(inlined!(|| {
-            copy.iter_mut().zip(x).for_each(|(copy, x)| *copy = x.to_f32());
-            for (i, row) in copy.chunks_exact_mut(width).enumerate() {
-                each(row, chunk * rows + i);
-            }
-            y.iter_mut().zip(copy.iter()).for_each(|(y, value)| *y = Y::from_f32(*value));
+            y.iter_mut().zip(x).for_each(inlined!(|(y, x)| *y = Y::from_f32(x.to_f32())));
         }));
     });
-    mapped
+    converted
 }
 
 /// Copies on all threads, each of which also takes the page faults of its part.

@@ -4,6 +4,7 @@
 //! packed once for all queries; the weights come out as the right operand that they are next, with nothing to
 //! transpose; and the lanes of a vector belong to different queries, which makes the softmax free of sums across them.
 
+use std::cell::RefCell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
@@ -95,12 +96,14 @@ pub(crate) fn attend_all(kernel: CpuKernel, attention: &Attention) -> Vec<bf16> 
                 .map(|i| Block::pack(kernel, attention, [b, i / blocks], i % blocks * KEY_BLOCK))
                 .collect();
             let tiles = out.par_chunks_mut(rows * row).enumerate();
-            tiles.for_each_init(Scratch::new, |scratch, (tile, out)| {
+            tiles.for_each(|(tile, out)| {
                 let rows = tile * rows..queries.min((tile + 1) * rows);
                 for (head, blocks) in some.clone().zip(packed.chunks(blocks.max(1))) {
                     let task =
                         Task { kernel, attention, blocks, head: [b, head], rows: rows.clone() };
-                    task.attend(scratch, &mut out[head * width..]);
+                    SCRATCH.with_borrow_mut(|scratch| {
+                        task.attend(scratch, &mut out[head * width..]);
+                    });
                 }
             });
         }
@@ -129,6 +132,11 @@ impl Block {
         pack_left_columns(form, rows, width, v.rows(head, some, width), &mut values);
         Self { start, count, keys, values }
     }
+}
+
+thread_local! {
+    /// Of a thread for as long as it lives.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
 }
 
 /// What a task uses again and again.
