@@ -14,11 +14,9 @@ use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
 use super::buffer::Buffer;
-use super::kernel::{CpuKernel, Session};
+use super::kernels::{CpuKernel, LANES, PANELS, Row, Session, transpose};
 use super::operands::{Value, left_words, pack_left, pack_left_columns, pack_panel, panel_words};
 use super::panels::{Panels, Room};
-use super::tile::{LANES, PANELS, Row};
-use super::transpose::transpose;
 
 /// Keys that queries meet at a time: a multiple of the rows of all kernels, and of the depth of a step. They stay in the
 /// second-level cache.

@@ -5,10 +5,10 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
-use super::kernel::{CpuKernel, Session};
+use super::kernels::{
+    CpuKernel, Form, LANES, Left, MAX_ROWS, Operands, PANELS, Session, Tile, transpose,
+};
 use super::operands::{Right, to_words};
-use super::tile::{Form, LANES, Left, MAX_ROWS, Operands, PANELS, Tile};
-use super::transpose::transpose;
 use super::winograd;
 use crate::backend::geometry::Geometry;
 

@@ -6,8 +6,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
-use super::tile::{DEPTH, Form, LANES};
-use super::transpose::transpose;
+use super::kernels::{DEPTH, Form, LANES, transpose};
 use crate::nearest_bf16;
 
 /// A value of an operand.

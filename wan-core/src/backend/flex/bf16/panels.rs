@@ -6,9 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::parallel::inlined;
 use super::buffer::Buffer;
-use super::kernel::Session;
+use super::kernels::{DEPTH, Dense, Form, LANES, Left, Operands, PANELS, Row, Session, Tile};
 use super::operands::{dense_stride, panel_words};
-use super::tile::{DEPTH, Dense, Form, LANES, Left, Operands, PANELS, Row, Tile};
 
 /// What products need again and again.
 pub(super) struct Room {

@@ -6,10 +6,9 @@ use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
 use super::buffer::Buffer;
-use super::kernel::{CpuKernel, Session};
+use super::kernels::{CpuKernel, Form, LANES, PANELS, Row, Session};
 use super::operands::{Right, Value, left_words, pack_left};
 use super::panels::{Panels, Room};
-use super::tile::{Form, LANES, PANELS, Row};
 
 /// Tasks for each thread, so that all have work to the end.
 const TASKS: usize = 4;

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
+use super::kernels::Form;
 use super::operands::{left_words, pack_left, pack_left_columns};
-use super::tile::Form;
 use super::*;
 use crate::backend::Padding;
 use crate::backend::geometry::Geometry;

@@ -16,9 +16,8 @@ use rayon::prelude::*;
 use super::super::parallel::{inlined, vectorised};
 use super::buffer::Buffer;
 use super::conv3d::Input;
-use super::kernel::{CpuKernel, Session};
+use super::kernels::{CpuKernel, Dense, LANES, PANELS, Row, Session};
 use super::operands::{Right, Value};
-use super::tile::{Dense, LANES, PANELS, Row};
 use crate::backend::geometry::Geometry;
 
 /// Pixels of the output along a side of a tile.

@@ -9,7 +9,7 @@ use super::tile::LANES;
 ///
 /// # Panics
 /// If one of the slices is too short.
-pub(super) fn transpose(
+pub(in super::super) fn transpose(
     from: &[u32],
     from_stride: usize,
     to: &mut [u32],

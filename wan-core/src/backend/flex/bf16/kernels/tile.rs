@@ -1,30 +1,30 @@
 //! What the kernels of all processors read and write.
 
 /// Columns of a panel: the lanes of the widest vector registers.
-pub(super) const LANES: usize = 16;
+pub(in super::super) const LANES: usize = 16;
 /// Panels that a kernel multiplies with at a time, at most.
-pub(super) const PANELS: usize = 2;
+pub(in super::super) const PANELS: usize = 2;
 /// Rows of a tile at most.
-pub(super) const MAX_ROWS: usize = 32;
+pub(in super::super) const MAX_ROWS: usize = 32;
 /// The depth of a panel is filled up with zeros to a multiple of this: what the matrix units read at a time.
-pub(super) const DEPTH: usize = 32;
+pub(in super::super) const DEPTH: usize = 32;
 
 /// A row of a tile.
-pub(super) type Row = [f32; LANES * PANELS];
+pub(in super::super) type Row = [f32; LANES * PANELS];
 
 /// Sums of products: rows of the left operand by columns of the right.
 #[repr(C, align(64))]
-pub(super) struct Tile(pub(super) [Row; MAX_ROWS]);
+pub(in super::super) struct Tile(pub(in super::super) [Row; MAX_ROWS]);
 
 impl Tile {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self([[0.0; LANES * PANELS]; MAX_ROWS])
     }
 }
 
 /// How a kernel wants its left operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in super::super) enum Form {
     /// A word is one value as f32. In convolutions the words of one depth are together, and rows are 1 apart; elsewhere
     /// rows stay rows ([`Dense`]).
     Wide,
@@ -36,7 +36,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Words of a row of this depth.
-    pub(super) fn words(self, depth: usize) -> usize {
+    pub(in super::super) fn words(self, depth: usize) -> usize {
         match self {
             Self::Wide => depth.next_multiple_of(2),
             Self::Pairs => depth.div_ceil(2),
@@ -47,16 +47,16 @@ impl Form {
 
 /// The left operand: rows of `taps.len()` stretches of `depth` values each.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) words: &'a [u32],
+pub(in super::super) struct Left<'a> {
+    pub(in super::super) words: &'a [u32],
     /// Where the stretches of the first row begin.
-    pub(super) taps: &'a [usize],
+    pub(in super::super) taps: &'a [usize],
     /// Values of a stretch.
-    pub(super) depth: usize,
+    pub(in super::super) depth: usize,
     /// Words from a row to the next.
-    pub(super) row: usize,
+    pub(in super::super) row: usize,
     /// Words from a step in depth to the next. A step is a word, in [`Form::Rows`] sixteen.
-    pub(super) step: usize,
+    pub(in super::super) step: usize,
 }
 
 impl Left<'_> {
@@ -72,8 +72,8 @@ impl Left<'_> {
     }
 }
 
-/// What a kernel is called with. Kernels rely on it being made by [`Operands::new`].
-pub(super) struct Operands<'a> {
+/// What a kernel is called with. Kernels rely on it being made by [`Operands::new`]: its fields are theirs alone.
+pub(in super::super) struct Operands<'a> {
     pub(super) left: Left<'a>,
     /// Where the first row of the tile begins.
     pub(super) start: usize,
@@ -85,7 +85,7 @@ pub(super) struct Operands<'a> {
 impl<'a> Operands<'a> {
     /// # Panics
     /// If a kernel would read beyond the slices.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         form: Form,
         left: Left<'a>,
         start: usize,
@@ -104,7 +104,7 @@ impl<'a> Operands<'a> {
 
 /// Rows and panels of f32. Kernels rely on it being made by [`Dense::new`].
 #[derive(Clone, Copy)]
-pub(super) struct Dense<'a> {
+pub(in super::super) struct Dense<'a> {
     /// Rows of `depth` values, `stride` apart.
     pub(super) left: &'a [f32],
     pub(super) stride: usize,
@@ -119,7 +119,7 @@ pub(super) struct Dense<'a> {
 impl<'a> Dense<'a> {
     /// # Panics
     /// If a kernel would read beyond the slices.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         left: &'a [f32],
         [stride, depth]: [usize; 2],
         panels: &'a [&'a [f32]],

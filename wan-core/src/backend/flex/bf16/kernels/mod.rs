@@ -1,13 +1,28 @@
-//! Which kernel runs: found out once, or said by the caller.
+//! The kernels, and which of them runs: found out once, or said by the caller.
+//!
+//! All that is unsafe in products of bf16 is in this folder, on these conditions:
+//! - An instruction runs where the processor has it and the system lets it: a [`Session`] is not made for a kernel
+//!   that is not available, and asks once; what else needs an instruction asks itself.
+//! - Memory is read and written inside slices: [`Operands`], [`Dense`] and [`Tile`] hold what a kernel reads and
+//!   writes, and compare it with the slices' lengths when they are made.
+//! - The tile registers of AMX are a thread's only while it has [`amx::Registers`]: the last to go leaves them empty.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use super::portable;
-use super::tile::{Dense, Form, Operands, Row, Tile};
 #[cfg(target_arch = "x86_64")]
-use super::{amx, avx2, avx512};
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod tile;
+mod transpose;
+
+pub(super) use tile::{DEPTH, Dense, Form, LANES, Left, MAX_ROWS, Operands, PANELS, Row, Tile};
+pub(super) use transpose::transpose;
 
 /// How a CPU multiplies matrices of bf16. All sum up in f32; the results differ in the last bits of f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
