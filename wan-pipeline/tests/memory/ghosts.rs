@@ -26,9 +26,10 @@ pub(crate) fn make(arguments: &[&str]) -> Option<TempDir> {
 
 #[cfg(test)]
 mod tests {
-    use wan_pipeline::backend::Flex;
+    use wan_pipeline::backend::{Flex, cpu_threads};
     use wan_pipeline::{
-        Image, Pipeline, Precision, Request, Residency, SourceVideo, Stage, StageMemory, Task,
+        Image, Pipeline, Precision, Preset, Request, Residency, SourceVideo, Stage, StageMemory,
+        Task, presets,
     };
 
     use super::*;
@@ -101,12 +102,17 @@ mod tests {
         PUBLISHED.iter().filter(move |published| published.layouts.contains(&layout))
     }
 
-    /// A video of a few small frames, from what the model cannot do without.
+    /// A video of a few small frames.
     fn request(task: Task) -> Request {
-        let request = Request::new("a cat").size(256, 256).frames(5).steps(4);
+        request_of(task, [256, 256], 5).steps(4)
+    }
+
+    /// A video from what the model cannot do without.
+    fn request_of(task: Task, [width, height]: [usize; 2], frames: usize) -> Request {
+        let request = Request::new("a cat").size(width, height).frames(frames);
         let image = || Image::from_rgb8(16, 16, vec![128; 3 * 16 * 16]).unwrap();
         let video =
-            || SourceVideo::from_frames(16, 16, 24, vec![vec![128; 3 * 16 * 16]; 5]).unwrap();
+            || SourceVideo::from_frames(16, 16, 24, vec![vec![128; 3 * 16 * 16]; frames]).unwrap();
         match task {
             Task::ImageToVideo => request.image(image()),
             Task::FirstLastFrameToVideo => request.image(image()).last_image(image()),
@@ -173,6 +179,48 @@ mod tests {
                 std::fs::remove_dir_all(nameless).unwrap();
             }
         }
+    }
+
+    /// The least memory within which a model makes its default video in bf16.
+    fn smallest_limit(folder: &Path, preset: &Preset) -> u64 {
+        let builder = Pipeline::<Flex>::builder(folder).precision(Precision::Bf16);
+        let pipeline = builder.memory_limit(2_000_000_000).open().unwrap();
+        let Preset { task, width, height, num_frames, .. } = *preset;
+        let plan = pipeline.plan(&request_of(task, [width, height], num_frames)).unwrap();
+        pipeline.memory(&[plan]).smallest_limit()
+    }
+
+    /// With two threads: each has memory of its own.
+    #[test]
+    fn the_table_of_the_least_memory_is_that_of_the_plans() {
+        if cpu_threads() != 2 {
+            return println!("skipped: RAYON_NUM_THREADS is not 2, nor the number of cores");
+        }
+        let (Some(diffusers), Some(original)) = (make_all(Diffusers), make_all(Original)) else {
+            return;
+        };
+        let mut expected = String::from(
+            "\n| model | video | files for diffusers | original files |\n|---|---|---|---|\n",
+        );
+        for Published { name, layouts, .. } in &PUBLISHED {
+            let preset = presets::ALL.iter().find(|preset| preset.name == *name).unwrap();
+            let limit = |layout, folder: &TempDir| {
+                if !layouts.contains(&layout) {
+                    return "-".to_owned();
+                }
+                let folder = folder.path().join("model").join(name.to_lowercase());
+                format!("{:.1} GB", smallest_limit(&folder, preset) as f64 / 1e9)
+            };
+            let limits = [limit(Diffusers, &diffusers), limit(Original, &original)].join(" | ");
+            let Preset { width, height, num_frames, .. } = preset;
+            let video = format!("{width}x{height}, {num_frames} frames");
+            expected += &format!("| {name} | {video} | {limits} |\n");
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/models.md");
+        let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+        let (_, found) = text.split_once("<!-- memory: begin -->\n").unwrap();
+        let (found, _) = found.split_once("<!-- memory: end -->\n").unwrap();
+        assert!(found == expected, "{path} must have this between its marks:\n{expected}");
     }
 
     /// The table has a row for each preset but that of the miniature.
