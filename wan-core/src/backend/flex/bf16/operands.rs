@@ -66,14 +66,16 @@ fn pair(even: u16, odd: u16) -> u32 {
 #[inline(always)]
 pub(super) fn to_words<T: Value>(form: Form, row: &[T], words: &mut [u32]) {
     if form == Form::Wide {
-        words.iter_mut().zip(row).for_each(|(word, value)| *word = u32::from(value.bits()) << 16);
-        return words[row.len()..].fill(0);
+        let (words, rest) = words.split_at_mut(row.len());
+        for (word, value) in words.iter_mut().zip(row) {
+            *word = u32::from(value.bits()) << 16;
+        }
+        return rest.fill(0);
     }
     let (pairs, rest) = row.as_chunks::<2>();
-    words
-        .iter_mut()
-        .zip(pairs)
-        .for_each(|(word, [even, odd])| *word = pair(even.bits(), odd.bits()));
+    for (word, [even, odd]) in words.iter_mut().zip(pairs) {
+        *word = pair(even.bits(), odd.bits());
+    }
     words[pairs.len()..].fill(0);
     if let [last] = rest {
         words[pairs.len()] = pair(last.bits(), 0);
@@ -106,7 +108,9 @@ pub(super) fn pack_left<'a, T: Value>(
     if form == Form::Wide {
         let words = words.chunks_exact_mut(dense_stride(depth));
         vectorised(inlined!(|| {
-            rows.zip(words).for_each(inlined!(|(row, words)| to_words(form, row, words)));
+            for (row, words) in rows.zip(words) {
+                to_words(form, row, words);
+            }
         }));
         return;
     }
