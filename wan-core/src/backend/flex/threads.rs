@@ -67,11 +67,10 @@ mod tests {
         assert!(error.starts_with("0 threads cannot compute: 1 is the least"), "{error}");
         let error = set_cpu_threads(1_000_000).unwrap_err().to_string();
         assert!(error.starts_with("1000000 threads are more than the "), "{error}");
-        // What is in use already may be asked for again.
-        assert_eq!(set_cpu_threads(cpu_threads().min(cores())), Ok(()));
-    }
-
-    fn cores() -> usize {
-        available_parallelism().map_or(1, |cores| cores.get())
+        // What is in use already may be asked for again; the environment can ask for more than there are cores.
+        let cores = available_parallelism().map_or(1, |cores| cores.get());
+        if cpu_threads() <= cores {
+            assert_eq!(set_cpu_threads(cpu_threads()), Ok(()));
+        }
     }
 }

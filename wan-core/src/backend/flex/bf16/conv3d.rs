@@ -5,9 +5,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::super::parallel::{inlined, vectorised};
-use super::kernels::{
-    CpuKernel, Form, LANES, Left, MAX_ROWS, Operands, PANELS, Session, Tile, transpose,
-};
+use super::kernels::{CpuKernel, Form, LANES, Left, MAX_ROWS, PANELS, Session, Tile, transpose};
 use super::operands::{Right, to_words};
 use super::winograd;
 use crate::backend::geometry::Geometry;
@@ -197,7 +195,11 @@ impl Task<'_> {
         let plane = &mut plane[start * position..];
         if form == Form::Rows {
             let lines = plane.chunks_exact_mut(steps);
-            return vectorised(inlined!(|| pixels.zip(lines).for_each(|(x, line)| copy(x, line))));
+            return vectorised(inlined!(|| {
+                for (x, line) in pixels.zip(lines) {
+                    copy(x, line);
+                }
+            }));
         }
         // Sixteen pixels at a time, that their words can be put in columns.
         let mut done = 0;
@@ -247,9 +249,7 @@ impl Task<'_> {
             let bias = &self.bias[columns.clone()];
             for at in (0..positions).step_by(kernel.rows()) {
                 let some = kernel.rows().min(positions - at);
-                let read = kernel.read_rows(some);
-                let operands = Operands::new(strips.form, left, at * position, some, read, &pair);
-                session.multiply(&operands, tile);
+                session.multiply(left, at * position, some, &pair, tile);
                 for (at, sums) in (at..at + some).zip(&tile.0) {
                     let (y, x) = (at / strips.pitch, at % strips.pitch);
                     if x >= count {

@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::parallel::inlined;
 use super::buffer::Buffer;
-use super::kernels::{DEPTH, Dense, Form, LANES, Left, Operands, PANELS, Row, Session, Tile};
+use super::kernels::{DEPTH, Dense, Form, LANES, Left, PANELS, Row, Session, Tile};
 use super::operands::{dense_stride, panel_words};
 
 /// What products need again and again.
@@ -74,9 +74,7 @@ impl<'a> Panels<'a> {
         let left = Left { words: left, taps: &[0], depth: self.depth, row, step };
         let group = form.words(self.depth) * at_a_time;
         for (i, out) in out.chunks_mut(at_a_time).enumerate() {
-            let read = kernel.read_rows(out.len());
-            let operands = Operands::new(form, left, i * group, out.len(), read, panels);
-            session.multiply(&operands, &mut room.tile);
+            session.multiply(left, i * group, out.len(), panels, &mut room.tile);
             Arch::new().dispatch(Take { tile: &room.tile.0[..out.len()], adds, out });
         }
     }

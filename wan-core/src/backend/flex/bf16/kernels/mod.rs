@@ -3,8 +3,9 @@
 //! All that is unsafe in products of bf16 is in this folder, on these conditions:
 //! - An instruction runs where the processor has it and the system lets it: a [`Session`] is not made for a kernel
 //!   that is not available, and asks once; what else needs an instruction asks itself.
-//! - Memory is read and written inside slices: [`Operands`], [`Dense`] and [`Tile`] hold what a kernel reads and
-//!   writes, and compare it with the slices' lengths when they are made.
+//! - Memory is read and written inside slices: [`Operands`] and [`Dense`] are what a kernel reads, and are compared
+//!   with the lengths of their slices when they are made, `Operands` for the kernel that reads them. A kernel writes a
+//!   whole [`Tile`], or as many rows as [`Session::multiply_dense`] has found in the left operand.
 //! - The tile registers of AMX are a thread's only while it has [`amx::Registers`]: the last to go leaves them empty.
 
 use std::fmt;
@@ -21,7 +22,8 @@ mod portable;
 mod tile;
 mod transpose;
 
-pub(super) use tile::{DEPTH, Dense, Form, LANES, Left, MAX_ROWS, Operands, PANELS, Row, Tile};
+use tile::Operands;
+pub(super) use tile::{DEPTH, Dense, Form, LANES, Left, MAX_ROWS, PANELS, Row, Tile};
 pub(super) use transpose::transpose;
 
 /// How a CPU multiplies matrices of bf16. All sum up in f32; the results differ in the last bits of f32.
@@ -160,7 +162,7 @@ impl CpuKernel {
     }
 
     /// The rows that it reads to compute `rows`.
-    pub(super) fn read_rows(self, rows: usize) -> usize {
+    fn read_rows(self, rows: usize) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 | Self::Avx512 => avx512::read_rows(rows),
@@ -220,8 +222,20 @@ impl Session {
         self.kernel
     }
 
-    /// Computes a tile: the rows of the operands that are asked for, and perhaps some of no meaning after them.
-    pub(super) fn multiply(&self, operands: &Operands, tile: &mut Tile) {
+    /// Computes a tile of the rows that begin at `start`, and one panel or two; after these rows are perhaps some of
+    /// no meaning.
+    ///
+    /// # Panics
+    /// If the left operand does not hold the rows that the kernel reads, or a panel is of another depth.
+    pub(super) fn multiply(
+        &self,
+        left: Left,
+        start: usize,
+        rows: usize,
+        panels: &[&[u32]],
+        tile: &mut Tile,
+    ) {
+        let operands = &Operands::new(self.kernel, left, start, rows, panels);
         #[cfg(target_arch = "x86_64")]
         if let Some(registers) = &self.registers {
             return amx::multiply(registers, operands, tile);
@@ -244,7 +258,7 @@ impl Session {
     /// # Panics
     /// If `out` has not as many rows as the left operand.
     pub(super) fn multiply_dense(&self, operands: &Dense, out: &mut [Row]) {
-        assert_eq!(operands.left.len(), out.len() * operands.stride, "another number of rows");
+        assert_eq!(operands.rows(), out.len(), "another number of rows");
         // SAFETY: the kernel is available, as was seen when the session began, and there are as many rows.
         #[cfg(target_arch = "x86_64")]
         unsafe {

@@ -1,5 +1,7 @@
 //! What the kernels of all processors read and write.
 
+use super::CpuKernel;
+
 /// Columns of a panel: the lanes of the widest vector registers.
 pub(in super::super) const LANES: usize = 16;
 /// Panels that a kernel multiplies with at a time, at most.
@@ -53,7 +55,7 @@ pub(in super::super) struct Left<'a> {
     pub(in super::super) taps: &'a [usize],
     /// Values of a stretch.
     pub(in super::super) depth: usize,
-    /// Words from a row to the next.
+    /// Words from a row to the next: 1 but in [`Form::Rows`].
     pub(in super::super) row: usize,
     /// Words from a step in depth to the next. A step is a word, in [`Form::Rows`] sixteen.
     pub(in super::super) step: usize,
@@ -66,14 +68,20 @@ impl Left<'_> {
             Form::Rows => (self.depth.div_ceil(DEPTH), DEPTH / 2),
             _ => (form.words(self.depth), 1),
         };
-        let last = self.taps.iter().max().map_or(0, |tap| start + tap);
-        last + (rows - 1) * self.row + steps.saturating_sub(1) * self.step + step
-            <= self.words.len()
+        // Sums that are too large for a usize are too large for a slice.
+        let end = |tap: usize| {
+            let last_row =
+                start.checked_add(tap)?.checked_add((rows - 1).checked_mul(self.row)?)?;
+            let last_step = steps.saturating_sub(1).checked_mul(self.step)?;
+            last_row.checked_add(last_step)?.checked_add(step)
+        };
+        let last_tap = self.taps.iter().max().copied().unwrap_or(0);
+        end(last_tap).is_some_and(|end| end <= self.words.len())
     }
 }
 
-/// What a kernel is called with. Kernels rely on it being made by [`Operands::new`]: its fields are theirs alone.
-pub(in super::super) struct Operands<'a> {
+/// What a kernel is called with. Kernels rely on it being made by [`Operands::new`].
+pub(super) struct Operands<'a> {
     pub(super) left: Left<'a>,
     /// Where the first row of the tile begins.
     pub(super) start: usize,
@@ -83,20 +91,23 @@ pub(in super::super) struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
+    /// Those of a kernel.
+    ///
     /// # Panics
-    /// If a kernel would read beyond the slices.
-    pub(in super::super) fn new(
-        form: Form,
+    /// If it would read beyond the slices.
+    pub(super) fn new(
+        kernel: CpuKernel,
         left: Left<'a>,
         start: usize,
         rows: usize,
-        read_rows: usize,
         panels: &'a [&'a [u32]],
     ) -> Self {
+        let (form, read_rows) = (kernel.form(), kernel.read_rows(rows));
         let panel = left.taps.len() * left.depth.next_multiple_of(DEPTH) / 2 * LANES;
         assert!(matches!(panels.len(), 1 | PANELS), "one panel or two");
         assert!(panels.iter().all(|words| words.len() == panel), "a panel of another depth");
         assert!(rows <= read_rows && read_rows <= MAX_ROWS, "more rows than a tile has");
+        assert!(form == Form::Rows || left.row == 1, "rows that are not together");
         assert!(left.holds(form, start, read_rows), "the left operand ends before its last row");
         Self { left, start, rows, panels }
     }
@@ -127,11 +138,15 @@ impl<'a> Dense<'a> {
     ) -> Self {
         assert!(matches!(panels.len(), 1 | PANELS), "one panel or two");
         assert!(depth.is_multiple_of(LANES), "a depth that is not filled up");
-        assert!(depth <= stride && left.len().is_multiple_of(stride), "rows that overlap");
-        assert!(
-            panels.iter().all(|panel| panel.len() == depth * LANES),
-            "a panel of another depth"
-        );
+        assert!(0 < stride && depth <= stride, "rows that overlap");
+        assert!(left.len().is_multiple_of(stride), "the last row is not whole");
+        let is_whole = |panel: &&[f32]| panel.as_chunks::<LANES>().0.len() == depth;
+        assert!(panels.iter().all(is_whole), "a panel of another depth");
         Self { left, stride, depth, panels, adds }
+    }
+
+    /// The rows of the left operand.
+    pub(super) fn rows(&self) -> usize {
+        self.left.len() / self.stride
     }
 }

@@ -20,8 +20,9 @@ pub(in super::super) fn transpose(
         return;
     }
     assert!(rows <= LANES && columns <= LANES, "a larger block");
-    assert!((rows - 1) * from_stride + columns <= from.len(), "the source is too short");
-    assert!((columns - 1) * to_stride + rows <= to.len(), "the destination is too short");
+    let end = |lines: usize, stride, line| (lines - 1).saturating_mul(stride).saturating_add(line);
+    assert!(end(rows, from_stride, columns) <= from.len(), "the source is too short");
+    assert!(end(columns, to_stride, rows) <= to.len(), "the destination is too short");
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has AVX-512F; both slices are long enough, as asserted.
