@@ -143,8 +143,8 @@ pub trait Backend: BurnBackend {
         portable::is_finite(x)
     }
 
-    /// The sum of all elements. Default: they are copied to the host and added up there in f64.
-    fn wan_sum<const D: usize>(x: Tensor<Self, D>) -> f64 {
+    /// The sum of all elements, `[1]` in f32. Default: they are copied to the host and added up there in f64.
+    fn wan_sum<const D: usize>(x: Tensor<Self, D>) -> Tensor<Self, 1> {
         portable::sum(x)
     }
 

@@ -3,7 +3,7 @@
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::module::conv3d as burn_conv3d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{
     AttentionArgs, BurnBackend, ChannelNormArgs, Conv3dArgs, LayerNormArgs, ModulatedNormArgs,
@@ -180,8 +180,10 @@ pub(super) fn is_finite<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> bool
     host(x).iter().all(|value| value.is_finite())
 }
 
-pub(super) fn sum<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> f64 {
-    host(x).into_iter().map(f64::from).sum()
+pub(super) fn sum<B: BurnBackend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
+    let device = x.device();
+    let sum: f64 = host(x).into_iter().map(f64::from).sum();
+    Tensor::from_data(TensorData::new(vec![sum as f32], [1]), (&device, DType::F32))
 }
 
 pub(super) fn rgb<B: BurnBackend>(frames: Tensor<B, 5>) -> Vec<u8> {

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rule;
-use super::sums::dot;
+use super::sums::{dot, multiply};
 use super::{GuidanceError, range};
 use crate::Backend;
 
@@ -75,9 +75,9 @@ impl Rule for Apg {
         }
         let update = self.limit(update);
         let length = dot(conditional.clone(), conditional.clone());
-        let along =
-            if length == 0.0 { 0.0 } else { dot(update.clone(), conditional.clone()) / length };
-        let update = update + conditional.clone() * (along * (self.eta - 1.0));
+        let along = dot(update.clone(), conditional.clone()) / length.clone();
+        let along = along.mask_fill(length.equal_elem(0.0), 0.0);
+        let update = update + multiply(conditional.clone(), along * (self.eta - 1.0));
         conditional + update * (scale - 1.0)
     }
 }
@@ -88,6 +88,7 @@ impl Apg {
             return update;
         }
         let norm = dot(update.clone(), update.clone()).sqrt();
-        if norm > self.norm_threshold { update * (self.norm_threshold / norm) } else { update }
+        let shrink = norm.recip() * self.norm_threshold;
+        multiply(update, shrink.clamp_max(1.0)) // what has no length keeps it
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rule;
-use super::sums::dot;
+use super::sums::{dot, multiply};
 use super::{GuidanceError, classifier_free};
 use crate::Backend;
 
@@ -53,6 +53,6 @@ impl Rule for CfgZeroStar {
     ) -> Tensor<B, 5> {
         let product = dot(conditional.clone(), unconditional.clone());
         let alpha = product / (dot(unconditional.clone(), unconditional.clone()) + 1e-8);
-        classifier_free(conditional, unconditional * alpha, scale)
+        classifier_free(conditional, multiply(unconditional, alpha), scale)
     }
 }

@@ -12,22 +12,30 @@ pub(super) fn rescale<B: Backend, const D: usize>(
     conditional: &Tensor<B, D>,
     amount: f64,
 ) -> Tensor<B, D> {
-    let deviation = deviation(guided.clone());
-    if deviation == 0.0 {
-        return guided;
-    }
-    let ratio = self::deviation(conditional.clone()) / deviation;
-    guided * (amount * ratio + (1.0 - amount))
+    let theirs = deviation(guided.clone());
+    let ratio = deviation(conditional.clone()) / theirs.clone();
+    let factor = ratio * amount + (1.0 - amount);
+    multiply(guided, factor.mask_fill(theirs.equal_elem(0.0), 1.0))
 }
 
-/// The sum of the products of the elements.
-pub(super) fn dot<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> f64 {
+/// The sum of the products of the elements, `[1]` in f32. It stays on the device, and nothing waits for it.
+pub(super) fn dot<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, 1> {
     B::wan_sum(a * b)
 }
 
+/// All elements times a factor `[1]`.
+pub(super) fn multiply<B: Backend, const D: usize>(
+    x: Tensor<B, D>,
+    factor: Tensor<B, 1>,
+) -> Tensor<B, D> {
+    let factor = factor.cast(x.dtype());
+    x * factor.reshape([1; D])
+}
+
 /// The standard deviation of the elements, with `n - 1`.
-fn deviation<B: Backend, const D: usize>(x: Tensor<B, D>) -> f64 {
+fn deviation<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
     let n = x.dims().iter().product::<usize>() as f64;
-    let x = x.clone() - B::wan_sum(x) / n;
-    (B::wan_sum(x.clone() * x) / (n - 1.0).max(1.0)).sqrt()
+    let mean = B::wan_sum(x.clone()) / n;
+    let x = x.clone() - mean.cast(x.dtype()).reshape([1; D]);
+    (dot(x.clone(), x) / (n - 1.0).max(1.0)).sqrt()
 }
