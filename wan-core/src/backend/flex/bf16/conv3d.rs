@@ -1,6 +1,8 @@
 //! Convolutions: a task copies what it sees of the input into the form that the kernel reads, few enough pixels for
 //! the second-level cache, and each tap is a stretch of the left operand.
 
+use std::cell::RefCell;
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -12,8 +14,9 @@ use crate::backend::geometry::Geometry;
 
 /// Bytes of input that a task holds at a time.
 const INPUT: usize = 768 << 10;
-/// Rows of output of a task at most: neighbours see the same rows of input.
-const MAX_OUTPUT_ROWS: usize = 4;
+/// Rows of output of a task, or more where [`INPUT`] holds them in their whole width: neighbours see the same rows of
+/// input.
+const OUTPUT_ROWS: usize = 4;
 
 /// The frames of one video.
 pub(crate) struct Input<'a> {
@@ -40,14 +43,21 @@ pub(crate) fn convolve(
         return winograd::convolve(kernel, input, right, bias, out);
     }
     let rows = match geometry.stride {
-        [_, 1, 1] => height.div_ceil(2 * rayon::current_num_threads()).min(MAX_OUTPUT_ROWS),
+        [_, 1, 1] => {
+            let [kt, kh, kw] = geometry.kernel;
+            let row = 4 * kt * kernel.form().words(geometry.channels[0]) * (width + kw - 1);
+            let most = (INPUT / row).saturating_sub(kh - 1).max(OUTPUT_ROWS);
+            height.div_ceil(2 * rayon::current_num_threads()).min(most)
+        }
         _ => 1,
     };
     let task = Task { kernel, input, right, bias, strips: Strips::new(kernel, geometry, rows) };
     out.par_chunks_mut(frame).enumerate().for_each(|(t, out)| {
         let parts = out.par_chunks_mut(rows * width * right.columns).enumerate();
-        parts.for_each_init(Scratch::new, |scratch, (part, out)| {
-            task.convolve_rows(scratch, [t, part * rows], out);
+        parts.for_each(|(part, out)| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                task.convolve_rows(scratch, [t, part * rows], out);
+            });
         });
     });
 }
@@ -58,6 +68,11 @@ struct Task<'a> {
     right: &'a Right<'a>,
     bias: &'a [f32],
     strips: Strips,
+}
+
+thread_local! {
+    /// Of a thread for as long as it lives.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
 }
 
 /// What a task uses again and again.
