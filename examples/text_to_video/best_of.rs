@@ -1,5 +1,7 @@
 //! Several takes of each video, of which the one is written that fits its prompt best.
 
+use std::path::Path;
+
 use wan_pipeline::io::files::Destination;
 use wan_pipeline::{
     Backend, Clip, FrameSink as _, Observer, Pipeline, RankedVideo, Request, rank_with_clip,
@@ -25,6 +27,10 @@ pub(crate) fn write<B: Backend>(
         drop(Outputs::open(options, films, progress, observer.cancel_token())?);
     }
     let clip = Clip::<B>::builder(&options.clip).open_with(observer)?;
+    if options.clip == Path::new("tiny-clip") && !pipeline.preset().name.starts_with("tiny-wan") {
+        progress
+            .say("tiny-clip knows the drawings of tiny-wan and nothing else: --clip names another");
+    }
     let mut best = Vec::new();
     for request in requests {
         let seeds = (0..takes).map(|take| request.seed.wrapping_add(take.into()));

@@ -207,8 +207,8 @@ pub(crate) struct Options {
         ],
     )]
     pub(crate) best_of: Option<u32>,
-    /// The CLIP of --best-of: a folder or a repository in the hub in the layout of transformers, or a built-in
-    /// model
+    /// The CLIP of --best-of: a folder or a repository in the hub, in the layout of transformers or OpenCLIP or with
+    /// that of Wan 2.1, or a built-in model. tiny-clip knows the drawings of tiny-wan and nothing else
     #[arg(long, value_name = "PATH_OR_NAME", default_value = "tiny-clip", requires = "best_of")]
     pub(crate) clip: PathBuf,
     /// Number of frames: 1, 5, 9, .. [default: the model's; tiny-wan 97, Wan 2.1 81]

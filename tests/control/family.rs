@@ -8,7 +8,8 @@ use wan_mock_hub::Files;
 use wan_mock_hub::models::grafts;
 use wan_pipeline::backend::Flex;
 use wan_pipeline::{
-    Guidance, Image, Pipeline, Precision, Request, Residency, SourceMask, SourceVideo, Task,
+    Guidance, Image, Pipeline, Precision, Request, Residency, SourceLatents, SourceMask,
+    SourceVideo, Task,
 };
 
 use crate::support::{bits, latents_of, says, silent, small};
@@ -195,10 +196,55 @@ fn pictures_of_unusual_kinds() {
             (&first, request().image(image(name))),
             (&first, request().image(still()).last_image(image(name))),
             (&vace, request().references([still(), image(name)])),
+            (&vace, request().video(video(5, [9; 3])).mask(SourceMask::from(&image(name)))),
         ] {
             let error = pipeline.plan(&request).expect_err("it moves");
             says(&error, &[name, "an animation", "a still image"]);
         }
+    }
+}
+
+/// A file of several pictures is no video of one frame.
+#[test]
+fn animations_that_would_be_videos_of_one_frame() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wan-io/tests/data/pictures");
+    let error = SourceVideo::open(folder.join("animated_chunks.png")).expect_err("it moves");
+    says(&error.into(), &["animated_chunks.png", "an animation", "a folder of PNG"]);
+}
+
+/// Noise is added to a video, or to latents, and its first frame is a picture's all the same.
+#[test]
+fn a_picture_before_a_video_to_start_from() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tiny-wan-ti2v/model");
+    let pipeline: Pipeline<Flex> =
+        Pipeline::builder(folder).precision(Precision::F32).open().unwrap();
+    let begun = request().image(picture(32, 32, [200, 30, 30]));
+    let expected = latents_of(&pipeline, &begun);
+    // Of each channel the first of two frames of 4x4.
+    let first_frame = |latents: &[u32]| -> Vec<u32> {
+        latents.chunks(32).flat_map(|channel| &channel[..16]).copied().collect()
+    };
+    let made = pipeline.denoise_batch(std::slice::from_ref(&begun), &mut silent()).unwrap();
+    for request in [
+        begun.clone().video(video(5, [9; 3])).strength(0.5),
+        begun.clone().latents(SourceLatents::from(&made[0])).strength(0.5),
+    ] {
+        let found = latents_of(&pipeline, &request);
+        assert!(found != expected, "{request:?}");
+        assert_eq!(first_frame(&found), first_frame(&expected), "{request:?}");
+    }
+}
+
+/// Models that change a video do not start from it.
+#[test]
+fn strengths_of_models_that_change_videos() {
+    let vace = Grafted::new(|model: &Files| grafts::vace(model, 0.0)).open();
+    let edit = Grafted::new(grafts::edit).open();
+    let changed = || request().video(video(5, [9; 3])).strength(0.5);
+    let masked = changed().mask(SourceMask::from(&picture(32, 32, [255; 3])));
+    for (pipeline, request) in [(&vace, masked), (&edit, changed())] {
+        let error = pipeline.plan(&request).expect_err("it has no strength");
+        says(&error, &["a strength", "text-to-video"]);
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend as BurnBackend;
 /// implementation stage by stage.
 ///
 /// `()` is the probe that looks at nothing; what it is offered is then never computed.
-pub trait Probe<B: BurnBackend>: Send {
+pub trait Probe<B: BurnBackend> {
     /// Offers the tensor `name`.
     fn see<const D: usize>(&mut self, name: &str, tensor: impl FnOnce() -> Tensor<B, D>);
 }

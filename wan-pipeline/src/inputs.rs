@@ -154,7 +154,12 @@ pub(crate) fn strength(
     task: Task,
 ) -> Result<Option<f64>, RequestError> {
     // Others do not start from the video that they change.
-    let video = request.video.as_ref().filter(|_| !matches!(task, Task::Control | Task::Edit));
+    let starts_from_video = !matches!(task, Task::Control | Task::Edit);
+    if !starts_from_video && request.strength.is_some() {
+        let models = "text-to-video and image-to-video models";
+        return Err(RequestError::NotTaken { input: "a strength", task, models });
+    }
+    let video = request.video.as_ref().filter(|_| starts_from_video);
     let source = match (video, &request.latents) {
         (Some(_), Some(_)) => return Err(RequestError::TwoSources),
         (None, None) => None,

@@ -98,6 +98,9 @@ impl ModelName {
 
 /// The last part of a path; for a folder in the hub's cache the name of its repository.
 pub(crate) fn short_name(path: &Path) -> String {
+    // `.` and `..` have none.
+    let absolute = path.file_name().is_none().then(|| path.canonicalize().ok()).flatten();
+    let path = absolute.as_deref().unwrap_or(path);
     let last =
         |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let cached = path.ancestors().nth(2).map(last);

@@ -234,8 +234,9 @@ pub const OTHER: Preset =
     Preset { name: "Wan", width: 832, height: 480, flow_shift: None, ..WAN21_T2V_14B };
 
 impl Preset {
-    /// The preset of a model with this name, which its files or its repository have; or of the first model that has
-    /// the same task, as many transformers, and these of the same size.
+    /// The preset of a model with this name, which its files or its repository have; or of the model that has the same
+    /// task, as many transformers, and these of the same size: of several the one whose name has most parts in this
+    /// name, the first of these.
     pub fn find(
         name: &str,
         task: Task,
@@ -252,8 +253,12 @@ impl Preset {
         };
         let name = letters(name);
         let is_named = |preset: &&Self| name.contains(&letters(preset.name));
+        let unnamed_parts = |preset: &&Self| {
+            preset.name.split('-').filter(|part| !name.contains(&letters(part))).count()
+        };
         let alike = || ALL.iter().filter(is_alike);
-        alike().find(is_named).or_else(|| alike().next()).copied().unwrap_or(OTHER)
+        let found = alike().find(is_named).or_else(|| alike().min_by_key(unnamed_parts));
+        found.copied().unwrap_or(OTHER)
     }
 }
 
@@ -286,6 +291,15 @@ mod tests {
         assert_eq!(find("model", TextToVideo, false, LARGE), "Wan2.1-T2V-14B");
         assert_eq!(find("model", TextToVideo, true, LARGE), "Wan2.2-T2V-A14B");
         assert_eq!(find("model", ImageToVideo, false, LARGE), "Wan2.1-I2V-14B-480P");
+        // Parts in another order, as others name their files.
+        for (name, expected) in [
+            ("wan2.1_i2v_720p_14B_fp16", "Wan2.1-I2V-14B-720P"),
+            ("wan2.1_i2v_480p_14B_fp8", "Wan2.1-I2V-14B-480P"),
+            ("i2v 720p", "Wan2.1-I2V-14B-720P"),
+            ("Wan2_1-Fun-InP-14B", "Wan2.1-Fun-14B-InP"),
+        ] {
+            assert_eq!(find(name, ImageToVideo, false, LARGE), expected, "{name}");
+        }
         // A name that belongs to another kind of model tells nothing.
         assert_eq!(find("Wan2.1-T2V-14B", ImageToVideo, true, LARGE), "Wan2.2-I2V-A14B");
         assert_eq!(find("model", TextToVideo, false, [7, 640]), "Wan");

@@ -22,8 +22,8 @@ pub struct SourceMask(Frames);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Frames {
-    /// The same mask for all frames.
-    Still(Arc<Mask>),
+    /// The same mask for all frames. Of an animation, which cannot be one, its name.
+    Still(Arc<Mask>, Option<String>),
     /// A mask for each frame.
     Moving(SourceVideo),
 }
@@ -31,7 +31,8 @@ enum Frames {
 impl From<&Image> for SourceMask {
     /// One mask for all frames.
     fn from(image: &Image) -> Self {
-        Self(Frames::Still(Arc::new(Mask::from(image))))
+        let animation = image.is_animated().then(|| image.name().to_owned());
+        Self(Frames::Still(Arc::new(Mask::from(image)), animation))
     }
 }
 
@@ -55,7 +56,7 @@ impl SourceMask {
 
     fn stored(&self, index: usize) -> Mask {
         match &self.0 {
-            Frames::Still(mask) => mask.as_ref().clone(),
+            Frames::Still(mask, _) => mask.as_ref().clone(),
             Frames::Moving(video) => Mask::from(&video.image(index)),
         }
     }
@@ -64,7 +65,10 @@ impl SourceMask {
     pub(crate) fn check(&self, expected: [u32; 2], frames: usize) -> Result<(), RequestError> {
         let error = |found, expected| Err(RequestError::Mask { found, expected });
         let (size, count) = match &self.0 {
-            Frames::Still(mask) => ([mask.width(), mask.height()], 1),
+            Frames::Still(_, Some(name)) => {
+                return Err(RequestError::AnimatedImage { name: name.clone() });
+            }
+            Frames::Still(mask, None) => ([mask.width(), mask.height()], 1),
             Frames::Moving(video) => {
                 let found = video.spec().frames as usize;
                 if found < frames {

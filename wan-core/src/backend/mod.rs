@@ -76,12 +76,6 @@ pub trait Backend: BurnBackend {
         None
     }
 
-    /// Does work of many small kernels where the backend's threads are: called from elsewhere, each kernel wakes them
-    /// and is waited for. Default: right here.
-    fn wan_run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        work()
-    }
-
     /// Does independent pieces of small work, such as passes through a miniature network: one after
     /// the other, or at the same time where that is faster. The results are in the order of `items`.
     fn wan_map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {

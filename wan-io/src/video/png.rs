@@ -176,6 +176,11 @@ fn read_frame(path: &Path) -> Result<(u32, u32, Vec<u8>), VideoError> {
     decoder.set_transformations(Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(broken)?;
     let (width, height) = reader.info().size();
+    if reader.info().animation_control.is_some() {
+        let reason =
+            "it is an animation, but a PNG is one frame: save its frames as a folder of PNG";
+        return Err(VideoError::broken(path, reason));
+    }
     let size = reader
         .output_buffer_size()
         .filter(|_| width <= MAX_SIDE && height <= MAX_SIDE)

@@ -19,6 +19,7 @@ const PASSED_OVER: &[(&str, &str)] = &[
 const UNUSED_LAYERS: &[(&str, &str)] = &[
     ("to_gate_compress", "gates of FastWan for sparse attention, which dense attention has not"),
     ("norm_added_q", "a norm of image-to-video models of which no queries are made"),
+    ("ref_conv", "tokens of a reference picture, without which Fun-Control V1.1 is run"),
 ];
 
 /// How the names of a part begin in files with all parts of a model, as ComfyUI writes them.

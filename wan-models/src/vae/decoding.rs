@@ -110,11 +110,9 @@ impl<B: Backend> WanVae<B> {
         cache: &mut FeatureCache<B>,
         probe: &mut impl Probe<B>,
     ) -> Vec<Tensor<B, 5>> {
-        B::wan_run(|| {
-            let latent = self.post_quant_conv.forward(latent);
-            let frames = self.decoder.forward(latent, cache, Trace::new(probe).at("decoder"));
-            frames.into_iter().map(|frame| frame.cast(DType::F32)).collect()
-        })
+        let latent = self.post_quant_conv.forward(latent);
+        let frames = self.decoder.forward(latent, cache, Trace::new(probe).at("decoder"));
+        frames.into_iter().map(|frame| frame.cast(DType::F32)).collect()
     }
 
     /// Decoded frames as the caller gets them, `[B, 3, t, H, W]`.

@@ -128,9 +128,8 @@ impl<B: Backend> WanVae<B> {
             let frame = area.cut(channels_last(video.frames(frame..frame + 1)));
             let frame = patches::pack(frame, self.config.patch());
             let cache = cache.get_or_insert_with(|| Self::cache(memory, &frame.device()));
-            latents.extend(B::wan_run(|| {
-                self.encoder.forward(frame, cache, Trace::new(probe).at("encoder"))
-            }));
+            let mut trace = Trace::new(probe);
+            latents.extend(self.encoder.forward(frame, cache, trace.at("encoder")));
         }
         Ok(self.quant_conv.forward(Tensor::cat(latents, 1)))
     }

@@ -1,6 +1,7 @@
 //! Where the parts of a CLIP lie in its folder, and what its config says.
 
 use serde::Deserialize;
+use wan_core::config::ConfigError;
 use wan_io::files::ModelFiles;
 use wan_io::image::{ClipPreprocess, ClipResize, Filter};
 use wan_models::clip::{ClipConfig, Pooling, TextConfig};
@@ -94,7 +95,8 @@ impl ClipLayout {
                 let open_clip: OpenClip = files.json(OPEN_CLIP_CONFIG)?;
                 let config = open_clip.config(ClipConfig::infer(tensors)?);
                 let path = files.display_path(OPEN_CLIP_CONFIG);
-                if let Err(source) = config.validate() {
+                let checked = open_clip.check_pooler(&config).and_then(|()| config.validate());
+                if let Err(source) = checked {
                     return Err(ModelError::Config { path, source }.into());
                 }
                 let preprocess = open_clip.preprocess(config.vision_config.image_size as u32);
@@ -187,6 +189,20 @@ impl OpenClip {
             _ => {}
         }
         config
+    }
+
+    /// Refuses ways to make one state of an XLM-RoBERTa's that are not known.
+    fn check_pooler(&self, config: &ClipConfig) -> Result<(), ConfigError> {
+        let is_known = |pooler: &str| pooler.starts_with("cls") || pooler.starts_with("mean");
+        match (&config.text_config, &self.model_cfg.text_cfg.pooler_type) {
+            (TextConfig::XlmRoberta(_), Some(pooler)) if !is_known(pooler) => Err(ConfigError {
+                field: "text_cfg.pooler_type",
+                found: format!("{pooler:?}"),
+                expected: "\"mean_pooler\", \"cls_pooler\" or \"cls_last_hidden_state_pooler\""
+                    .into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// To a square of this side.

@@ -28,14 +28,11 @@ impl<B: Backend> Pipeline<B> {
         let frame = |image: &Image| self.fit(image, request.fit, plan);
         let image = self.look_at(Some(first), last, plan, observer)?;
         let (first, last) = (frame(first)?, last.map(frame).transpose()?);
-        let frames = EndFrames {
-            first: &first,
-            last: last.as_ref(),
-            count: plan.encoded_frames,
-            device: &self.device,
-        };
+        let is_alone = self.spec().task == Task::TextImageToVideo;
+        let count = if is_alone { 1 } else { plan.num_frames };
+        let frames = EndFrames { first: &first, last: last.as_ref(), count, device: &self.device };
         let latents = self.encode_frames(&frames, plan, observer)?;
-        if self.spec().task == Task::TextImageToVideo {
+        if is_alone {
             return Ok(Conditions { known: Some(latents), ..Conditions::none() });
         }
         let mask = known_frames(latents.dims(), frames.last.is_some());

@@ -47,10 +47,6 @@ impl Backend for Flex {
         }
     }
 
-    fn wan_run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        rayon::scope(|_| work())
-    }
-
     /// On all threads: small kernels leave most of them without work.
     fn wan_map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
         items.into_par_iter().map(work).collect()
