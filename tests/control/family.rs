@@ -209,7 +209,7 @@ fn pictures_of_unusual_kinds() {
 fn animations_that_would_be_videos_of_one_frame() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wan-io/tests/data/pictures");
     let error = SourceVideo::open(folder.join("animated_chunks.png")).expect_err("it moves");
-    says(&error.into(), &["animated_chunks.png", "an animation", "a folder of PNG"]);
+    says(&error, &["animated_chunks.png", "an animation", "a folder of PNG"]);
 }
 
 /// Noise is added to a video, or to latents, and its first frame is a picture's all the same.
